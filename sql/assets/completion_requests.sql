@@ -1,0 +1,76 @@
+-- What one model is asked (report, section 4.1.4): the variants of each prompt's track, or the
+-- reference completions of a policy; every draw is a function of the seed and the row.
+WITH variants AS (
+    SELECT
+        prompt_id, track, messages_hash,
+        unnest(CASE track WHEN 'standard' THEN $standard_variants ELSE $controversial_variants END) AS variant
+    FROM alignment_prompts
+),
+samples AS (
+    SELECT
+        *,
+        unnest(range(CASE variant WHEN 'reference' THEN $reference_completions ELSE 1 END))::INTEGER
+            AS sample_index
+    FROM variants
+),
+named AS (
+    SELECT *, identify([prompt_id, $model, variant, sample_index::VARCHAR]) AS completion_id
+    FROM samples
+),
+principles AS (
+    SELECT principle, dense_rank() OVER (ORDER BY principle) - 1 AS principle_number,
+        count(*) AS size
+    FROM wordings
+    WHERE kind = 'principle'
+    GROUP BY principle
+),
+-- Distinct usable personas in an order of their own, so that the order of the file does not matter.
+people AS (
+    SELECT persona_id, row_number() OVER (ORDER BY persona_id) - 1 AS persona_number
+    FROM (SELECT DISTINCT persona_id FROM personas WHERE malformed_reason IS NULL)
+),
+drawn AS (
+    SELECT
+        named.*,
+        CASE variant WHEN 'principle' THEN
+            draw_index($seed, 'principle', completion_id, (SELECT count(*) FROM principles))
+        END AS principle_number,
+        CASE variant WHEN 'persona' THEN
+            draw_index($seed, 'persona', completion_id, (SELECT count(*) FROM people))
+        END AS persona_number
+    FROM named
+),
+worded AS (
+    SELECT
+        drawn.*,
+        principles.principle,
+        people.persona_id,
+        CASE variant
+            WHEN 'principle' THEN 'principle/' || principle || '/' || lpad(
+                draw_index($seed, 'wording', completion_id, principles.size)::VARCHAR, 2, '0')
+            WHEN 'persona' THEN 'persona'
+            WHEN 'charter' THEN 'charter_persona'
+        END AS wording_id
+    FROM drawn
+    LEFT JOIN principles USING (principle_number)
+    LEFT JOIN people USING (persona_number)
+)
+SELECT
+    completion_id,
+    identify_request(
+        completion_id, 'generate', $model_fingerprint,
+        identify([messages_hash, wording_hash, persona_id]), $sampling, NULL) AS request_id,
+    prompt_id,
+    track,
+    $model AS model,
+    variant,
+    sample_index,
+    worded.principle,
+    wording_id,
+    wording_hash,
+    persona_id,
+    $model_fingerprint AS model_fingerprint,
+    $sampling AS sampling
+FROM worded
+LEFT JOIN wordings USING (wording_id)
+ORDER BY prompt_id, variant, sample_index

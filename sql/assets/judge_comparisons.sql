@@ -1,0 +1,24 @@
+-- The judge's log-probabilities of A and B for each ordered pair of the first candidates.
+WITH chosen_labels AS (
+    SELECT
+        requests.*,
+        answers.finish_reason,
+        answers.error,
+        list_filter(answers.label_logprobs, lambda entry: entry.label = 'A')[1].logprob AS first_logprob,
+        list_filter(answers.label_logprobs, lambda entry: entry.label = 'B')[1].logprob AS second_logprob
+    FROM requests
+    JOIN answers USING (request_id)
+)
+SELECT
+    $policy AS policy,
+    prompt_id,
+    first_completion_id,
+    second_completion_id,
+    request_id,
+    first_logprob,
+    second_logprob,
+    CASE WHEN first_logprob IS NULL OR second_logprob IS NULL
+        THEN 'no comparison: ' || coalesce(error, finish_reason) END AS missing_reason,
+    $judge AS judge
+FROM chosen_labels
+ORDER BY prompt_id, first_completion_id, second_completion_id

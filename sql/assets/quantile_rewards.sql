@@ -1,0 +1,68 @@
+-- Every candidate's place among the rewards of the policy's reference completions (report, section
+-- 4.1.4): quantile = |{s in S: s <= r}| / n, and whether it may be chosen or rejected.
+WITH candidates AS (
+    SELECT
+        rewards.prompt_id,
+        rewards.completion_id,
+        rewards.track,
+        rewards.model,
+        rewards.variant,
+        completions.text_hash,
+        completions.text = '' AS is_empty,
+        completions.finish_reason,
+        coalesce(completions.prompt_tokens, 0) + coalesce(completions.completion_tokens, 0) AS tokens,
+        CASE rewards.track WHEN 'standard' THEN rewards.reward ELSE judge_rankings.rank_reward END AS reward,
+        rewards.model = $policy AND rewards.variant = 'reference' AS is_reference
+    FROM rewards
+    JOIN completions USING (completion_id)
+    LEFT JOIN judge_rankings
+        ON judge_rankings.completion_id = rewards.completion_id AND judge_rankings.policy = $policy
+    WHERE list_contains($models, rewards.model) OR rewards.model = $policy
+),
+reference_rewards AS (
+    SELECT
+        prompt_id,
+        count(*) AS n_references,
+        list(reward) AS s,
+        max(reward) AS highest
+    FROM candidates
+    WHERE is_reference AND reward IS NOT NULL
+    GROUP BY prompt_id
+),
+placed AS (
+    SELECT
+        candidates.*,
+        coalesce(n_references, 0) AS n_references,
+        highest,
+        CASE WHEN reward IS NOT NULL
+            THEN len(list_filter(s, lambda reference: reference <= reward)) / n_references END AS quantile
+    FROM candidates
+    LEFT JOIN reference_rewards USING (prompt_id)
+)
+SELECT
+    $policy AS policy,
+    prompt_id,
+    completion_id,
+    track,
+    model,
+    variant,
+    text_hash,
+    reward,
+    n_references::INTEGER AS n_references,
+    quantile,
+    CASE
+        WHEN quantile IS NULL THEN NULL
+        WHEN reward > highest THEN 'above_all'
+        WHEN quantile = 1 THEN 'best'
+        WHEN quantile <= greatest($rejected_quantile, 1 / n_references) THEN 'worst'
+        ELSE 'middle'
+    END AS band,
+    CASE
+        WHEN text_hash IS NULL THEN 'no completion'
+        WHEN reward IS NULL THEN 'no reward'
+        WHEN is_empty THEN 'empty text'
+        WHEN finish_reason = 'length' AND NOT $allow_truncated THEN 'truncated'
+        WHEN tokens > $max_sequence_tokens THEN 'too many tokens'
+    END AS ineligible_reason
+FROM placed
+ORDER BY prompt_id, completion_id

@@ -1,0 +1,43 @@
+-- One reward for each completion of one model: the logit, or the probability-weighted mean of the
+-- nine numbers, renormalized over them. A completion without a score keeps its row and the reason.
+WITH rated AS (
+    SELECT
+        requests.completion_id,
+        requests.request_id,
+        answers.finish_reason,
+        answers.error,
+        answers.value,
+        answers.label_logprobs,
+        list_sum(list_transform(answers.label_logprobs, lambda entry: exp(entry.logprob))) AS mass,
+        list_sum(list_transform(
+            answers.label_logprobs, lambda entry: entry.label::DOUBLE * exp(entry.logprob))) AS weighted
+    FROM requests
+    JOIN answers USING (request_id)
+),
+scored AS (
+    SELECT *, coalesce(value, weighted / nullif(mass, 0)) AS score
+    FROM rated
+)
+SELECT
+    completions.completion_id,
+    completions.request_id AS completion_request_id,
+    scored.request_id,
+    completions.prompt_id,
+    completion_requests.track,
+    completions.model,
+    completions.variant,
+    CASE WHEN isfinite(score) THEN score END AS reward,
+    CASE
+        WHEN isfinite(score) THEN NULL
+        WHEN completions.text IS NULL THEN 'no completion: ' || completions.finish_reason
+        ELSE 'no score: ' || coalesce(scored.error, scored.finish_reason, 'unanswered')
+    END AS missing_reason,
+    CASE completion_requests.track WHEN 'standard' THEN $standard_scorer ELSE $controversial_scorer END AS scorer,
+    CASE completion_requests.track WHEN 'standard' THEN $standard_task ELSE $controversial_task END AS task,
+    scored.mass AS score_mass,
+    scored.label_logprobs
+FROM completions
+JOIN completion_requests USING (completion_id)
+LEFT JOIN scored USING (completion_id)
+WHERE completions.model = $model
+ORDER BY completions.prompt_id, completions.variant, completions.sample_index

@@ -1,0 +1,43 @@
+-- Temporary macros that every connection of the warehouse defines.
+-- Identifiers are sha256 over parts joined by the unit separator (U+001F), so that ('ab','c') and
+-- ('a','bc') differ.
+
+-- A name for a row: one value for the same parts, whatever the machine or the thread count.
+CREATE OR REPLACE TEMP MACRO identify(parts) AS
+    sha256(array_to_string(list_transform(parts, lambda part: coalesce(part, chr(30))), chr(31)));
+
+-- A reproducible draw for a row: a sortable, uniformly distributed text.
+CREATE OR REPLACE TEMP MACRO draw(seed, purpose, id) AS
+    identify([seed::VARCHAR, purpose, id]);
+
+-- The same draw as an index in 0 .. size-1 (52 bits of it, so the bias is below 1e-9).
+CREATE OR REPLACE TEMP MACRO draw_index(seed, purpose, id, size) AS
+    (('0x' || left(draw(seed, purpose, id), 13))::UBIGINT % size)::BIGINT;
+
+-- DESIGN: a request is known by its content. `about` names the rows that are asked about.
+CREATE OR REPLACE TEMP MACRO identify_request(about, task, fingerprint, content_hash, sampling, answer_schema) AS
+    identify([about, task, fingerprint, content_hash, sampling, answer_schema]);
+
+-- A conversation with our system prompt before it; a system message of its own is kept, after ours.
+-- One message holds both, because many chat templates take only one.
+CREATE OR REPLACE TEMP MACRO with_system(system_prompt, messages) AS
+    CASE
+        WHEN system_prompt IS NULL THEN messages
+        WHEN messages[1].role = 'system' THEN
+            [{'role': 'system', 'content': system_prompt || chr(10) || chr(10) || messages[1].content}]
+            || messages[2:]
+        ELSE [{'role': 'system', 'content': system_prompt}] || messages
+    END;
+
+-- A conversation as plain text, for a judge to read.
+CREATE OR REPLACE TEMP MACRO as_transcript(messages) AS
+    CASE
+        WHEN len(messages) = 1 THEN messages[1].content
+        ELSE array_to_string(
+            list_transform(messages, lambda message: upper(message.role) || ': ' || message.content),
+            chr(10) || chr(10))
+    END;
+
+-- The fixed part of a template before its n-th marker, or after its last.
+CREATE OR REPLACE TEMP MACRO template_part(template, number) AS
+    string_split_regex(template, '\{[a-z]+\}')[number];

@@ -1,0 +1,22 @@
+-- What the grader is asked: one question for each licensed prompt and attempt. Later attempts are for
+-- prompts whose earlier answers do not parse.
+SELECT
+    licensed_prompts.prompt_id,
+    $attempt::INTEGER AS attempt,
+    identify_request(
+        prompt_id || '/' || $attempt::VARCHAR, 'grade', $model_fingerprint,
+        identify([messages_hash, system.wording_hash, question.wording_hash]),
+        $sampling, $answer_schema) AS request_id,
+    'grade' AS task,
+    [
+        {'role': 'system', 'content': system.text},
+        {'role': 'user', 'content':
+            template_part(question.text, 1) || as_transcript(messages) || template_part(question.text, 2)}
+    ] AS messages,
+    $sampling AS sampling,
+    NULL::VARCHAR[] AS labels,
+    $answer_schema AS answer_schema
+FROM licensed_prompts
+CROSS JOIN (SELECT * FROM wordings WHERE wording_id = 'controversy_system') AS system
+CROSS JOIN (SELECT * FROM wordings WHERE wording_id = 'controversy_question') AS question
+ORDER BY prompt_id

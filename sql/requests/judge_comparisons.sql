@@ -1,0 +1,46 @@
+-- What the judge is asked about one policy's first candidates of each controversial prompt: all pairs,
+-- both orders of presentation.
+WITH placed AS (
+    SELECT
+        rewards.prompt_id,
+        rewards.completion_id,
+        row_number() OVER (
+            PARTITION BY rewards.prompt_id
+            ORDER BY reward DESC, draw($seed, 'ranking', rewards.completion_id), rewards.completion_id) AS score_position
+    FROM rewards
+    WHERE track = 'controversial' AND reward IS NOT NULL
+        AND (list_contains($models, rewards.model) OR rewards.model = $policy)
+),
+best AS (
+    SELECT prompt_id, completion_id, completions.text, completions.text_hash
+    FROM placed
+    JOIN completions USING (prompt_id, completion_id)
+    WHERE score_position <= $compared
+)
+SELECT
+    prompt_id,
+    a.completion_id AS first_completion_id,
+    b.completion_id AS second_completion_id,
+    identify_request(
+        a.completion_id || '/' || b.completion_id, 'compare', $judge_fingerprint,
+        identify([messages_hash, a.text_hash, b.text_hash, system.wording_hash, question.wording_hash]),
+        NULL, NULL) AS request_id,
+    'compare' AS task,
+    [
+        {'role': 'system', 'content': system.text},
+        {'role': 'user', 'content':
+            template_part(question.text, 1) || as_transcript(messages)
+            || template_part(question.text, 2) || a.text
+            || template_part(question.text, 3) || b.text
+            || template_part(question.text, 4)}
+    ] AS messages,
+    '{}' AS sampling,
+    ['A', 'B'] AS labels,
+    NULL::VARCHAR AS answer_schema
+FROM best AS a
+JOIN best AS b USING (prompt_id)
+JOIN alignment_prompts USING (prompt_id)
+CROSS JOIN (SELECT * FROM wordings WHERE wording_id = 'compare_charter_system') AS system
+CROSS JOIN (SELECT * FROM wordings WHERE wording_id = 'compare_question') AS question
+WHERE a.completion_id <> b.completion_id
+ORDER BY prompt_id, first_completion_id, second_completion_id

@@ -1,0 +1,16 @@
+-- What a reward model is asked about one model's completions: the conversation with its answer, without
+-- the system prompt that the answer was made under.
+SELECT
+    completions.completion_id,
+    identify_request(
+        completion_id, 'classify', $scorer_fingerprint, identify([messages_hash, text_hash]), NULL, NULL)
+        AS request_id,
+    'classify' AS task,
+    messages || [{'role': 'assistant', 'content': completions.text}] AS messages,
+    '{}' AS sampling,
+    NULL::VARCHAR[] AS labels,
+    NULL::VARCHAR AS answer_schema
+FROM completions
+JOIN alignment_prompts USING (prompt_id)
+WHERE model = $model AND track = $track AND text IS NOT NULL
+ORDER BY prompt_id, completion_id

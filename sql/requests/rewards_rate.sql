@@ -1,0 +1,24 @@
+-- What a judge is asked about one model's completions: a number from 1 to 9.
+SELECT
+    completions.completion_id,
+    identify_request(
+        completion_id, 'rate', $scorer_fingerprint,
+        identify([messages_hash, text_hash, system.wording_hash, question.wording_hash]), NULL, NULL)
+        AS request_id,
+    'rate' AS task,
+    [
+        {'role': 'system', 'content': system.text},
+        {'role': 'user', 'content':
+            template_part(question.text, 1) || as_transcript(messages)
+            || template_part(question.text, 2) || completions.text
+            || template_part(question.text, 3)}
+    ] AS messages,
+    '{}' AS sampling,
+    ['1', '2', '3', '4', '5', '6', '7', '8', '9'] AS labels,
+    NULL::VARCHAR AS answer_schema
+FROM completions
+JOIN alignment_prompts USING (prompt_id)
+CROSS JOIN (SELECT * FROM wordings WHERE wording_id = $rubric) AS system
+CROSS JOIN (SELECT * FROM wordings WHERE wording_id = 'judge_question') AS question
+WHERE model = $model AND track = $track AND completions.text IS NOT NULL
+ORDER BY prompt_id, completion_id

@@ -1,0 +1,29 @@
+CREATE TABLE rewards (
+    completion_id VARCHAR NOT NULL,
+    completion_request_id VARCHAR NOT NULL,
+    request_id VARCHAR,
+    prompt_id VARCHAR NOT NULL,
+    track VARCHAR NOT NULL,
+    model VARCHAR NOT NULL,
+    variant VARCHAR NOT NULL,
+    reward DOUBLE,
+    missing_reason VARCHAR,
+    scorer VARCHAR NOT NULL,
+    task VARCHAR NOT NULL,
+    score_mass DOUBLE,
+    label_logprobs STRUCT(label VARCHAR, logprob DOUBLE)[]
+);
+COMMENT ON TABLE rewards IS 'The score of each completion, by the reward model or the judge of its track (report, section 4.1.4).';
+COMMENT ON COLUMN rewards.completion_id IS 'The scored completion.';
+COMMENT ON COLUMN rewards.completion_request_id IS 'The request whose answer was scored.';
+COMMENT ON COLUMN rewards.request_id IS 'The scoring request; NULL where there was nothing to score.';
+COMMENT ON COLUMN rewards.prompt_id IS 'The prompt answered.';
+COMMENT ON COLUMN rewards.track IS 'The prompt''s track, which decides the scorer.';
+COMMENT ON COLUMN rewards.model IS 'The model or policy that answered: the partition.';
+COMMENT ON COLUMN rewards.variant IS 'The completion''s variant.';
+COMMENT ON COLUMN rewards.reward IS 'classify: the reward model''s raw logit. rate: the probability-weighted mean of the nine numbers, 1 to 9. NULL with a reason.';
+COMMENT ON COLUMN rewards.missing_reason IS 'Why there is no reward; NULL where there is one.';
+COMMENT ON COLUMN rewards.scorer IS 'The scoring model.';
+COMMENT ON COLUMN rewards.task IS 'classify (a reward model''s logit) or rate (a judge''s number).';
+COMMENT ON COLUMN rewards.score_mass IS 'rate: the probability that the judge gave to the nine numbers together.';
+COMMENT ON COLUMN rewards.label_logprobs IS 'rate: the log-probability of each number.';
