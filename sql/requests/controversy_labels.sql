@@ -19,4 +19,5 @@ SELECT
 FROM licensed_prompts
 CROSS JOIN (SELECT * FROM wordings WHERE wording_id = 'controversy_system') AS system
 CROSS JOIN (SELECT * FROM wordings WHERE wording_id = 'controversy_question') AS question
+WHERE $only_prompts IS NULL OR list_contains($only_prompts, prompt_id)
 ORDER BY prompt_id

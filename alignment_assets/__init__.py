@@ -1,0 +1,1 @@
+"""alignment_assets: a Dagster asset graph that turns prompts into preference-alignment data."""

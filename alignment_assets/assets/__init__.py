@@ -1,0 +1,1 @@
+"""The asset graph, one module per stage; each builds its assets for a recipe."""

@@ -1,0 +1,164 @@
+"""What all assets share: their Dagster face, taken from ``sql/schema``, and how they publish.
+
+Here belong the decorator, the metadata and the asset that is one SELECT. What an asset does is in the
+module of its stage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from dagster import (
+    AssetDep,
+    AssetExecutionContext,
+    AssetKey,
+    AssetsDefinition,
+    BackfillPolicy,
+    DataVersion,
+    MaterializeResult,
+    PartitionMapping,
+    PartitionsDefinition,
+    TableColumn,
+    TableColumnConstraints,
+    TableSchema,
+    asset,
+)
+
+from alignment_assets import sql
+from alignment_assets.recipe import Recipe
+from alignment_assets.resources.warehouse import Published, Staging, Warehouse
+
+OWNERS = ["team:post-training"]
+
+Deps = Iterable[str | AssetDep]
+
+
+def table_asset(
+    table: str,
+    *,
+    group: str,
+    kinds: set[str],
+    deps: Deps = (),
+    version: str,
+    partitions: PartitionsDefinition | None = None,
+    pool: str | None = None,
+) -> Callable[[Callable[..., Any]], AssetsDefinition]:
+    """Declare the asset that makes a table of ``sql/schema``; used as a decorator.
+
+    Args:
+        table: the table's and the asset's name.
+        group: the stage it belongs to.
+        kinds: what it is made with; ``duckdb`` is added.
+        deps: upstream assets, with partition mappings where those are not the obvious ones.
+        version: changes with the asset's logic; see `sql.code_version`.
+        partitions: how it is cut; a run makes one partition.
+        pool: the Dagster pool that limits how many steps of this kind run at once.
+    """
+    declared = sql.tables()[table]
+    return asset(
+        name=table,
+        group_name=group,
+        description=declared.description,
+        kinds={"duckdb", *kinds},
+        owners=OWNERS,
+        code_version=version,
+        deps=list(deps),
+        partitions_def=partitions,
+        backfill_policy=BackfillPolicy.multi_run(1) if partitions else None,
+        pool=pool,
+        metadata={"dagster/column_schema": table_schema(declared), "dagster/table_name": table},
+    )
+
+
+def table_schema(table: sql.Table) -> TableSchema:
+    """Return a table's columns as Dagster shows them."""
+    return TableSchema(
+        columns=[
+            TableColumn(
+                name=column.name,
+                type=column.type,
+                description=column.description,
+                constraints=TableColumnConstraints(nullable=column.nullable),
+            )
+            for column in table.columns
+        ]
+    )
+
+
+def from_models(tables: Sequence[str], mapping: PartitionMapping) -> list[AssetDep]:
+    """Return dependencies of a policy's partition on every model that feeds it."""
+    return [AssetDep(AssetKey(table), partition_mapping=mapping) for table in tables]
+
+
+def publish(
+    context: AssetExecutionContext,
+    staging: Staging,
+    parameters: Mapping[str, Any],
+    metadata: Mapping[str, Any] | None = None,
+) -> MaterializeResult[None]:
+    """Audit and publish staged rows and return the materialization that says so."""
+    return materialized(context, staging.publish(parameters), metadata)
+
+
+def materialized(
+    context: AssetExecutionContext, published: Published, metadata: Mapping[str, Any] | None = None
+) -> MaterializeResult[None]:
+    """Return the materialization of published rows; its data version is their content's."""
+    count = "dagster/partition_row_count" if context.has_partition_key else "dagster/row_count"
+    context.log.info(f"{published.table}: {published.rows:,} rows published")
+    return MaterializeResult(
+        metadata={count: published.rows, **(metadata or {})},
+        data_version=DataVersion(published.data_version),
+    )
+
+
+def sql_asset(
+    recipe: Recipe,
+    table: str,
+    *,
+    group: str,
+    deps: Deps,
+    partitions: PartitionsDefinition | None = None,
+    partition_column: str | None = None,
+    counts: str | None = None,
+) -> AssetsDefinition:
+    """Make the asset of a table that is one SELECT, ``sql/assets/<table>.sql``.
+
+    Args:
+        partition_column: the column that holds the partition, and the parameter that names it.
+        counts: a column whose values are counted in the materialization's metadata.
+    """
+    query = sql.read_sql("assets", table)
+    settings = recipe.settings()
+
+    @table_asset(
+        table,
+        group=group,
+        kinds={"sql"},
+        deps=deps,
+        version=sql.code_version(query, settings=without_partition_list(settings)),
+        partitions=partitions,
+    )
+    def build(context: AssetExecutionContext, warehouse: Warehouse) -> MaterializeResult[None]:
+        partition = {partition_column: context.partition_key} if partition_column else {}
+        parameters = {**settings, **partition}
+        with warehouse.stage(table, partition) as staging:
+            staging.insert(query, parameters)
+            counted = count_values(staging, counts) if counts else {}
+            return publish(context, staging, parameters, counted)
+
+    return build
+
+
+def count_values(staging: Staging, column: str) -> dict[str, int]:
+    """Return how many new rows have each value of a column, for metadata."""
+    rows = staging.connection.execute(
+        f"SELECT {column}, count(*) FROM staging.{staging.table.name} GROUP BY ALL ORDER BY ALL"
+    ).fetchall()
+    return {f"{column}: {value}": count for value, count in rows}
+
+
+def without_partition_list(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out the lists of models: one that joins makes no finished partition stale."""
+    return {key: value for key, value in settings.items() if key not in {"models", "partitions"}}

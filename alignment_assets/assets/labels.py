@@ -1,0 +1,104 @@
+"""Stage two: how controversial each licensed prompt is, and how far people agree with the grades."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from dagster import AssetExecutionContext, AssetsDefinition, MaterializeResult
+
+from alignment_assets import sql
+from alignment_assets.assets.factory import count_values, publish, sql_asset, table_asset
+from alignment_assets.inference.answering import Answering, Question
+from alignment_assets.recipe import Recipe
+from alignment_assets.resources.gpus import GpuPool
+from alignment_assets.resources.inference import Inference
+from alignment_assets.resources.warehouse import Staging, Warehouse
+
+GROUP = "controversy"
+
+
+def label_assets(recipe: Recipe) -> list[AssetsDefinition]:
+    """Build the assets of the stage."""
+    return [
+        _controversy_labels_asset(recipe),
+        sql_asset(
+            recipe, "controversy_agreement", group=GROUP, deps=["controversy_labels", "human_labels"]
+        ),
+        sql_asset(
+            recipe,
+            "alignment_prompts",
+            group="prompts",
+            deps=[
+                "licensed_prompts",
+                "controversy_labels",
+                "polyglot_toxicity_prompts",
+                "prism_prompts",
+                "prompt_exclusions",
+            ],
+            counts="track",
+        ),
+    ]
+
+
+def grade_schema(reasoning_characters: int) -> str:
+    """Return the JSON schema of a grader's answer: reasoning first, then the grade."""
+    return json.dumps(
+        {
+            "type": "object",
+            "properties": {
+                "reasoning": {"type": "string", "maxLength": reasoning_characters},
+                "classification": {"type": "string", "enum": ["0", "1", "2", "3"]},
+            },
+            "required": ["reasoning", "classification"],
+            "additionalProperties": False,
+        }
+    )
+
+
+def _controversy_labels_asset(recipe: Recipe) -> AssetsDefinition:
+    table, grader = "controversy_labels", recipe.controversy
+    query, question_query = sql.read_sql("assets", table), sql.read_sql("requests", table)
+    fixed = {
+        **recipe.settings(),
+        "sampling": grader.sampling.as_json(),
+        "answer_schema": grade_schema(grader.reasoning_characters),
+    }
+
+    @table_asset(
+        table,
+        group=GROUP,
+        kinds={"llm"},
+        deps=["licensed_prompts", "wordings"],
+        version=sql.code_version(query, question_query, settings={**fixed, "attempts": grader.attempts}),
+        pool="engine",
+    )
+    def build(
+        context: AssetExecutionContext, warehouse: Warehouse, inference: Inference, gpus: GpuPool
+    ) -> MaterializeResult[None]:
+        answering = Answering(warehouse, inference, gpus, recipe, table, None, context.log.info)
+        fixed["model_fingerprint"] = answering.fingerprint(grader.model)
+        questions: list[Question] = []
+        unparsed: list[str] | None = None  # all prompts
+        for attempt in range(grader.attempts):
+            parameters = {**fixed, "attempt": attempt, "only_prompts": unparsed}
+            questions.append(Question(table, grader.model, parameters))
+            answering.ask(questions[-1])
+            with warehouse.stage(table) as staging:
+                answering.stage(staging, questions)
+                staging.insert(query, fixed)
+                unparsed = _unparsed(staging)
+                if not unparsed or attempt + 1 == grader.attempts:
+                    counted = {**count_values(staging, "grade"), **count_values(staging, "parsed_as")}
+                    return publish(context, staging, fixed, {**answering.metadata(), **counted})
+            context.log.info(f"{table}: {len(unparsed):,} answers do not parse; asking them again")
+        raise AssertionError("the last attempt returns")
+
+    return build
+
+
+def _unparsed(staging: Staging) -> list[Any]:
+    rows = staging.connection.execute(
+        "SELECT prompt_id FROM staging.controversy_labels WHERE parsed_as = 'unparsable' ORDER BY ALL"
+    ).fetchall()
+    return [prompt_id for (prompt_id,) in rows]

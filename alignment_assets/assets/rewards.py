@@ -1,0 +1,148 @@
+"""Stage four: a reward for each completion, and the judge's ranking of the controversial ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from dagster import AssetExecutionContext, AssetsDefinition, MaterializeResult
+
+from alignment_assets import sql
+from alignment_assets.assets.factory import (
+    from_models,
+    publish,
+    sql_asset,
+    table_asset,
+    without_partition_list,
+)
+from alignment_assets.inference.answering import Answering, Question
+from alignment_assets.partitions import model_feeds_policies, model_partitions, policy_partitions
+from alignment_assets.recipe import Recipe
+from alignment_assets.resources.gpus import GpuPool
+from alignment_assets.resources.inference import Inference
+from alignment_assets.resources.warehouse import Warehouse
+
+GROUP = "rewards"
+
+
+def reward_assets(recipe: Recipe) -> list[AssetsDefinition]:
+    """Build the assets of the stage."""
+    return [
+        _rewards_asset(recipe),
+        _judge_comparisons_asset(recipe),
+        sql_asset(
+            recipe,
+            "judge_rankings",
+            group=GROUP,
+            deps=["judge_comparisons", *from_models(["rewards"], model_feeds_policies(recipe))],
+            partitions=policy_partitions(recipe),
+            partition_column="policy",
+        ),
+    ]
+
+
+class MissingRewards(RuntimeError):
+    """A training set cannot be built yet; the message names the models that are missing."""
+
+
+def require_rewards(warehouse: Warehouse, parameters: Mapping[str, Any], label: str) -> None:
+    """Raise `MissingRewards` unless every completion that a policy needs has its reward row.
+
+    Args:
+        parameters: with ``models``, ``partitions`` and ``policy``.
+        label: what is to be built, for the message.
+    """
+    query = sql.read_sql("analysis", "unanswered_requests")
+    needed = {*parameters["models"], parameters["policy"]}
+    with warehouse.read() as connection:
+        rows = connection.execute(query, sql.named_parameters(query, parameters)).fetchall()
+    missing = [
+        f"{model} ({requested - rewarded:,} of {requested:,} without reward, {not_asked:,} prompts not asked)"
+        for model, requested, _, rewarded, not_asked in rows
+        if model in needed and (rewarded < requested or not_asked)
+    ]
+    if missing:
+        raise MissingRewards(
+            f"{label}: rewards are missing for {'; '.join(missing)}; materialize completion_requests, "
+            f"completions and rewards of these partitions first"
+        )
+
+
+def _rewards_asset(recipe: Recipe) -> AssetsDefinition:
+    table = "rewards"
+    scorers = {"standard": recipe.rewards.standard, "controversial": recipe.rewards.controversial}
+    query = sql.read_sql("assets", table)
+    question_queries = [sql.read_sql("requests", f"rewards_{scoring.task}") for scoring in scorers.values()]
+    rubrics = {"rubric": [scoring.rubric for scoring in scorers.values()]}
+
+    @table_asset(
+        table,
+        group=GROUP,
+        kinds={"llm"},
+        deps=["completions", "completion_requests", "alignment_prompts", "wordings"],
+        version=sql.code_version(
+            query, *question_queries, settings={**without_partition_list(recipe.settings()), **rubrics}
+        ),
+        partitions=model_partitions(recipe),
+        pool="engine",
+    )
+    def build(
+        context: AssetExecutionContext, warehouse: Warehouse, inference: Inference, gpus: GpuPool
+    ) -> MaterializeResult[None]:
+        model = context.partition_key
+        answering = Answering(warehouse, inference, gpus, recipe, table, model, context.log.info)
+        parameters: dict[str, Any] = {**recipe.settings(), "model": model}
+        questions = []
+        for track, scoring in scorers.items():
+            asked = {
+                **parameters,
+                "track": track,
+                "rubric": scoring.rubric,
+                "scorer_fingerprint": answering.fingerprint(scoring.model),
+            }
+            questions.append(Question(f"rewards_{scoring.task}", scoring.model, asked))
+            answering.ask(questions[-1])
+        with warehouse.stage(table, {"model": model}) as staging:
+            answering.stage(staging, questions)
+            staging.insert(query, parameters)
+            return publish(context, staging, parameters, answering.metadata())
+
+    return build
+
+
+def _judge_comparisons_asset(recipe: Recipe) -> AssetsDefinition:
+    table, judge = "judge_comparisons", recipe.rewards.comparison_judge
+    query, question_query = sql.read_sql("assets", table), sql.read_sql("requests", table)
+
+    @table_asset(
+        table,
+        group=GROUP,
+        kinds={"llm"},
+        deps=[
+            *from_models(["rewards", "completions"], model_feeds_policies(recipe)),
+            "alignment_prompts",
+            "wordings",
+        ],
+        version=sql.code_version(query, question_query, settings=without_partition_list(recipe.settings())),
+        partitions=policy_partitions(recipe),
+        pool="engine",
+    )
+    def build(
+        context: AssetExecutionContext, warehouse: Warehouse, inference: Inference, gpus: GpuPool
+    ) -> MaterializeResult[None]:
+        policy = context.partition_key
+        answering = Answering(warehouse, inference, gpus, recipe, table, policy, context.log.info)
+        parameters = {
+            **recipe.settings(),
+            "policy": policy,
+            "judge_fingerprint": answering.fingerprint(judge),
+        }
+        require_rewards(warehouse, parameters, f"{table}[{policy}]")
+        question = Question(table, judge, parameters)
+        answering.ask(question)
+        with warehouse.stage(table, {"policy": policy}) as staging:
+            answering.stage(staging, [question])
+            staging.insert(query, parameters)
+            return publish(context, staging, parameters, answering.metadata())
+
+    return build

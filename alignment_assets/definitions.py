@@ -1,0 +1,60 @@
+"""What Dagster loads: `build_defs` for any recipe and resources, and ``defs`` for the chosen one.
+
+Importing this reads ``ALIGNMENT_RECIPE``, ``ALIGNMENT_HOME`` and the recipe's files. It opens no
+database, network or engine, and loads neither torch nor vllm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from dagster import Definitions
+
+from alignment_assets.assets.completions import completion_assets
+from alignment_assets.assets.labels import label_assets
+from alignment_assets.assets.prompts import prompt_assets
+from alignment_assets.assets.rewards import reward_assets
+from alignment_assets.assets.training_sets import training_set_assets
+from alignment_assets.checks import table_checks
+from alignment_assets.paths import home_folder
+from alignment_assets.recipe import Recipe, load_recipe
+from alignment_assets.resources.gpus import GpuPool
+from alignment_assets.resources.inference import VllmInference
+from alignment_assets.resources.warehouse import Warehouse
+
+
+def default_resources(recipe: Recipe) -> dict[str, Any]:
+    """Return the resources of a run on this host: its DuckDB file, vLLM and the host's GPUs."""
+    limits = {"memory_limit": recipe.warehouse.memory_limit, "threads": recipe.warehouse.threads}
+    return {
+        "warehouse": Warehouse(
+            database=str(home_folder(recipe.name) / "alignment.duckdb"),
+            connection_config={key: value for key, value in limits.items() if value is not None},
+        ),
+        "inference": VllmInference(),
+        "gpus": GpuPool(),
+    }
+
+
+def build_defs(recipe: Recipe, resources: Mapping[str, Any] | None = None) -> Definitions:
+    """Build the asset graph of a recipe.
+
+    Args:
+        recipe: the run.
+        resources: stand in for `default_resources` of the same name: warehouse, inference, gpus.
+    """
+    return Definitions(
+        assets=[
+            *prompt_assets(recipe),
+            *label_assets(recipe),
+            *completion_assets(recipe),
+            *reward_assets(recipe),
+            *training_set_assets(recipe),
+        ],
+        asset_checks=table_checks(recipe),
+        resources={**default_resources(recipe), **(resources or {})},
+    )
+
+
+defs = build_defs(load_recipe())

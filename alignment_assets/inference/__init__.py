@@ -1,0 +1,1 @@
+"""Asking engines: requests, the spool of answers, models' fingerprints, and the worker process."""

@@ -1,0 +1,89 @@
+"""From a conversation to token ids, by the model's own chat template.
+
+Text of a conversation is never interpreted: what spells a special token (``<|im_start|>``, ``</s>``)
+stays text. Runs in the worker only.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from datetime import date
+from typing import Any
+
+# Stands for a special token's spelling while the template is rendered; private-use characters, which
+# no template contains.
+_MASK = "\ue000{}\ue001"
+_MASKED = re.compile("\ue000(\\d+)\ue001")
+
+
+class ChatEncoder:
+    """Turns conversations into token ids.
+
+    Args:
+        tokenizer: a transformers tokenizer.
+        template: stands in for the tokenizer's own chat template.
+        arguments: what the template is given besides the messages.
+        template_date: the day that templates which write a date are told, never today.
+    """
+
+    def __init__(self, tokenizer: Any, template: str | None, arguments: dict[str, Any], template_date: str) -> None:
+        self._tokenizer = tokenizer
+        day = date.fromisoformat(template_date)
+        self._options = {
+            "chat_template": template,
+            "date_string": day.strftime("%d %b %Y"),
+            "strftime_now": day.strftime,
+            **arguments,
+        }
+        spellings = {str(token) for token in tokenizer.all_special_tokens}
+        spellings |= {str(token.content) for token in tokenizer.added_tokens_decoder.values()}
+        ordered = sorted(spellings, key=len, reverse=True)
+        self._special = re.compile("|".join(re.escape(text) for text in ordered)) if ordered else None
+
+    def encode(self, messages: list[dict[str, str]], *, for_answer: bool) -> list[int]:
+        """Return the token ids of a conversation, with the turn opened for an answer if asked."""
+        if self._special is None or not any(self._special.search(m["content"]) for m in messages):
+            return self._tokens(self._render(messages, for_answer))
+        spelled: list[str] = []
+        masked = [{**m, "content": self._special.sub(_masker(spelled), m["content"])} for m in messages]
+        pieces = _MASKED.split(self._render(masked, for_answer))
+        tokens: list[int] = []
+        for position, piece in enumerate(pieces):
+            if position % 2:
+                tokens += self._tokens(spelled[int(piece)], as_text=True)
+            elif piece:
+                tokens += self._tokens(piece)
+        return tokens
+
+    def label_token(self, label: str) -> int:
+        """Return the one token that a label is.
+
+        Raises:
+            ValueError: the model's tokenizer takes several.
+        """
+        tokens = [token for token in self._tokens(label) if self._tokenizer.decode([token]).strip()]
+        if len(tokens) != 1:
+            raise ValueError(f"the label {label!r} is {len(tokens)} tokens of this model, not one")
+        return tokens[0]
+
+    def _render(self, messages: list[dict[str, str]], for_answer: bool) -> str:
+        text = self._tokenizer.apply_chat_template(
+            messages, add_generation_prompt=for_answer, tokenize=False, **self._options
+        )
+        return str(text)
+
+    def _tokens(self, text: str, *, as_text: bool = False) -> list[int]:
+        # The template writes the special tokens, a BOS among them: none is added here.
+        encoded = self._tokenizer(text, add_special_tokens=False, split_special_tokens=as_text)
+        return list(encoded["input_ids"])
+
+
+def _masker(spelled: list[str]) -> Callable[[re.Match[str]], str]:
+    """Return a replacement that remembers what it masked in ``spelled``."""
+
+    def mask(match: re.Match[str]) -> str:
+        spelled.append(match.group())
+        return _MASK.format(len(spelled) - 1)
+
+    return mask

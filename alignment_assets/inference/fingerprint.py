@@ -1,0 +1,104 @@
+"""What a model is, as one hash: weights, chat template, its arguments and the template date.
+
+A hub revision is resolved to a commit once and recorded, so that ``main`` does not move under a run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from alignment_assets.paths import from_environment
+from alignment_assets.recipe import Model, Recipe
+from alignment_assets.resources.locking import locked
+
+CHUNK = 1 << 22
+
+
+class ModelError(RuntimeError):
+    """Weights that cannot be found or reached; the message says where and what to do."""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Where an engine loads a model from, and what its content is.
+
+    Attributes:
+        location: a local folder or a hub repository.
+        commit: the resolved commit of a hub repository; None for a folder.
+        content: the commit, or a hash over the folder's files.
+    """
+
+    location: str
+    commit: str | None
+    content: str
+
+
+def resolve_weights(name: str, recipe: Recipe, home: Path) -> Weights:
+    """Find the weights of one of the recipe's models.
+
+    Raises:
+        ModelError: no such folder, or the hub does not answer for the revision.
+        LookupError: ``env:NAME`` names a variable that is not set.
+    """
+    model = recipe.models[name]
+    value = from_environment(model.weights, f"recipe {recipe.name}: models.{name}.weights")
+    if value.startswith("hf:"):
+        commit = _commit(value.removeprefix("hf:"), model.revision, home)
+        return Weights(value.removeprefix("hf:"), commit, commit)
+    folder = recipe.resolve(value)
+    if not (folder / "config.json").is_file():
+        raise ModelError(
+            f"recipe {recipe.name}: models.{name}.weights: no model in {folder} (no config.json); for the "
+            f"demo's run `alignment-assets models prepare-demo`"
+        )
+    return Weights(str(folder), None, _folder_content(folder, home))
+
+
+def model_fingerprint(weights: Weights, model: Model, recipe: Recipe) -> str:
+    """Return sha256 over all that makes a model answer as it does, but for sampling."""
+    template = recipe.resolve(model.chat_template).read_text("utf-8") if model.chat_template else None
+    content = [weights.content, template, model.chat_template_arguments, recipe.template_date]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _commit(repository: str, revision: str, home: Path) -> str:
+    path = home / "revisions.json"
+    with locked(home / "revisions.json.lock", exclusive=True, timeout=600, purpose="resolving a revision"):
+        known: dict[str, str] = json.loads(path.read_text("utf-8")) if path.exists() else {}
+        key = f"{repository}@{revision}"
+        if key not in known:
+            from huggingface_hub import HfApi
+
+            try:
+                commit = HfApi().model_info(repository, revision=revision).sha
+            except Exception as error:  # offline, gated, no such repository: all end the same way
+                raise ModelError(f"{key}: the hub does not answer for it: {error}") from error
+            known[key] = str(commit)
+            path.write_text(json.dumps(known, indent=2, sort_keys=True), "utf-8")
+        return known[key]
+
+
+def _folder_content(folder: Path, home: Path) -> str:
+    path = home / "file_hashes.json"
+    with locked(home / "file_hashes.json.lock", exclusive=True, timeout=3600, purpose="hashing weights"):
+        known: dict[str, str] = json.loads(path.read_text("utf-8")) if path.exists() else {}
+        hashes = {}
+        for file in sorted(entry for entry in folder.rglob("*") if entry.is_file()):
+            state = file.stat()
+            key = f"{file}|{state.st_size}|{state.st_mtime_ns}"
+            if key not in known:
+                known[key] = _hash_file(file)
+            hashes[str(file.relative_to(folder))] = known[key]
+        path.write_text(json.dumps(known, indent=2, sort_keys=True), "utf-8")
+    return hashlib.sha256(json.dumps(hashes, sort_keys=True).encode()).hexdigest()
+
+
+def _hash_file(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()

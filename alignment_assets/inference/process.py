@@ -1,0 +1,88 @@
+"""The parent's side of a worker process: start it, talk to it, end it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+LOG_LINES = 20
+
+
+class WorkerError(RuntimeError):
+    """The worker failed or died; the message ends with the last lines of its log."""
+
+
+class WorkerProcess:
+    """A running worker; see `alignment_assets.inference.worker`.
+
+    Attributes:
+        log: the file that its output and the engine's goes to.
+    """
+
+    def __init__(self, name: str, logs: Path, environment: Mapping[str, str]) -> None:
+        logs.mkdir(parents=True, exist_ok=True)
+        stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
+        self.log = logs / f"{name}-{stamp}-{os.getpid()}.log"
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "alignment_assets.inference.worker"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                env={**os.environ, **environment},
+                start_new_session=True,
+                text=True,
+            )
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process runs."""
+        return self._process.poll() is None
+
+    def ask(self, command: Mapping[str, Any], until: str) -> Iterator[dict[str, Any]]:
+        """Send a command and yield the worker's reports, the last one being the event ``until``.
+
+        Raises:
+            WorkerError: it reports a failure, or dies.
+        """
+        assert self._process.stdin and self._process.stdout
+        try:
+            self._process.stdin.write(json.dumps(command) + "\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            raise WorkerError(self._explain("is dead")) from None
+        for line in self._process.stdout:
+            report: dict[str, Any] = json.loads(line)
+            if report["event"] == "failed":
+                raise WorkerError(self._explain(f"failed: {report['error']}"))
+            yield report
+            if report["event"] == until:
+                return
+        code = self._process.wait()
+        raise WorkerError(self._explain(f"ended with exit code {code}"))
+
+    def close(self) -> None:
+        """End the worker and every process it started."""
+        try:
+            os.killpg(self._process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        self._process.wait()
+        for stream in (self._process.stdin, self._process.stdout):
+            if stream:
+                try:
+                    stream.close()
+                except BrokenPipeError:
+                    pass
+
+    def _explain(self, what: str) -> str:
+        lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()[-LOG_LINES:]
+        tail = "\n".join(lines)
+        return f"the vLLM worker {what}; the last lines of {self.log}:\n{tail}"

@@ -1,0 +1,96 @@
+"""How far an engine is with its requests, and who is told."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+
+@dataclass
+class Progress:
+    """The state of one run of requests.
+
+    Attributes:
+        label: what runs, e.g. ``completions[qwen3-14b]``.
+        total: requests to answer.
+        reused: requests that the spool had answered already.
+        state: loading or answering.
+    """
+
+    label: str
+    total: int
+    reused: int = 0
+    state: str = "loading"
+    done: int = 0
+    refused: int = 0
+    in_flight: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+    seconds_loading: float = 0.0
+    _started: float = field(default_factory=time.monotonic, repr=False)
+    _ended: float | None = field(default=None, repr=False)
+
+    def answering(self) -> None:
+        """The engine is ready: speed is counted from now."""
+        self.seconds_loading = time.monotonic() - self._started
+        self.state, self._started = "answering", time.monotonic()
+
+    def finish(self) -> None:
+        """All requests are answered: the clock stops."""
+        self.state, self._ended = "done", time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of answering, loading apart."""
+        return (self._ended or time.monotonic()) - self._started if self.state != "loading" else 0.0
+
+    @property
+    def output_tokens_per_second(self) -> float:
+        """Generated tokens a second."""
+        return self.completion_tokens / self.seconds if self.seconds else 0.0
+
+    @property
+    def prompt_tokens_per_second(self) -> float:
+        """Prompt tokens a second, cached ones included."""
+        return self.prompt_tokens / self.seconds if self.seconds else 0.0
+
+    @property
+    def eta_seconds(self) -> float | None:
+        """Seconds to the end at the mean speed so far; None before the first answer."""
+        return self.seconds * (self.total - self.done) / self.done if self.done else None
+
+    def line(self) -> str:
+        """Return the state as one line of a log."""
+        if self.state == "loading":
+            return f"{self.label}: loading the model for {self.total:,} requests ({self.reused:,} answered before)"
+        cached = self.cached_tokens / self.prompt_tokens if self.prompt_tokens else 0.0
+        eta = "" if self.eta_seconds is None else f", ETA {self.eta_seconds:,.0f} s"
+        return (
+            f"{self.label}: {self.done:,}/{self.total:,} done, {self.refused:,} refused, "
+            f"{self.in_flight:,} in flight, {self.output_tokens_per_second:,.0f} tokens/s out, "
+            f"{self.prompt_tokens_per_second:,.0f} in ({cached:.0%} cached){eta}"
+        )
+
+
+# Told of every change of any progress in this process; the command line shows it on the terminal.
+listeners: list[Callable[[Progress], None]] = []
+
+
+class ProgressLog:
+    """Passes progress on to the listeners, and every so often to a log."""
+
+    def __init__(self, log: Callable[[str], None], every: float = 30.0) -> None:
+        self._log = log
+        self._every = every
+        self._logged_at = time.monotonic()
+
+    def __call__(self, progress: Progress) -> None:
+        """Tell of the present state."""
+        for listener in listeners:
+            listener(progress)
+        due = time.monotonic() - self._logged_at >= self._every
+        if due or progress.state != "answering":
+            self._logged_at = time.monotonic()
+            self._log(progress.line())

@@ -1,0 +1,120 @@
+"""One thing an engine is asked, one answer, and the work file that carries requests to a worker.
+
+Here belong the forms alone. Which requests there are is SQL (``sql/requests``).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+Task = Literal["generate", "grade", "rate", "compare", "classify"]
+
+# Only these end a request for good; a refusal stands only under the engine settings it names.
+FINAL_REASONS = ("stop", "length")
+
+_MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
+
+REQUEST_SCHEMA = pa.schema(
+    [
+        ("request_id", pa.string()),
+        ("task", pa.string()),
+        ("messages", _MESSAGES),
+        ("sampling", pa.string()),
+        ("labels", pa.list_(pa.string())),
+        ("answer_schema", pa.string()),
+    ]
+)
+
+ANSWER_SCHEMA = pa.schema(
+    [
+        ("request_id", pa.string()),
+        ("task", pa.string()),
+        ("finish_reason", pa.string()),
+        ("text", pa.string()),
+        ("value", pa.float64()),
+        ("label_logprobs", pa.list_(pa.struct([("label", pa.string()), ("logprob", pa.float64())]))),
+        ("error", pa.string()),
+        ("prompt_tokens", pa.int32()),
+        ("completion_tokens", pa.int32()),
+        ("cached_tokens", pa.int32()),
+        ("engine", pa.string()),
+        ("engine_version", pa.string()),
+        ("engine_settings", pa.string()),
+        ("seconds", pa.float64()),
+        ("answered_at", pa.timestamp("us")),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Request:
+    """One thing an engine is asked.
+
+    Attributes:
+        request_id: names the question; the same content has the same id.
+        task: generate (text), grade (JSON by ``answer_schema``), rate and compare (the log-probability
+            of each of ``labels`` as the answer's first token), classify (a sequence classifier's logit).
+        messages: the conversation, ``{role, content}`` each.
+        sampling: sampling parameters; empty for tasks that sample nothing.
+        labels: the answers to weigh, for rate and compare.
+        answer_schema: JSON schema of the answer, for grade.
+    """
+
+    request_id: str
+    task: Task
+    messages: list[dict[str, str]]
+    sampling: dict[str, Any] = field(default_factory=dict)
+    labels: list[str] | None = None
+    answer_schema: str | None = None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What became of a request.
+
+    Attributes:
+        finish_reason: stop or length (final); context_length or rejected (a refusal).
+        text: what was generated, for generate and grade.
+        value: the logit, for classify.
+        label_logprobs: for rate and compare.
+        error: why it was refused.
+        seconds: from submission to end.
+    """
+
+    request_id: str
+    task: Task
+    finish_reason: Literal["stop", "length", "context_length", "rejected"]
+    text: str | None = None
+    value: float | None = None
+    label_logprobs: dict[str, float] | None = None
+    error: str | None = None
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    cached_tokens: int | None = None
+    seconds: float | None = None
+    answered_at: datetime = field(default_factory=lambda: datetime.now(UTC).replace(tzinfo=None))
+
+
+@dataclass(frozen=True)
+class EngineIdentity:
+    """Which engine answered: backend, version and settings (canonical JSON)."""
+
+    engine: str
+    version: str
+    settings: str
+
+
+def read_requests(path: Path) -> Iterator[Request]:
+    """Yield the requests of a work file, a few thousand in memory at a time."""
+    for batch in pq.ParquetFile(path).iter_batches(batch_size=1024):
+        for row in batch.to_pylist():
+            row["sampling"] = json.loads(row["sampling"] or "{}")
+            yield Request(**row)

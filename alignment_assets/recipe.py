@@ -1,0 +1,355 @@
+"""The recipe: the YAML file that fixes a whole run, as typed and validated models.
+
+Here belong the recipe's fields, their validation and the values it hands to SQL. Reading data,
+touching engines and naming assets do not.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
+
+from alignment_assets.paths import PACKAGE, project_folder
+
+Variant = Literal["default", "principle", "persona", "charter"]
+Share = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class RecipeError(ValueError):
+    """A recipe that cannot be used; the message names the file, the place and what is allowed."""
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class DatasetReference(_Part):
+    """Where rows are read from: a hub dataset (``hf:owner/name``) or a local file, folder or glob."""
+
+    dataset: str
+    configs: tuple[str, ...] = ()
+    split: str = "train"
+    revision: str = "main"
+    columns: dict[str, str] = Field(default_factory=dict, description="our column: theirs")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _lists_become_tuples(cls, values: Any) -> Any:
+        return _tuples(values)
+
+
+class Sources(_Part):
+    """The datasets of a run."""
+
+    preference_mix: DatasetReference
+    polyglot_toxicity_prompts: DatasetReference
+    prism_prompts: DatasetReference
+    personas: DatasetReference
+    human_labels: DatasetReference | None = None
+
+
+class Licence(_Part):
+    """Sub-collections of the mix that are dropped (report, section 4.1.4)."""
+
+    excluded_subsets: tuple[str, ...]
+
+    _tuples = model_validator(mode="before")(lambda values: _tuples(values))
+
+
+class Consent(_Part):
+    """The robots.txt rule (report, Appendix B), and the rule for rows without a known origin."""
+
+    agents: tuple[str, ...]
+    robots: str | None = Field(None, description="folder of <domain>.txt snapshots")
+    unknown_origins: Literal["admitted", "refused"] = "admitted"
+    sources: dict[str, Literal["admitted", "refused"]] = Field(default_factory=dict)
+
+    _tuples = model_validator(mode="before")(lambda values: _tuples(values))
+
+
+class Sampling(_Part):
+    """Sampling parameters; all of them reach the engine, so none comes from a model's own defaults."""
+
+    temperature: Annotated[float, Field(ge=0)] = 1.0
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    top_k: Annotated[int, Field(ge=0, description="0 is off")] = 0
+    min_p: Share = 0.0
+    repetition_penalty: Annotated[float, Field(gt=0)] = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    max_tokens: Count = 4096
+
+    def as_json(self) -> str:
+        """Return the parameters as canonical JSON, the form that a request's identity hashes."""
+        return json.dumps(self.model_dump(), sort_keys=True)
+
+
+class Model(_Part):
+    """Weights and how an engine serves them."""
+
+    weights: str = Field(description="hf:owner/name, a local folder, or env:NAME holding either")
+    revision: str = "main"
+    billions: Annotated[float, Field(gt=0, description="parameters, in billions; orders partitions")]
+    gpus: Annotated[int, Field(ge=1, description="tensor parallel size")] = 1
+    max_model_len: Count = 8192
+    max_num_seqs: Count = 256
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
+    chat_template: str | None = Field(None, description="a file that stands in for the model's own")
+    chat_template_arguments: dict[str, Any] = Field(default_factory=dict)
+    max_tokens: Count | None = Field(None, description="overrides completions.sampling")
+    temperature: Annotated[float, Field(ge=0)] | None = None
+
+
+class Controversy(_Part):
+    """The grader (report, section 4.1.4). The fold's threshold is not published: ours."""
+
+    model: str
+    threshold: Annotated[int, Field(ge=1, le=3)] = 2
+    attempts: Count = 3
+    reasoning_characters: Count = 1000
+    sampling: Sampling
+
+    @model_validator(mode="after")
+    def _retries_can_differ(self) -> Controversy:
+        if self.attempts > 1 and self.sampling.temperature == 0:
+            raise ValueError("attempts above 1 need sampling.temperature above 0, or all answers agree")
+        return self
+
+
+class Completions(_Part):
+    """Who answers, and under which system prompts (report, section 4.1.4)."""
+
+    models: tuple[str, ...] = Field(min_length=1)
+    policies: tuple[str, ...] = Field(min_length=1)
+    reference_completions: Count = 10
+    standard_variants: tuple[Variant, ...] = ("default", "principle")
+    controversial_variants: tuple[Variant, ...] = ("persona", "charter")
+    standard_charter_models: tuple[str, ...] = ()
+    sampling: Sampling
+
+    _tuples = model_validator(mode="before")(lambda values: _tuples(values))
+
+
+class Scoring(_Part):
+    """How one track is scored: a reward model's logit, or a judge's rating by a rubric."""
+
+    task: Literal["classify", "rate"]
+    model: str
+    rubric: str | None = Field(None, description="rate: wordings file of the judge's system prompt")
+
+    @model_validator(mode="after")
+    def _rubric_fits(self) -> Scoring:
+        if (self.task == "rate") != (self.rubric is not None):
+            raise ValueError("task rate needs a rubric, task classify takes none")
+        return self
+
+
+class Rewards(_Part):
+    """The scorer of each track, and how many candidates the judge compares pairwise."""
+
+    standard: Scoring
+    controversial: Scoring
+    comparison_judge: str
+    compared_candidates: Annotated[int, Field(ge=2)] = 5
+
+
+class Selection(_Part):
+    """How pairs are drawn (report, section 4.1.4)."""
+
+    pairs_per_prompt: Count = 1
+    rejected_quantile: Share = 0.2
+    min_references: Annotated[int, Field(ge=1)] = 2
+    max_sequence_tokens: Count = 4096
+    allow_truncated: bool = False
+
+
+class Warehouse(_Part):
+    """Limits of the database engine; what is left out comes from the machine."""
+
+    memory_limit: str | None = None
+    threads: Count | None = None
+
+
+class Recipe(_Part):
+    """A whole run in one readable file."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
+    description: str
+    seed: int
+    limit: Annotated[int, Field(ge=1)] | None = None
+    wordings: str | None = None
+    template_date: Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}$")]
+    max_prompt_characters: Count
+    sources: Sources
+    prism_conversation_types: tuple[str, ...]
+    licence: Licence
+    consent: Consent
+    models: dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")], Model]
+    controversy: Controversy
+    completions: Completions
+    rewards: Rewards
+    selection: Selection
+    warehouse: Warehouse = Warehouse()
+    published_prompts: dict[Literal["standard", "controversial"], int] = Field(default_factory=dict)
+
+    _folder: Path = PrivateAttr(default_factory=Path.cwd)
+
+    _tuples = model_validator(mode="before")(lambda values: _tuples(values))
+
+    @model_validator(mode="after")
+    def _names_are_defined(self) -> Recipe:
+        used = {
+            "controversy.model": (self.controversy.model,),
+            "completions.models": self.completions.models,
+            "completions.policies": self.completions.policies,
+            "completions.standard_charter_models": self.completions.standard_charter_models,
+            "rewards.standard.model": (self.rewards.standard.model,),
+            "rewards.controversial.model": (self.rewards.controversial.model,),
+            "rewards.comparison_judge": (self.rewards.comparison_judge,),
+        }
+        for place, names in used.items():
+            allowed = set(self.completions.models) if "charter" in place else set(self.models)
+            for name in names:
+                if name not in allowed:
+                    raise ValueError(f"{place}: no model {name!r}; defined are {sorted(allowed)}")
+            if len(set(names)) < len(names):
+                raise ValueError(f"{place}: {list(names)} names a model twice")
+        both = set(self.completions.models) & set(self.completions.policies)
+        if both:
+            raise ValueError(f"completions: {sorted(both)} stand under models and under policies")
+        return self
+
+    def resolve(self, path: str) -> Path:
+        """Return a path of the recipe, which is relative to the recipe's own file."""
+        return (self._folder / Path(path).expanduser()).absolute()
+
+    @property
+    def wordings_folder(self) -> Path:
+        """The folder of prompt texts: the recipe's, or the package's."""
+        return self.resolve(self.wordings) if self.wordings else PACKAGE / "wordings"
+
+    def completion_sampling(self, model: str) -> Sampling:
+        """Return the sampling of a model's completions: the recipe's, with the model's own on top."""
+        own = self.models[model]
+        changes = {"max_tokens": own.max_tokens, "temperature": own.temperature}
+        given = {key: value for key, value in changes.items() if value is not None}
+        return self.completions.sampling.model_copy(update=given)
+
+    def settings(self) -> dict[str, Any]:
+        """Return every value that SQL files may name as a parameter, whatever the partition."""
+        consent = self.consent.sources
+        return {
+            "seed": self.seed,
+            "limit": self.limit,
+            "max_prompt_characters": self.max_prompt_characters,
+            "excluded_subsets": list(self.licence.excluded_subsets),
+            "refused_sources": [name for name, rule in consent.items() if rule == "refused"],
+            "admitted_sources": [name for name, rule in consent.items() if rule == "admitted"],
+            "refuse_unknown_origins": self.consent.unknown_origins == "refused",
+            "conversation_types": list(self.prism_conversation_types),
+            "grader": self.controversy.model,
+            "threshold": self.controversy.threshold,
+            "reference_completions": self.completions.reference_completions,
+            "models": list(self.completions.models),
+            "partitions": list(self.completions.models + self.completions.policies),
+            "standard_scorer": self.rewards.standard.model,
+            "controversial_scorer": self.rewards.controversial.model,
+            "standard_task": self.rewards.standard.task,
+            "controversial_task": self.rewards.controversial.task,
+            "judge": self.rewards.comparison_judge,
+            "compared": self.rewards.compared_candidates,
+            "pairs_per_prompt": self.selection.pairs_per_prompt,
+            "rejected_quantile": self.selection.rejected_quantile,
+            "min_references": self.selection.min_references,
+            "max_sequence_tokens": self.selection.max_sequence_tokens,
+            "allow_truncated": self.selection.allow_truncated,
+        }
+
+
+def _tuples(values: Any) -> Any:
+    """YAML knows lists; the models hold tuples, so that a recipe cannot change after it is read."""
+    if not isinstance(values, dict):
+        return values
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+
+
+def find_recipe(name: str | None = None) -> Path:
+    """Return the file of a recipe given by name or path (default ``ALIGNMENT_RECIPE``, then ``demo``).
+
+    Raises:
+        RecipeError: there is no such file; the message lists the recipes that come along.
+    """
+    wanted = name or os.environ.get("ALIGNMENT_RECIPE") or "demo"
+    if Path(wanted).suffix in {".yaml", ".yml"}:
+        path = Path(wanted).expanduser().absolute()
+    else:
+        path = project_folder("recipes") / f"{wanted}.yaml"
+    if not path.is_file():
+        known = sorted(file.stem for file in project_folder("recipes").glob("*.yaml"))
+        raise RecipeError(f"no recipe {wanted!r}: give a path to a .yaml file or one of {known}")
+    return path
+
+
+def load_recipe(name: str | None = None) -> Recipe:
+    """Read and validate a recipe, given by name or path.
+
+    Raises:
+        RecipeError: no such file, no YAML, an unknown key, a wrong type, or a name that nothing
+            defines; the message has the file, the place in it and what is allowed.
+    """
+    path = find_recipe(name)
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{path}: not YAML: {error}") from error
+    return parse_recipe(content, path)
+
+
+def parse_recipe(content: Any, path: Path) -> Recipe:
+    """Validate a recipe's content as if it were read from ``path``; see `load_recipe`."""
+    from alignment_assets.wordings import check_wordings
+
+    try:
+        recipe = Recipe.model_validate(content)
+        recipe._folder = path.parent
+        check_wordings(recipe)
+    except ValidationError as error:
+        raise RecipeError(_explain(error, path)) from None
+    except ValueError as error:
+        raise RecipeError(f"{path}: {error}") from error
+    return recipe
+
+
+def _explain(error: ValidationError, path: Path) -> str:
+    lines = []
+    for problem in error.errors():
+        place = ".".join(str(part) for part in problem["loc"]) or "recipe"
+        message = problem["msg"].removeprefix("Value error, ")
+        if problem["type"] == "extra_forbidden":
+            message = f"unknown key; allowed are {_allowed_keys(problem['loc'][:-1])}"
+        lines.append(f"{path}: {place}: {message}")
+    return "\n".join(lines)
+
+
+def _allowed_keys(location: tuple[int | str, ...]) -> list[str]:
+    """Return the keys of the recipe part at ``location``."""
+    part: Any = Recipe
+    for step in location:
+        if not (isinstance(part, type) and issubclass(part, BaseModel)):
+            break
+        annotation = part.model_fields[str(step)].annotation if step in part.model_fields else part
+        part = next((kind for kind in _models_in(annotation)), part)
+    return sorted(part.model_fields)
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    arguments = getattr(annotation, "__args__", ())
+    return [model for argument in arguments for model in _models_in(argument)]

@@ -1,0 +1,1 @@
+"""What is injected into assets: the warehouse, inference and GPUs."""

@@ -1,0 +1,5 @@
+-- Each prompt_id stands once.
+SELECT prompt_id, count(*) AS times
+FROM alignment_prompts
+GROUP BY prompt_id
+HAVING count(*) > 1

@@ -1,0 +1,5 @@
+-- Each question is asked once.
+SELECT request_id, count(*) AS times
+FROM completion_requests
+GROUP BY request_id
+HAVING count(*) > 1

@@ -1,0 +1,7 @@
+-- A grade is 0 to 3 and decides the flag, or the answer is kept as unparsable.
+SELECT prompt_id, grade, is_controversial, parsed_as
+FROM controversy_labels
+WHERE (grade IS NULL) <> (parsed_as = 'unparsable')
+    OR grade NOT BETWEEN 0 AND 3
+    OR is_controversial <> (grade >= $threshold)
+    OR parsed_as NOT IN ('json', 'fragment', 'unparsable')

@@ -1,0 +1,5 @@
+-- Each row_number stands once.
+SELECT row_number, count(*) AS times
+FROM preference_mix
+GROUP BY row_number
+HAVING count(*) > 1
