@@ -4,8 +4,6 @@ The same rules run inside each asset before it publishes; a check shows that the
 in the database now, all partitions together.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 from dagster import (

@@ -1,7 +1,5 @@
 """Stage three: what each model is asked, and what it answers."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from dagster import AssetExecutionContext, AssetsDefinition, MaterializeResult

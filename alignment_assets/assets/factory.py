@@ -4,8 +4,7 @@ Here belong the decorator, the metadata and the asset that is one SELECT. What a
 module of its stage.
 """
 
-from __future__ import annotations
-
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -24,10 +23,14 @@ from dagster import (
     TableSchema,
     asset,
 )
+from dagster._utils.warnings import BetaWarning
 
 from alignment_assets import sql
 from alignment_assets.recipe import Recipe
 from alignment_assets.resources.warehouse import Published, Staging, Warehouse
+
+# A run makes one partition: a backfill policy says so, and Dagster calls it beta.
+warnings.filterwarnings("ignore", "Parameter `backfill_policy`", BetaWarning)
 
 OWNERS = ["team:post-training"]
 

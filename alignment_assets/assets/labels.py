@@ -1,7 +1,5 @@
 """Stage two: how controversial each licensed prompt is, and how far people agree with the grades."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

@@ -3,8 +3,6 @@
 Rows come from outside in Python; the rules over them are ``sql/assets/prompt_exclusions.sql``.
 """
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice

@@ -1,7 +1,5 @@
 """Stage four: a reward for each completion, and the judge's ranking of the controversial ones."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

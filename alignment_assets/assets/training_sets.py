@@ -3,8 +3,6 @@
 All of it is SQL; see ``sql/assets`` for the published rules.
 """
 
-from __future__ import annotations
-
 from dagster import AssetDep, AssetExecutionContext, AssetsDefinition, MaterializeResult
 
 from alignment_assets import sql

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 LOG_LINES = 20
+_CAUSE = re.compile(r"(^|[\] ])([A-Za-z_]+\.)*[A-Za-z_]*(Error|Exception): ")
 
 
 class WorkerError(RuntimeError):
@@ -83,6 +85,8 @@ class WorkerProcess:
                     pass
 
     def _explain(self, what: str) -> str:
-        lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()[-LOG_LINES:]
-        tail = "\n".join(lines)
-        return f"the vLLM worker {what}; the last lines of {self.log}:\n{tail}"
+        lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
+        causes = [line for line in lines if _CAUSE.search(line)]
+        cause = f"\nfirst error: {causes[0].strip()}" if causes else ""
+        tail = "\n".join(lines[-LOG_LINES:])
+        return f"the vLLM worker {what}{cause}\nthe last lines of {self.log}:\n{tail}"

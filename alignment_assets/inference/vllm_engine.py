@@ -11,9 +11,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import psutil
 import vllm
 from vllm import LLM, PoolingParams, SamplingParams
 from vllm.inputs import tokens_input
+from vllm.platforms import current_platform
 from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 
 from alignment_assets.inference.chat import ChatEncoder
@@ -21,6 +23,8 @@ from alignment_assets.inference.requests import Answer, EngineIdentity, Request
 
 # Requests in the engine for each sequence it computes at once, so that it never waits for us.
 WINDOW_PER_SEQUENCE = 2
+
+CPU_CACHE_BYTES = 2 << 30
 
 
 @dataclass(frozen=True)
@@ -75,7 +79,7 @@ class VllmEngine:
             load_format="safetensors",
             generation_config="vllm",
             **(generation if settings.runner == "generate" else {}),
-            **settings.engine_arguments,
+            **{**_cpu_defaults(), **settings.engine_arguments},
         )
         self._engine = self._llm.llm_engine
         self._chat = ChatEncoder(
@@ -177,6 +181,14 @@ class VllmEngine:
         return Answer(
             request.request_id, request.task, completion.finish_reason, text=completion.text, **counts
         )
+
+
+def _cpu_defaults() -> dict[str, Any]:
+    """Return what vLLM needs to be told on a CPU: there it takes nearly all memory of a node if let."""
+    if not current_platform.is_cpu():
+        return {}
+    available = psutil.virtual_memory().available
+    return {"kv_cache_memory_bytes": min(CPU_CACHE_BYTES, available // 4)}
 
 
 def _refusal(request: Request, error: ValueError) -> Answer:

@@ -106,8 +106,10 @@ class VllmInference(Inference):
             "engine_arguments": self.engine_arguments,
             "refusal_settings": self.settings(model),
         }
-        report(progress)
-        worker = _engine.get(job.model, settings, gpus, job.home / "logs")
+        worker = _engine.running(settings)
+        if worker is None:
+            report(progress)
+            worker = _engine.start(job.model, settings, gpus, job.home / "logs")
         progress.answering()
         command = {"do": "answer", "requests": str(job.requests), "spool": str(job.spool)}
         try:
@@ -129,10 +131,12 @@ class _SharedEngine:
         self._worker: WorkerProcess | None = None
         self._held = ExitStack()
 
-    def get(self, name: str, settings: dict[str, Any], gpus: GpuPool, logs: Path) -> WorkerProcess:
+    def running(self, settings: dict[str, Any]) -> WorkerProcess | None:
+        """Return the worker if it has this engine loaded."""
+        return self._worker if self._worker and self._worker.alive and self._settings == settings else None
+
+    def start(self, name: str, settings: dict[str, Any], gpus: GpuPool, logs: Path) -> WorkerProcess:
         """Return a worker with this engine loaded; another engine is ended first."""
-        if self._worker and self._worker.alive and self._settings == settings:
-            return self._worker
         self.close()
         leased = self._held.enter_context(gpus.lease(int(settings["tensor_parallel_size"]), name))
         environment = {

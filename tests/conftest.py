@@ -1,0 +1,85 @@
+"""Fixtures for all tests: a recipe, a home of its own, a fake engine, and the graph to run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from dagster import DagsterInstance, Definitions, ExecuteInProcessResult
+
+from alignment_assets.definitions import build_defs
+from alignment_assets.recipe import Recipe, find_recipe, parse_recipe
+from alignment_assets.resources.warehouse import Warehouse
+from alignment_assets.running import execute_runs, plan_runs
+from tests.fakes import FakeInference
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+SHARED_DATA = REPOSITORY.parent / "shared" / "data"
+
+
+def changed_recipe(changes: dict[str, Any] | None = None, name: str = "demo") -> Recipe:
+    """Return a recipe that comes along, with ``{"a.b.c": value}`` put over it."""
+    path = find_recipe(name)
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    for place, value in (changes or {}).items():
+        *parents, last = place.split(".")
+        part = content
+        for parent in parents:
+            part = part[parent]
+        part[last] = value
+    return parse_recipe(content, path)
+
+
+@dataclass
+class Graph:
+    """The asset graph of a recipe on a database and instance of its own, with a fake engine."""
+
+    recipe: Recipe
+    home: Path
+    instance: DagsterInstance
+    inference: FakeInference
+
+    def with_recipe(self, recipe: Recipe) -> Graph:
+        return replace(self, recipe=recipe)
+
+    def with_inference(self, **changes: Any) -> Graph:
+        return replace(self, inference=FakeInference(log=self.inference.log, **changes))
+
+    @property
+    def warehouse(self) -> Warehouse:
+        return Warehouse(database=str(self.home / "alignment.duckdb"), lock_timeout=30)
+
+    @property
+    def defs(self) -> Definitions:
+        return build_defs(self.recipe, {"warehouse": self.warehouse, "inference": self.inference})
+
+    def materialize(self, selection: str | None = None, partition: str | None = None) -> list[ExecuteInProcessResult]:
+        runs = plan_runs(self.defs, selection, partition)
+        return [result for _, result in execute_runs(self.defs, runs, self.instance)]
+
+    def query(self, sql: str, parameters: dict[str, Any] | None = None) -> list[tuple[Any, ...]]:
+        with self.warehouse.read() as connection:
+            return connection.execute(sql, parameters or {}).fetchall()
+
+    def asked(self) -> list[dict[str, Any]]:
+        """Return every request that reached the fake engine, in order."""
+        log = Path(self.inference.log)
+        return [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+
+
+@pytest.fixture
+def instance() -> Iterator[DagsterInstance]:
+    with DagsterInstance.ephemeral() as instance:
+        yield instance
+
+
+@pytest.fixture
+def graph(tmp_path: Path, instance: DagsterInstance) -> Graph:
+    """The demo recipe's graph, nothing materialized."""
+    inference = FakeInference(log=str(tmp_path / "asked.jsonl"))
+    return Graph(changed_recipe(), tmp_path / "home", instance, inference)
