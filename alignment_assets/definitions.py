@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from dagster import Definitions
+from dagster import Definitions, in_process_executor
 
 from alignment_assets.assets.completions import completion_assets
 from alignment_assets.assets.labels import label_assets
@@ -53,6 +53,8 @@ def build_defs(recipe: Recipe, resources: Mapping[str, Any] | None = None) -> De
             *training_set_assets(recipe),
         ],
         asset_checks=table_checks(recipe),
+        # One process a run: its steps share an engine, and starting a step costs nothing.
+        executor=in_process_executor,
         resources={**default_resources(recipe), **(resources or {})},
     )
 

@@ -227,7 +227,7 @@ class Recipe(_Part):
 
     def resolve(self, path: str) -> Path:
         """Return a path of the recipe, which is relative to the recipe's own file."""
-        return (self._folder / Path(path).expanduser()).absolute()
+        return Path(os.path.normpath(self._folder / Path(path).expanduser())).absolute()
 
     @property
     def wordings_folder(self) -> Path:

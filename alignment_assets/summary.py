@@ -1,0 +1,66 @@
+"""What a run made, as the command shows it: rows, drops, rewards, example pairs, and what to do next."""
+
+from __future__ import annotations
+
+import json
+
+from rich.console import Console
+from rich.panel import Panel
+from rich.text import Text
+
+from alignment_assets import sql
+from alignment_assets.querying import answer, show
+from alignment_assets.recipe import Recipe
+from alignment_assets.resources.warehouse import Warehouse
+
+EXAMPLE_CHARACTERS = 320
+EXAMPLES = """
+SELECT prompt[-1].content AS prompt, chosen[1].content AS chosen, rejected[1].content AS rejected,
+    track, chosen_model, rejected_model, chosen_variant, rejected_variant, chosen_reward, rejected_reward
+FROM dpo_pairs
+ORDER BY chosen_reward - rejected_reward DESC, pair_id
+LIMIT 3
+"""
+
+
+def print_summary(warehouse: Warehouse, recipe: Recipe, console: Console) -> None:
+    """Print what is in a recipe's database."""
+    counts = " UNION ALL ".join(
+        f"SELECT '{name}' AS \"table\", count(*) AS rows FROM {name}" for name in sql.tables()
+    )
+    show(answer(warehouse, recipe, counts, {}), console, "Rows per table")
+    for title, question in (
+        ("Rows dropped, and why", "exclusions_by_rule"),
+        ("Rewards by model and variant", "reward_by_model_and_variant"),
+    ):
+        show(answer(warehouse, recipe, sql.read_sql("analysis", question), {}), console, title)
+    if recipe.published_prompts:
+        console.print(f"The report had {json.dumps(recipe.published_prompts)} prompts per track.")
+    for row in answer(warehouse, recipe, EXAMPLES, {}).to_pylist():
+        text = Text()
+        for part, who in (("prompt", row["track"]), ("chosen", "chosen"), ("rejected", "rejected")):
+            about = f"{part}, {who} track" if part == "prompt" else (
+                f"{part}: {row[f'{who}_model']}, {row[f'{who}_variant']}, reward {row[f'{who}_reward']:.3f}"
+            )
+            text.append(about + "\n", style="bold")
+            text.append(_short(row[part]) + "\n")
+        text.rstrip()
+        console.print(Panel(text, title="example pair", title_align="left"))
+
+
+def print_next_steps(warehouse: Warehouse, recipe: Recipe, console: Console) -> None:
+    """Print where the database is and what a user would do next."""
+    named = "" if recipe.name == "demo" else f" --recipe {recipe.name}"
+    console.print(f"Database: {warehouse.path}", soft_wrap=True, highlight=False)
+    console.print(
+        "Next:\n"
+        "  make dev                                          the asset graph in the browser\n"
+        f"  alignment-assets status{named}                           what is done, missing or stale\n"
+        f"  alignment-assets query win_rate_by_model{named}          one of the questions in sql/analysis",
+        highlight=False,
+        markup=False,
+    )
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= EXAMPLE_CHARACTERS else text[:EXAMPLE_CHARACTERS] + " […]"

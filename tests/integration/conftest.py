@@ -1,0 +1,67 @@
+"""Fixtures with real engines: the demo's model, and requests to ask it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from alignment_assets.demo_model import prepare_demo_model
+from alignment_assets.inference.progress import Progress
+from alignment_assets.inference.requests import REQUEST_SCHEMA, Request
+from alignment_assets.recipe import Recipe
+from alignment_assets.resources.gpus import GpuPool
+from alignment_assets.resources.inference import Job, VllmInference, close_engine
+from tests.conftest import changed_recipe
+
+
+# Without compiling: it starts sooner, and tests are short.
+QUICK_START = {"enforce_eager": True}
+
+
+@pytest.fixture(scope="session")
+def smollm2() -> Path:
+    """The demo's model, unpacked."""
+    recipe = changed_recipe()
+    folder = recipe.resolve(recipe.models["smollm2-135m"].weights)
+    try:
+        prepare_demo_model(folder)
+    except FileNotFoundError as error:
+        pytest.skip(str(error))
+    return folder
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _engine_ends_with_the_module() -> Iterator[None]:
+    yield
+    close_engine()
+
+
+def write_requests(path: Path, requests: Sequence[Request]) -> None:
+    rows = [{**vars(request), "sampling": json.dumps(request.sampling)} for request in requests]
+    pq.write_table(pa.Table.from_pylist(rows, schema=REQUEST_SCHEMA), path)
+
+
+def read_spool(folder: Path) -> dict[str, dict[str, Any]]:
+    """Return a spool's answers by request; fails on a doubled one."""
+    rows = [row for file in sorted(folder.glob("*.parquet")) for row in pq.read_table(file).to_pylist()]
+    answers = {row["request_id"]: row for row in rows}
+    assert len(answers) == len(rows)
+    return answers
+
+
+def ask(recipe: Recipe, model: str, requests: Sequence[Request], home: Path) -> dict[str, dict[str, Any]]:
+    """Have vLLM answer requests for one of a recipe's models."""
+    home.mkdir(parents=True, exist_ok=True)
+    work, spool = home / "requests.parquet", home / "spool"
+    write_requests(work, requests)
+    job = Job(model, recipe, home, requests[0].task, work, spool, len(requests))
+    progress = Progress("test", len(requests))
+    VllmInference(engine_arguments=QUICK_START).answer(job, GpuPool(), progress, lambda _: None)
+    assert progress.done == len(requests)
+    return read_spool(spool)

@@ -1,0 +1,58 @@
+"""The whole graph for real: real prompts with people's labels, through vLLM on this machine."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from dagster import DagsterInstance
+
+from alignment_assets import sql
+from alignment_assets.definitions import build_defs
+from alignment_assets.recipe import load_recipe
+from alignment_assets.resources.inference import VllmInference
+from alignment_assets.resources.warehouse import Warehouse
+from alignment_assets.running import execute_runs, plan_runs
+from tests.conftest import SHARED_DATA
+from tests.integration.conftest import QUICK_START
+
+pytestmark = pytest.mark.integration
+
+RECIPE = Path(__file__).parent.parent / "recipes" / "real_input.yaml"
+
+
+@pytest.mark.skipif(not SHARED_DATA.is_dir(), reason="the shared data is not beside this checkout")
+def test_forty_real_prompts_become_training_rows(
+    smollm2: Path, tmp_path: Path, instance: DagsterInstance, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = load_recipe(str(RECIPE))
+    warehouse = Warehouse(database=str(tmp_path / "alignment.duckdb"))
+    defs = build_defs(
+        recipe, {"warehouse": warehouse, "inference": VllmInference(engine_arguments=QUICK_START)}
+    )
+
+    results = [result for _, result in execute_runs(defs, plan_runs(defs), instance)]
+
+    failed = [e for result in results for e in result.get_asset_check_evaluations() if not e.passed]
+    assert failed == []
+    with warehouse.read() as connection:
+        rows = {
+            name: connection.execute(f"SELECT count(*) FROM {name}").fetchall()[0][0] for name in sql.tables()
+        }
+        agreement = connection.execute("FROM controversy_agreement ORDER BY threshold").fetchall()
+        grades = connection.execute("SELECT count(grade) FROM controversy_labels").fetchall()[0][0]
+        limited = connection.execute(
+            "SELECT count(DISTINCT prompt_id) FROM prompt_exclusions WHERE rule = 'limit'"
+        ).fetchall()[0][0]
+    with capsys.disabled():
+        print("\n" + json.dumps({"rows": rows, "agreement": agreement}, indent=None))
+    assert rows["preference_mix"] == 1000
+    assert rows["licensed_prompts"] <= 40 < limited
+    assert rows["alignment_prompts"] == 40 - (rows["licensed_prompts"] - grades)
+    assert rows["completions"] == rows["rewards"] == rows["completion_requests"] > 40 * 4
+    assert rows["dpo_pairs"] + rows["selection_exclusions"] == rows["alignment_prompts"]
+    assert rows["dpo_pairs"] > rows["alignment_prompts"] / 2
+    # Real labels of real people: two annotators who mostly agree.
+    assert agreement[1][2] == 500
+    assert agreement[1][3] > 0

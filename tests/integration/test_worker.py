@@ -1,0 +1,109 @@
+"""The worker process: it dies with its step, its errors reach the user, and no answer is lost."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from alignment_assets.inference.process import WorkerError, WorkerProcess
+from alignment_assets.inference.requests import Request
+from alignment_assets.recipe import Sampling
+from alignment_assets.resources.inference import close_engine
+from tests.conftest import REPOSITORY, changed_recipe
+from tests.integration.conftest import ask, read_spool, write_requests
+
+pytestmark = pytest.mark.integration
+
+STEP = """
+import sys
+from pathlib import Path
+from alignment_assets.inference.progress import Progress
+from alignment_assets.resources.gpus import GpuPool
+from alignment_assets.resources.inference import Job, VllmInference
+from tests.conftest import changed_recipe
+home = Path(sys.argv[1])
+recipe = changed_recipe()
+job = Job("smollm2-135m", recipe, home, "generate", home / "requests.parquet", home / "spool", 400)
+inference = VllmInference(engine_arguments={"enforce_eager": True})
+inference.answer(job, GpuPool(), Progress("step", 400), lambda p: print(p.done, flush=True))
+"""
+
+
+def requests(count: int) -> list[Request]:
+    sampling = Sampling(max_tokens=64).model_dump()
+    return [
+        Request(f"r{n}", "generate", [{"role": "user", "content": f"Tell me about the number {n}."}], sampling)
+        for n in range(count)
+    ]
+
+
+def start_step(home: Path) -> subprocess.Popen[str]:
+    """Start a process that asks 400 requests, and wait until some are answered on disk."""
+    write_requests(home / "requests.parquet", requests(400))
+    step = subprocess.Popen(
+        [sys.executable, "-c", STEP, str(home)], cwd=REPOSITORY, stdout=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 240
+    while not list((home / "spool").glob("*-*.parquet")):
+        assert step.poll() is None and time.monotonic() < deadline
+        time.sleep(0.2)
+    return step
+
+
+def engine_processes(home: Path) -> list[psutil.Process]:
+    """Return the worker of a home and all its children."""
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        if "alignment_assets.inference.worker" in (process.info["cmdline"] or []):
+            try:
+                files = [file.path for file in process.open_files()]
+            except psutil.Error:
+                continue
+            if any(str(home) in path for path in files):
+                found += [process, *process.children(recursive=True)]
+    return found
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_no_engine_process_outlives_its_step_and_no_answer_is_lost(
+    how: signal.Signals, smollm2: Path, tmp_path: Path
+) -> None:
+    step = start_step(tmp_path)
+    engines = engine_processes(tmp_path)
+    assert len(engines) >= 2  # the worker and vLLM's own
+
+    os.kill(step.pid, how)
+    step.wait(20)
+
+    _, alive = psutil.wait_procs(engines, timeout=10)
+    assert [process for process in alive if process.status() != psutil.STATUS_ZOMBIE] == []
+    # What was answered is on disk, whole, each once.
+    answered = read_spool(tmp_path / "spool")
+    assert 0 < len(answered) < 400
+    assert all(row["text"] is not None for row in answered.values())
+
+
+def test_an_engine_that_cannot_start_says_why(tmp_path: Path, smollm2: Path) -> None:
+    models = changed_recipe().model_dump(mode="json")["models"]
+    models["smollm2-135m"]["max_model_len"] = 10_000_000
+    recipe = changed_recipe({"models": models})
+    with pytest.raises(WorkerError, match="max_model_len"):
+        ask(recipe, "smollm2-135m", requests(1), tmp_path)
+
+
+def test_a_worker_that_dies_is_reported_and_the_next_one_starts(tmp_path: Path, smollm2: Path) -> None:
+    worker = WorkerProcess("test", tmp_path / "logs", {})
+    os.kill(worker._process.pid, signal.SIGKILL)
+    with pytest.raises(WorkerError, match=r"is dead|exit code -9"):
+        list(worker.ask({"do": "load", "settings": {}}, until="ready"))
+    worker.close()
+    close_engine()
+    answers = ask(changed_recipe(), "smollm2-135m", requests(3), tmp_path / "again")
+    assert sorted(answers) == ["r0", "r1", "r2"]
