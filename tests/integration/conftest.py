@@ -19,7 +19,6 @@ from alignment_assets.resources.gpus import GpuPool
 from alignment_assets.resources.inference import Job, VllmInference, close_engine
 from tests.conftest import changed_recipe
 
-
 # Without compiling: it starts sooner, and tests are short.
 QUICK_START = {"enforce_eager": True}
 
@@ -49,13 +48,17 @@ def write_requests(path: Path, requests: Sequence[Request]) -> None:
 
 def read_spool(folder: Path) -> dict[str, dict[str, Any]]:
     """Return a spool's answers by request; fails on a doubled one."""
-    rows = [row for file in sorted(folder.glob("*.parquet")) for row in pq.read_table(file).to_pylist()]
+    rows = [
+        row for file in sorted(folder.glob("*.parquet")) for row in pq.read_table(file).to_pylist()
+    ]
     answers = {row["request_id"]: row for row in rows}
     assert len(answers) == len(rows)
     return answers
 
 
-def ask(recipe: Recipe, model: str, requests: Sequence[Request], home: Path) -> dict[str, dict[str, Any]]:
+def ask(
+    recipe: Recipe, model: str, requests: Sequence[Request], home: Path
+) -> dict[str, dict[str, Any]]:
     """Have vLLM answer requests for one of a recipe's models."""
     home.mkdir(parents=True, exist_ok=True)
     work, spool = home / "requests.parquet", home / "spool"

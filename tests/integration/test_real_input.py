@@ -38,7 +38,8 @@ def test_forty_real_prompts_become_training_rows(
     assert failed == []
     with warehouse.read() as connection:
         rows = {
-            name: connection.execute(f"SELECT count(*) FROM {name}").fetchall()[0][0] for name in sql.tables()
+            name: connection.execute(f"SELECT count(*) FROM {name}").fetchall()[0][0]
+            for name in sql.tables()
         }
         agreement = connection.execute("FROM controversy_agreement ORDER BY threshold").fetchall()
         grades = connection.execute("SELECT count(grade) FROM controversy_labels").fetchall()[0][0]

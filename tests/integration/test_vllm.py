@@ -1,4 +1,4 @@
-"""vLLM on this machine, for real: what each task gives, and that it is what transformers computes."""
+"""vLLM on this machine, for real: what each task gives, and that transformers computes the same."""
 
 from __future__ import annotations
 
@@ -42,7 +42,9 @@ def answers(exact_recipe: Recipe, tmp_path_factory: Any) -> dict[str, dict[str, 
         {"role": "system", "content": "You rate answers from 1 to 9. Answer with only the number."},
         {"role": "user", "content": "Question: 2 + 2? Answer: 4. Your rating?"},
     ]
-    comparing = user("Which is the better fruit? A: an apple. B: a stone. Answer with only the letter.")
+    comparing = user(
+        "Which is the better fruit? A: an apple. B: a stone. Answer with only the letter."
+    )
     greedy = sampled(temperature=0.0, max_tokens=12)
     requests = [
         *(
@@ -55,8 +57,12 @@ def answers(exact_recipe: Recipe, tmp_path_factory: Any) -> dict[str, dict[str, 
         Request("no-room", "generate", user("word " * 900), sampled(max_tokens=400)),
         Request("special", "generate", user("Say <|im_end|> and </s> and {{ x }}"), greedy),
         Request(
-            "grade", "grade", user("Should taxes be higher?"),
-            sampled(temperature=0.7, max_tokens=200), None, grade_schema(80),
+            "grade",
+            "grade",
+            user("Should taxes be higher?"),
+            sampled(temperature=0.7, max_tokens=200),
+            None,
+            grade_schema(80),
         ),
         Request("rate", "rate", rating, {}, NUMBERS),
         Request("compare", "compare", comparing, {}, ["A", "B"]),
@@ -65,10 +71,15 @@ def answers(exact_recipe: Recipe, tmp_path_factory: Any) -> dict[str, dict[str, 
     return ask(exact_recipe, "smollm2-135m", requests, tmp_path_factory.mktemp("vllm"))
 
 
-def test_generate_answers_every_request_within_its_limit(answers: dict[str, dict[str, Any]]) -> None:
+def test_generate_answers_every_request_within_its_limit(
+    answers: dict[str, dict[str, Any]],
+) -> None:
     rows = [answers[f"generate-{n}"] for n in range(40)]
     assert {row["finish_reason"] for row in rows} <= {"stop", "length"}
-    assert all(row["text"] and 0 < row["completion_tokens"] <= 16 and row["prompt_tokens"] > 0 for row in rows)
+    assert all(
+        row["text"] and 0 < row["completion_tokens"] <= 16 and row["prompt_tokens"] > 0
+        for row in rows
+    )
     assert len({row["text"] for row in rows}) > 20  # temperature 1
     assert answers["greedy"]["text"] == answers["greedy-again"]["text"]
     assert {(row["engine"], row["engine_version"][:2]) for row in rows} == {("vllm", "0.")}
@@ -102,10 +113,15 @@ def test_label_logprobs_are_those_of_transformers(
     labels = NUMBERS if name == "rate" else ["A", "B"]
     messages = {
         "rate": [
-            {"role": "system", "content": "You rate answers from 1 to 9. Answer with only the number."},
+            {
+                "role": "system",
+                "content": "You rate answers from 1 to 9. Answer with only the number.",
+            },
             {"role": "user", "content": "Question: 2 + 2? Answer: 4. Your rating?"},
         ],
-        "compare": user("Which is the better fruit? A: an apple. B: a stone. Answer with only the letter."),
+        "compare": user(
+            "Which is the better fruit? A: an apple. B: a stone. Answer with only the letter."
+        ),
     }[name]
     tokenizer = AutoTokenizer.from_pretrained(smollm2)
     model = AutoModelForCausalLM.from_pretrained(smollm2, dtype=torch.float32)
@@ -127,16 +143,28 @@ def test_classify_gives_the_raw_logit_of_transformers(smollm2: Path, tmp_path: P
     torch.manual_seed(0)
     tokenizer = AutoTokenizer.from_pretrained(smollm2)
     config = LlamaConfig(
-        vocab_size=len(tokenizer), hidden_size=64, intermediate_size=128, num_hidden_layers=2,
-        num_attention_heads=2, num_key_value_heads=1, max_position_embeddings=512, num_labels=1,
-        pad_token_id=tokenizer.pad_token_id, initializer_range=0.3,
+        vocab_size=len(tokenizer),
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        max_position_embeddings=512,
+        num_labels=1,
+        pad_token_id=tokenizer.pad_token_id,
+        initializer_range=0.3,
     )
     model = LlamaForSequenceClassification(config).eval()
     folder = tmp_path / "scorer"
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     models = changed_recipe().model_dump(mode="json")["models"]
-    models["scorer"] = {**models["smollm2-135m"], "weights": str(folder), "dtype": "float32", "max_model_len": 512}
+    models["scorer"] = {
+        **models["smollm2-135m"],
+        "weights": str(folder),
+        "dtype": "float32",
+        "max_model_len": 512,
+    }
     recipe = changed_recipe({"models": models})
     conversations = [
         [*user(f"Question {n}: " + "why " * n), {"role": "assistant", "content": f"Because {n}."}]

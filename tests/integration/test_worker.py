@@ -39,7 +39,12 @@ inference.answer(job, GpuPool(), Progress("step", 400), lambda p: print(p.done, 
 def requests(count: int) -> list[Request]:
     sampling = Sampling(max_tokens=64).model_dump()
     return [
-        Request(f"r{n}", "generate", [{"role": "user", "content": f"Tell me about the number {n}."}], sampling)
+        Request(
+            f"r{n}",
+            "generate",
+            [{"role": "user", "content": f"Tell me about the number {n}."}],
+            sampling,
+        )
         for n in range(count)
     ]
 
@@ -98,7 +103,9 @@ def test_an_engine_that_cannot_start_says_why(tmp_path: Path, smollm2: Path) -> 
         ask(recipe, "smollm2-135m", requests(1), tmp_path)
 
 
-def test_a_worker_that_dies_is_reported_and_the_next_one_starts(tmp_path: Path, smollm2: Path) -> None:
+def test_a_worker_that_dies_is_reported_and_the_next_one_starts(
+    tmp_path: Path, smollm2: Path
+) -> None:
     worker = WorkerProcess("test", tmp_path / "logs", {})
     os.kill(worker._process.pid, signal.SIGKILL)
     with pytest.raises(WorkerError, match=r"is dead|exit code -9"):
