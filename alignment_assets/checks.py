@@ -38,11 +38,14 @@ def _checks_of(recipe: Recipe, table: str) -> AssetChecksDefinition:
     @multi_asset_check(
         name=f"{table}_rules",
         specs=[
-            AssetCheckSpec(name, asset=table, description=describe_rule(rule)) for name, rule in rules.items()
+            AssetCheckSpec(name, asset=table, description=describe_rule(rule))
+            for name, rule in rules.items()
         ],
         can_subset=True,
     )
-    def check(context: AssetCheckExecutionContext, warehouse: Warehouse) -> Iterator[AssetCheckResult]:
+    def check(
+        context: AssetCheckExecutionContext, warehouse: Warehouse
+    ) -> Iterator[AssetCheckResult]:
         with warehouse.read() as connection:
             for key in sorted(context.selected_asset_check_keys):
                 query = sql.read_sql("checks", rules[key.name])

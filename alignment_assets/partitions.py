@@ -32,7 +32,7 @@ def model_feeds_policies(recipe: Recipe) -> PartitionMapping:
     policies = set(recipe.completions.policies)
     return StaticPartitionMapping(
         {
-            **{model: policies for model in recipe.completions.models},
+            **dict.fromkeys(recipe.completions.models, policies),
             **{policy: {policy} for policy in policies},
         }
     )

@@ -9,7 +9,10 @@ PACKAGE = Path(__file__).resolve().parent
 
 
 def project_folder(name: str) -> Path:
-    """Return the folder ``sql`` or ``recipes``: beside the package in a checkout, in it in a wheel."""
+    """Return the folder ``sql`` or ``recipes``.
+
+    A checkout has it beside the package, a wheel in it.
+    """
     beside = PACKAGE.parent / name
     return beside if beside.is_dir() else PACKAGE / name
 
@@ -34,5 +37,7 @@ def from_environment(value: str, where: str) -> str:
         return value
     name = value.removeprefix("env:")
     if not os.environ.get(name):
-        raise LookupError(f"{where}: the environment variable {name} is not set; set it and run again")
+        raise LookupError(
+            f"{where}: the environment variable {name} is not set; set it and run again"
+        )
     return os.environ[name]

@@ -41,11 +41,14 @@ def question_text(name: str) -> str:
     path = Path(name)
     if path.is_file():
         return path.read_text(encoding="utf-8")
-    raise QueryError(f"no question {name!r} and no such file; questions are {', '.join(sql.sql_names('analysis'))}")
+    raise QueryError(
+        f"no question {name!r} and no such file; questions are "
+        f"{', '.join(sql.sql_names('analysis'))}"
+    )
 
 
 def parse_parameters(given: list[str]) -> dict[str, Any]:
-    """Return ``k=v`` arguments as values: numbers, booleans, null and lists as JSON, the rest as text."""
+    """Return ``k=v`` arguments as values: numbers, booleans, null and lists as JSON, else text."""
     values: dict[str, Any] = {}
     for argument in given:
         name, separator, value = argument.partition("=")
@@ -55,7 +58,9 @@ def parse_parameters(given: list[str]) -> dict[str, Any]:
     return values
 
 
-def answer(warehouse: Warehouse, recipe: Recipe, text: str, parameters: Mapping[str, Any]) -> pa.Table:
+def answer(
+    warehouse: Warehouse, recipe: Recipe, text: str, parameters: Mapping[str, Any]
+) -> pa.Table:
     """Run one statement and return its rows.
 
     The recipe's settings stand ready as parameters, those given come first.
@@ -65,7 +70,8 @@ def answer(warehouse: Warehouse, recipe: Recipe, text: str, parameters: Mapping[
     """
     if not warehouse.path.exists():
         raise QueryError(
-            f"no database {warehouse.path} yet; run `alignment-assets materialize --recipe {recipe.name}`"
+            f"no database {warehouse.path} yet; "
+            f"run `alignment-assets materialize --recipe {recipe.name}`"
         )
     values = {**recipe.settings(), **parameters}
     try:
@@ -110,7 +116,9 @@ def show(rows: pa.Table, console: Console, title: str | None = None) -> None:
         table.add_row(*(Text(_cell(value)) for value in row.values()))
     console.print(table)
     if rows.num_rows > TABLE_ROWS:
-        console.print(f"… {rows.num_rows - TABLE_ROWS:,} more rows: use --format csv, json or parquet")
+        console.print(
+            f"… {rows.num_rows - TABLE_ROWS:,} more rows: use --format csv, json or parquet"
+        )
 
 
 def as_csv(rows: pa.Table) -> str:

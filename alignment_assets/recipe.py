@@ -8,17 +8,40 @@ from __future__ import annotations
 
 import json
 import os
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    model_validator,
+)
 
 from alignment_assets.paths import PACKAGE, project_folder
 
 Variant = Literal["default", "principle", "persona", "charter"]
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
+Day = Annotated[
+    str,
+    Field(pattern=r"^\d{4}-\d{2}-\d{2}$"),
+    AfterValidator(lambda day: date.fromisoformat(day).isoformat()),
+]
+
+# Our columns of each dataset: those that must be mapped, and those that may be.
+SOURCE_COLUMNS = {
+    "preference_mix": (["chosen"], ["source", "upstream_id", "origin_url"]),
+    "polyglot_toxicity_prompts": (["prompt"], ["upstream_id"]),
+    "prism_prompts": (["prompt", "conversation_type"], ["upstream_id"]),
+    "personas": (["persona"], []),
+    "human_labels": (["prompt", "label"], ["annotator"]),
+}
 
 
 class RecipeError(ValueError):
@@ -28,20 +51,25 @@ class RecipeError(ValueError):
 class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _lists_become_tuples(cls, values: Any) -> Any:
+        # YAML knows lists; tuples, so that a recipe cannot change after it is read.
+        if not isinstance(values, dict):
+            return values
+        return {
+            key: tuple(value) if isinstance(value, list) else value for key, value in values.items()
+        }
+
 
 class DatasetReference(_Part):
-    """Where rows are read from: a hub dataset (``hf:owner/name``) or a local file, folder or glob."""
+    """Where rows are read from: a hub dataset (``hf:owner/name``) or local file, folder or glob."""
 
     dataset: str
     configs: tuple[str, ...] = ()
     split: str = "train"
     revision: str = "main"
     columns: dict[str, str] = Field(default_factory=dict, description="our column: theirs")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _lists_become_tuples(cls, values: Any) -> Any:
-        return _tuples(values)
 
 
 class Sources(_Part):
@@ -53,13 +81,22 @@ class Sources(_Part):
     personas: DatasetReference
     human_labels: DatasetReference | None = None
 
+    @model_validator(mode="after")
+    def _columns_are_ours(self) -> Sources:
+        for name, reference in self:
+            needed, optional = SOURCE_COLUMNS[name]
+            columns = set(reference.columns) if reference else set(needed)
+            if not set(needed) <= columns <= {*needed, *optional}:
+                raise ValueError(
+                    f"{name}.columns: needs {needed} and may have {optional}, has {sorted(columns)}"
+                )
+        return self
+
 
 class Licence(_Part):
     """Sub-collections of the mix that are dropped (report, section 4.1.4)."""
 
     excluded_subsets: tuple[str, ...]
-
-    _tuples = model_validator(mode="before")(lambda values: _tuples(values))
 
 
 class Consent(_Part):
@@ -70,11 +107,9 @@ class Consent(_Part):
     unknown_origins: Literal["admitted", "refused"] = "admitted"
     sources: dict[str, Literal["admitted", "refused"]] = Field(default_factory=dict)
 
-    _tuples = model_validator(mode="before")(lambda values: _tuples(values))
-
 
 class Sampling(_Part):
-    """Sampling parameters; all of them reach the engine, so none comes from a model's own defaults."""
+    """Sampling parameters; all reach the engine, so none comes from a model's own defaults."""
 
     temperature: Annotated[float, Field(ge=0)] = 1.0
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
@@ -95,7 +130,9 @@ class Model(_Part):
 
     weights: str = Field(description="hf:owner/name, a local folder, or env:NAME holding either")
     revision: str = "main"
-    billions: Annotated[float, Field(gt=0, description="parameters, in billions; orders partitions")]
+    billions: Annotated[
+        float, Field(gt=0, description="parameters, in billions; orders partitions")
+    ]
     gpus: Annotated[int, Field(ge=1, description="tensor parallel size")] = 1
     max_model_len: Count = 8192
     max_num_seqs: Count = 256
@@ -118,7 +155,9 @@ class Controversy(_Part):
     @model_validator(mode="after")
     def _retries_can_differ(self) -> Controversy:
         if self.attempts > 1 and self.sampling.temperature == 0:
-            raise ValueError("attempts above 1 need sampling.temperature above 0, or all answers agree")
+            raise ValueError(
+                "attempts above 1 need sampling.temperature above 0, or all answers agree"
+            )
         return self
 
 
@@ -133,7 +172,17 @@ class Completions(_Part):
     standard_charter_models: tuple[str, ...] = ()
     sampling: Sampling
 
-    _tuples = model_validator(mode="before")(lambda values: _tuples(values))
+    @model_validator(mode="after")
+    def _variants_are_asked_once(self) -> Completions:
+        for names in (self.standard_variants, self.controversial_variants):
+            if len(set(names)) < len(names):
+                raise ValueError(f"{list(names)} names a variant twice")
+        if self.standard_charter_models and "charter" in self.standard_variants:
+            raise ValueError(
+                "standard_charter_models: every model answers standard prompts with the charter "
+                "already, by standard_variants; leave one of them out"
+            )
+        return self
 
 
 class Scoring(_Part):
@@ -184,7 +233,7 @@ class Recipe(_Part):
     seed: int
     limit: Annotated[int, Field(ge=1)] | None = None
     wordings: str | None = None
-    template_date: Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}$")]
+    template_date: Day
     max_prompt_characters: Count
     sources: Sources
     prism_conversation_types: tuple[str, ...]
@@ -199,8 +248,6 @@ class Recipe(_Part):
     published_prompts: dict[Literal["standard", "controversial"], int] = Field(default_factory=dict)
 
     _folder: Path = PrivateAttr(default_factory=Path.cwd)
-
-    _tuples = model_validator(mode="before")(lambda values: _tuples(values))
 
     @model_validator(mode="after")
     def _names_are_defined(self) -> Recipe:
@@ -235,7 +282,7 @@ class Recipe(_Part):
         return self.resolve(self.wordings) if self.wordings else PACKAGE / "wordings"
 
     def completion_sampling(self, model: str) -> Sampling:
-        """Return the sampling of a model's completions: the recipe's, with the model's own on top."""
+        """Return the sampling of a model's completions: the recipe's, the model's own on top."""
         own = self.models[model]
         changes = {"max_tokens": own.max_tokens, "temperature": own.temperature}
         given = {key: value for key, value in changes.items() if value is not None}
@@ -272,15 +319,10 @@ class Recipe(_Part):
         }
 
 
-def _tuples(values: Any) -> Any:
-    """YAML knows lists; the models hold tuples, so that a recipe cannot change after it is read."""
-    if not isinstance(values, dict):
-        return values
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
-
-
 def find_recipe(name: str | None = None) -> Path:
-    """Return the file of a recipe given by name or path (default ``ALIGNMENT_RECIPE``, then ``demo``).
+    """Return the file of a recipe given by name or path.
+
+    Without one, ``ALIGNMENT_RECIPE`` names it, and without that it is ``demo``.
 
     Raises:
         RecipeError: there is no such file; the message lists the recipes that come along.
@@ -308,6 +350,8 @@ def load_recipe(name: str | None = None) -> Recipe:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
         raise RecipeError(f"{path}: not YAML: {error}") from error
+    except UnicodeDecodeError as error:
+        raise RecipeError(f"{path}: not UTF-8: {error}") from error
     return parse_recipe(content, path)
 
 

@@ -1,7 +1,7 @@
 """Running the graph in this process: which assets, in which order, partition by partition.
 
-Steps of one process share an engine, so a small graph loads its model once. At scale, launch runs and
-backfills from the Dagster UI instead.
+Steps of one process share an engine, so a small graph loads its model once. At scale, launch runs
+and backfills from the Dagster UI instead.
 """
 
 from __future__ import annotations
@@ -39,10 +39,13 @@ class Run:
         return f"{names} [{self.partition}]" if self.partition else names
 
 
-def plan_runs(defs: Definitions, selection: str | None = None, partition: str | None = None) -> list[Run]:
+def plan_runs(
+    defs: Definitions, selection: str | None = None, partition: str | None = None
+) -> list[Run]:
     """Cut a selection of assets into runs, upstream first.
 
     Args:
+        defs: the asset graph.
         selection: assets in Dagster's selection syntax (``completions+``); all if None.
         partition: only this partition of partitioned assets; all of them if None.
 
@@ -51,7 +54,9 @@ def plan_runs(defs: Definitions, selection: str | None = None, partition: str | 
     """
     graph = defs.resolve_asset_graph()
     try:
-        chosen = (AssetSelection.from_string(selection) if selection else AssetSelection.all()).resolve(graph)
+        chosen = (
+            AssetSelection.from_string(selection) if selection else AssetSelection.all()
+        ).resolve(graph)
     except Exception as error:  # the parser's own errors are of several kinds
         raise SelectionError(f"cannot select {selection!r}: {error}") from error
     if not chosen:
@@ -62,8 +67,13 @@ def plan_runs(defs: Definitions, selection: str | None = None, partition: str | 
     groups: dict[tuple[int, PartitionsDefinition | None], list[AssetKey]] = {}
     for key in graph.toposorted_asset_keys:
         cut = graph.get(key).partitions_def
-        above = [(level[parent], graph.get(parent).partitions_def) for parent in graph.get(key).parent_keys]
-        level[key] = max((rank if parent_cut == cut else rank + 1 for rank, parent_cut in above), default=0)
+        above = [
+            (level[parent], graph.get(parent).partitions_def)
+            for parent in graph.get(key).parent_keys
+        ]
+        level[key] = max(
+            (rank if parent_cut == cut else rank + 1 for rank, parent_cut in above), default=0
+        )
         if key in chosen:
             groups.setdefault((level[key], cut), []).append(key)
     runs = [
@@ -74,7 +84,9 @@ def plan_runs(defs: Definitions, selection: str | None = None, partition: str | 
     ]
     if not runs:
         known = sorted({name for _, cut in groups if cut for name in cut.get_partition_keys()})
-        raise SelectionError(f"no partition {partition!r}; the selected assets have {', '.join(known) or 'none'}")
+        raise SelectionError(
+            f"no partition {partition!r}; the selected assets have {', '.join(known) or 'none'}"
+        )
     return runs
 
 
@@ -87,6 +99,9 @@ def execute_runs(
     for run in runs:
         checks = AssetSelection.assets(*run.assets).resolve_checks(graph)
         subset = job.get_subset(asset_selection=set(run.assets), asset_check_selection=set(checks))
-        yield run, subset.execute_in_process(
-            run_config=_QUIET, partition_key=run.partition, instance=instance
+        yield (
+            run,
+            subset.execute_in_process(
+                run_config=_QUIET, partition_key=run.partition, instance=instance
+            ),
         )

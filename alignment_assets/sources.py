@@ -1,7 +1,8 @@
 """Reading datasets: a hub id through ``datasets``, or local files, as plain rows in batches.
 
 Here belongs how rows come in, whatever they mean. A row that cannot be read is handed on as such
-(`Row.problem`); a dataset that cannot be read raises `SourceError`. A dataset's own code never runs.
+(`Row.problem`); a dataset that cannot be read raises `SourceError`. A dataset's own code never
+runs.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+import re
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -20,6 +22,13 @@ from alignment_assets.recipe import DatasetReference, Recipe
 
 SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".csv", ".parquet")
 FIRST_ROWS = 1000
+
+_PIECE = 1 << 20
+_ARRAY_START = re.compile(r"\s*\[?")
+_BETWEEN_VALUES = re.compile(r"[\s,\]]*")
+
+# What the readers raise for a file that is not what its name says, or is cut off.
+_UNREADABLE = (OSError, ValueError, EOFError, RecursionError, zlib.error, csv.Error)
 
 
 class SourceError(RuntimeError):
@@ -50,7 +59,7 @@ def read_rows(name: str, reference: DatasetReference, recipe: Recipe) -> Iterato
     rows = _rows_of(label, reference, recipe)
     try:
         first = list(islice(rows, FIRST_ROWS))
-    except (OSError, ValueError, zlib.error, EOFError) as error:
+    except _UNREADABLE as error:
         raise SourceError(f"{label}: cannot be read: {error}") from error
     if not first:
         raise SourceError(f"{label}: has no rows; check the path, config and split")
@@ -58,14 +67,14 @@ def read_rows(name: str, reference: DatasetReference, recipe: Recipe) -> Iterato
     missing = sorted(set(reference.columns.values()) - set(found))
     if missing and found:
         raise SourceError(
-            f"{label}: no column {', '.join(missing)}; found are {', '.join(found)}: map them under "
-            f"sources.{name}.columns"
+            f"{label}: no column {', '.join(missing)}; found are {', '.join(found)}: "
+            f"map them under sources.{name}.columns"
         )
     try:
         for row in _chained(first, rows):
             values = {ours: row.values.get(theirs) for ours, theirs in reference.columns.items()}
             yield Row(values, row.origin, row.problem)
-    except (OSError, ValueError, zlib.error, EOFError) as error:
+    except _UNREADABLE as error:
         raise SourceError(f"{label}: cannot be read to its end: {error}") from error
 
 
@@ -79,7 +88,9 @@ def _rows_of(label: str, reference: DatasetReference, recipe: Recipe) -> Iterato
         yield from _hub_rows(label, reference)
         return
     path = recipe.resolve(reference.dataset)
-    if path.is_dir() and ((path / "dataset_info.json").exists() or (path / "dataset_dict.json").exists()):
+    if path.is_dir() and (
+        (path / "dataset_info.json").exists() or (path / "dataset_dict.json").exists()
+    ):
         yield from _saved_rows(label, path, reference.split)
         return
     files = _files(label, path)
@@ -90,13 +101,17 @@ def _rows_of(label: str, reference: DatasetReference, recipe: Recipe) -> Iterato
 
 def _files(label: str, path: Path) -> list[Path]:
     if path.is_dir():
-        files = [file for file in sorted(path.rglob("*")) if file.name.endswith(SUFFIXES)]
-    elif any(mark in path.name for mark in "*?["):
-        files = [file for file in sorted(path.parent.glob(path.name)) if file.is_file()]
+        named = [file for file in path.rglob("*") if file.name.endswith(SUFFIXES)]
+    elif path.is_file():
+        named = [path]
     else:
-        files = [path] if path.is_file() else []
+        named = list(Path(path.anchor).glob(str(path.relative_to(path.anchor))))
+    files = sorted(file for file in named if file.is_file())
     if not files:
-        raise SourceError(f"{label}: no file at {path}; readable are {', '.join(SUFFIXES)}, folders and globs of them")
+        raise SourceError(
+            f"{label}: no file at {path}; "
+            f"readable are {', '.join(SUFFIXES)}, folders and globs of them"
+        )
     return files
 
 
@@ -145,24 +160,31 @@ def _json_array(path: Path) -> Iterator[Row]:
     """Read an array of objects, or objects one after another, without holding the file."""
     decoder = json.JSONDecoder()
     with _open_text(path) as file:
-        buffer, ended = "", False
+        buffer, ended = file.read(_PIECE), False
+        start = _span(_ARRAY_START, buffer, 0)
         while True:
-            buffer = buffer.lstrip(" \t\r\n,[") if not ended else buffer.strip(" \t\r\n,[]")
+            start = _span(_BETWEEN_VALUES, buffer, start)
             try:
-                value, end = decoder.raw_decode(buffer)
+                value, end = decoder.raw_decode(buffer, start)
             except ValueError as error:
-                if ended:
-                    if buffer:
-                        raise ValueError(f"{path.name} ends inside a value: {error}") from error
-                    return
-                piece = file.read(1 << 20)
-                ended = not piece
-                buffer += piece
-                continue
+                if not ended:
+                    # As much again as is held, so that a long value is tried only a few times.
+                    piece = file.read(max(_PIECE, len(buffer) - start))
+                    buffer, start, ended = buffer[start:] + piece, 0, not piece
+                    continue
+                if start < len(buffer):
+                    place = buffer[start : start + 40]
+                    message = f"{path.name} is broken or cut off in {place!r}: {error}"
+                    raise ValueError(message) from error
+                return
             yield _as_row(value)
-            buffer = buffer[end:]
-            if buffer.lstrip().startswith("]"):
-                buffer = buffer.lstrip()[1:]
+            start = end
+
+
+def _span(pattern: re.Pattern[str], text: str, start: int) -> int:
+    """Return where the match of a pattern that always matches ends."""
+    match = pattern.match(text, start)
+    return match.end() if match else start
 
 
 def _csv_rows(path: Path) -> Iterator[Row]:
@@ -188,12 +210,18 @@ def _hub_rows(label: str, reference: DatasetReference) -> Iterator[Row]:
     for config in reference.configs or (None,):
         try:
             rows = datasets.load_dataset(
-                name, config, split=reference.split, revision=_revision(name, reference.revision), streaming=True
+                name,
+                config,
+                split=reference.split,
+                revision=_revision(name, reference.revision),
+                streaming=True,
             )
-        except Exception as error:  # the hub's many ways to say no
-            raise SourceError(f"{label}: config {config}, split {reference.split}: {error}") from error
-        for values in rows:
-            yield Row(dict(values), config or name)
+            for values in rows:
+                yield Row(dict(values), config or name)
+        except Exception as error:  # the hub's many ways to say no, also half-way
+            raise SourceError(
+                f"{label}: config {config}, split {reference.split}: {error}"
+            ) from error
 
 
 def _revision(name: str, revision: str) -> str | None:

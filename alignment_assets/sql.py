@@ -85,7 +85,12 @@ def named_parameters(sql: str, values: Mapping[str, Any]) -> dict[str, Any]:
 
 def code_version(*sql: str, settings: Mapping[str, Any]) -> str:
     """Return a version that changes with the queries or with the settings they name."""
-    named = {key: value for text in sql for key, value in settings.items() if key in parameter_names(text)}
+    named = {
+        key: value
+        for text in sql
+        for key, value in settings.items()
+        if key in parameter_names(text)
+    }
     return digest([macros(), sql, named])
 
 
@@ -112,7 +117,9 @@ def tables() -> dict[str, Table]:
     ).fetchall():
         columns[table].append(Column(*column))
     comments = dict(
-        connection.execute("SELECT table_name, coalesce(comment, '') FROM duckdb_tables()").fetchall()
+        connection.execute(
+            "SELECT table_name, coalesce(comment, '') FROM duckdb_tables()"
+        ).fetchall()
     )
     connection.close()
     return {name: Table(name, comments[name], tuple(columns[name]), ddl[name]) for name in ddl}

@@ -18,8 +18,11 @@ from alignment_assets.resources.warehouse import Warehouse
 _COLUMNS = {"model": ("completion_requests", "completions", "rewards")}
 
 REQUESTED = """
-SELECT 'controversy_labels' AS name, NULL AS partition, (SELECT count(*) FROM licensed_prompts) AS requested,
-    (SELECT count(*) FROM licensed_prompts SEMI JOIN controversy_labels USING (prompt_id)) AS answered
+SELECT 'controversy_labels' AS name, NULL AS partition,
+    (SELECT count(*) FROM licensed_prompts) AS requested,
+    (
+        SELECT count(*) FROM licensed_prompts SEMI JOIN controversy_labels USING (prompt_id)
+    ) AS answered
 """
 
 
@@ -28,8 +31,8 @@ def table_status(
 ) -> pa.Table:
     """Return rows (table, partition, rows, requested, missing, status), upstream first.
 
-    ``requested`` and ``missing`` count what engines are asked: answers to questions that are no longer
-    asked do not count. ``status`` is Dagster's: fresh, stale or missing.
+    ``requested`` and ``missing`` count what engines are asked: answers to questions that are no
+    longer asked do not count. ``status`` is Dagster's: fresh, stale or missing.
     """
     requested = {
         (row["name"], row["partition"]): (row["requested"], row["answered"])
@@ -75,5 +78,10 @@ def _row_counts(
     column = "NULL"
     if partitioned:
         column = "model" if table in _COLUMNS["model"] else "policy"
-    rows = answer(warehouse, recipe, f"SELECT {column} AS partition, count(*) AS rows FROM {table} GROUP BY ALL", {})
+    rows = answer(
+        warehouse,
+        recipe,
+        f"SELECT {column} AS partition, count(*) AS rows FROM {table} GROUP BY ALL",
+        {},
+    )
     return {row["partition"]: row["rows"] for row in rows.to_pylist()}

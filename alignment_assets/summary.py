@@ -1,4 +1,4 @@
-"""What a run made, as the command shows it: rows, drops, rewards, example pairs, and what to do next."""
+"""What a run made, as the command shows it: rows, drops, rewards, example pairs, the next steps."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from alignment_assets.resources.warehouse import Warehouse
 EXAMPLE_CHARACTERS = 320
 EXAMPLES = """
 SELECT prompt[-1].content AS prompt, chosen[1].content AS chosen, rejected[1].content AS rejected,
-    track, chosen_model, rejected_model, chosen_variant, rejected_variant, chosen_reward, rejected_reward
+    track, chosen_model, rejected_model, chosen_variant, rejected_variant,
+    chosen_reward, rejected_reward
 FROM dpo_pairs
 ORDER BY chosen_reward - rejected_reward DESC, pair_id
 LIMIT 3
@@ -39,8 +40,13 @@ def print_summary(warehouse: Warehouse, recipe: Recipe, console: Console) -> Non
     for row in answer(warehouse, recipe, EXAMPLES, {}).to_pylist():
         text = Text()
         for part, who in (("prompt", row["track"]), ("chosen", "chosen"), ("rejected", "rejected")):
-            about = f"{part}, {who} track" if part == "prompt" else (
-                f"{part}: {row[f'{who}_model']}, {row[f'{who}_variant']}, reward {row[f'{who}_reward']:.3f}"
+            about = (
+                f"{part}, {who} track"
+                if part == "prompt"
+                else (
+                    f"{part}: {row[f'{who}_model']}, {row[f'{who}_variant']}, "
+                    f"reward {row[f'{who}_reward']:.3f}"
+                )
             )
             text.append(about + "\n", style="bold")
             text.append(_short(row[part]) + "\n")
@@ -55,8 +61,10 @@ def print_next_steps(warehouse: Warehouse, recipe: Recipe, console: Console) -> 
     console.print(
         "Next:\n"
         "  make dev                                          the asset graph in the browser\n"
-        f"  alignment-assets status{named}                           what is done, missing or stale\n"
-        f"  alignment-assets query win_rate_by_model{named}          one of the questions in sql/analysis",
+        f"  alignment-assets status{named}                           "
+        "what is done, missing or stale\n"
+        f"  alignment-assets query win_rate_by_model{named}          "
+        "one of the questions in sql/analysis",
         highlight=False,
         markup=False,
     )

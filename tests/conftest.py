@@ -58,7 +58,9 @@ class Graph:
     def defs(self) -> Definitions:
         return build_defs(self.recipe, {"warehouse": self.warehouse, "inference": self.inference})
 
-    def materialize(self, selection: str | None = None, partition: str | None = None) -> list[ExecuteInProcessResult]:
+    def materialize(
+        self, selection: str | None = None, partition: str | None = None
+    ) -> list[ExecuteInProcessResult]:
         runs = plan_runs(self.defs, selection, partition)
         return [result for _, result in execute_runs(self.defs, runs, self.instance)]
 

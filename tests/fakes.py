@@ -1,4 +1,4 @@
-"""A whole small engine in place of a language model: fast, deterministic, and as strict as a real one.
+"""A whole small engine in place of a language model: fast, deterministic, as strict as a real one.
 
 It answers from the content of a request alone, so the same question gets the same answer in any
 process, and two different questions nearly always get different ones.
@@ -12,6 +12,7 @@ import math
 import os
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,10 @@ from alignment_assets.recipe import Model, Recipe
 from alignment_assets.resources.gpus import GpuPool
 from alignment_assets.resources.inference import Inference, Job
 
-WORDS = "the a one some people value fairness care rules freedom because however often rarely must may".split()
+WORDS = (
+    *("the", "a", "one", "some", "people", "value", "fairness", "care"),
+    *("rules", "freedom", "because", "however", "often", "rarely", "must", "may"),
+)
 
 
 class FakeInference(Inference):
@@ -54,7 +58,8 @@ class FakeInference(Inference):
         identity = EngineIdentity("fake", "1", self.settings(job.recipe.models[job.model]))
         report(progress)
         progress.answering()
-        with SpoolWriter(job.spool, identity) as writer, open(self.log or os.devnull, "a") as log:
+        asked = Path(self.log or os.devnull)
+        with SpoolWriter(job.spool, identity) as writer, asked.open("a") as log:
             for request in read_requests(job.requests):
                 if self.seconds_per_request:
                     time.sleep(self.seconds_per_request)
@@ -62,8 +67,18 @@ class FakeInference(Inference):
                 writer.add(answer)
                 if self.seconds_per_request:
                     writer.flush()
-                print(json.dumps({"request_id": request.request_id, "task": request.task,
-                                  "model": job.model, "messages": request.messages}), file=log, flush=True)
+                print(
+                    json.dumps(
+                        {
+                            "request_id": request.request_id,
+                            "task": request.task,
+                            "model": job.model,
+                            "messages": request.messages,
+                        }
+                    ),
+                    file=log,
+                    flush=True,
+                )
                 progress.done += 1
                 progress.refused += answer.error is not None
                 progress.completion_tokens += answer.completion_tokens or 0
@@ -74,21 +89,31 @@ class FakeInference(Inference):
     def _answer(self, request: Request) -> Answer:
         characters = sum(len(message["content"]) for message in request.messages)
         if characters > self.context_characters:
-            return Answer(request.request_id, request.task, "context_length", error=f"{characters} characters")
+            return Answer(
+                request.request_id, request.task, "context_length", error=f"{characters} characters"
+            )
         number = int(hashlib.sha256(request.request_id.encode()).hexdigest(), 16)
-        tokens = {"prompt_tokens": characters // 4 + 1, "completion_tokens": 1}
+        answer = Answer(
+            request.request_id,
+            request.task,
+            "stop",
+            prompt_tokens=characters // 4 + 1,
+            completion_tokens=1,
+        )
         if request.task == "classify":
-            return Answer(request.request_id, request.task, "stop", value=number % 2000 / 100 - 10, **tokens)
+            return replace(answer, value=number % 2000 / 100 - 10)
         if request.labels is not None:
-            weights = {label: 1 + (number >> (8 * index)) % 100 for index, label in enumerate(request.labels)}
+            weights = {
+                label: 1 + (number >> (8 * index)) % 100
+                for index, label in enumerate(request.labels)
+            }
             whole = 1.25 * sum(weights.values())  # the rest is on other words
             logprobs = {label: math.log(weight / whole) for label, weight in weights.items()}
-            return Answer(request.request_id, request.task, "stop", label_logprobs=logprobs, **tokens)
+            return replace(answer, label_logprobs=logprobs)
         if request.task == "grade":
             if number % 1000 < self.unparsable_share * 1000:
-                return Answer(request.request_id, request.task, "length", text='{"reasoning": "it goes on', **tokens)
+                return replace(answer, finish_reason="length", text='{"reasoning": "it goes on')
             grade = {"reasoning": f"drawn {number % 97}", "classification": str(number % 4)}
-            return Answer(request.request_id, request.task, "stop", text=json.dumps(grade), **tokens)
+            return replace(answer, text=json.dumps(grade))
         words = [WORDS[(number >> shift) % len(WORDS)] for shift in range(0, 48, 4)]
-        tokens["completion_tokens"] = len(words)
-        return Answer(request.request_id, request.task, "stop", text=" ".join(words), **tokens)
+        return replace(answer, text=" ".join(words), completion_tokens=len(words))

@@ -1,4 +1,4 @@
-"""The whole graph with a fake engine: what a run makes, what a second one asks, and what stays fresh."""
+"""The whole graph with a fake engine: what a run makes, what a second asks, what stays fresh."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ POLICY = "smollm2-135m-policy"
 def with_newcomer(graph: Graph) -> Graph:
     """The same graph with a third model in the recipe."""
     content = graph.recipe.model_dump(mode="json")
-    models = {**content["models"], "newcomer": {**content["models"]["smollm2-135m"], "billions": 0.2}}
+    models = {
+        **content["models"],
+        "newcomer": {**content["models"]["smollm2-135m"], "billions": 0.2},
+    }
     names = [*content["completions"]["models"], "newcomer"]
     return graph.with_recipe(changed_recipe({"models": models, "completions.models": names}))
 
@@ -27,8 +30,12 @@ def stale_statuses(graph: Graph, table: str) -> dict[str, str]:
     """Return each partition's status as the Dagster UI shows it."""
     assets = graph.defs.resolve_asset_graph()
     cut: Any = assets.get(AssetKey(table)).partitions_def
-    resolver = CachingStaleStatusResolver(graph.instance, assets, LoadingContextForTest(graph.instance))
-    return {name: resolver.get_status(AssetKey(table), name).value for name in cut.get_partition_keys()}
+    resolver = CachingStaleStatusResolver(
+        graph.instance, assets, LoadingContextForTest(graph.instance)
+    )
+    return {
+        name: resolver.get_status(AssetKey(table), name).value for name in cut.get_partition_keys()
+    }
 
 
 def test_a_run_fills_every_table_and_every_check_passes(graph: Graph) -> None:
@@ -44,7 +51,9 @@ def test_a_run_fills_every_table_and_every_check_passes(graph: Graph) -> None:
     for table in ("completion_requests", "completions", "rewards", "quantile_rewards"):
         assert graph.query(f"SELECT count(*) FROM {table}") == [(expected,)]
     # Five candidates, all ten pairs, both orders.
-    assert graph.query("SELECT count(*) FROM judge_comparisons") == [(tracks["controversial"] * 20,)]
+    assert graph.query("SELECT count(*) FROM judge_comparisons") == [
+        (tracks["controversial"] * 20,)
+    ]
     ((pairs, samples, excluded),) = graph.query(
         "SELECT (SELECT count(*) FROM dpo_pairs), (SELECT count(*) FROM qrpo_samples), "
         "(SELECT count(*) FROM selection_exclusions)"
@@ -77,7 +86,9 @@ def test_a_new_model_asks_for_itself_alone_and_leaves_the_others_fresh(graph: Gr
     more.materialize("key:completion_requests or key:completions or key:rewards", "newcomer")
 
     new = graph.asked()[before:]
-    ((requested,),) = graph.query("SELECT count(*) FROM completion_requests WHERE model = 'newcomer'")
+    ((requested,),) = graph.query(
+        "SELECT count(*) FROM completion_requests WHERE model = 'newcomer'"
+    )
     assert [r["model"] for r in new if r["task"] == "generate"] == ["newcomer"] * requested
     assert len([r for r in new if r["task"] == "rate"]) == requested
     assert len(new) == 2 * requested
@@ -91,7 +102,9 @@ def test_a_training_set_refuses_and_names_the_model_without_rewards(graph: Graph
         with_newcomer(graph).materialize("key:quantile_rewards", POLICY)
 
 
-def test_a_changed_wording_asks_exactly_the_requests_that_use_it(graph: Graph, tmp_path: Any) -> None:
+def test_a_changed_wording_asks_exactly_the_requests_that_use_it(
+    graph: Graph, tmp_path: Any
+) -> None:
     graph.materialize()
     before = len(graph.asked())
     folder = tmp_path / "wordings"
@@ -106,12 +119,15 @@ def test_a_changed_wording_asks_exactly_the_requests_that_use_it(graph: Graph, t
     changed.materialize("key:wordings or key:completion_requests or key:completions")
 
     new = graph.asked()[before:]
-    ((personas,),) = graph.query("SELECT count(*) FROM completion_requests WHERE variant = 'persona'")
+    ((personas,),) = graph.query(
+        "SELECT count(*) FROM completion_requests WHERE variant = 'persona'"
+    )
     assert len(new) == personas > 0
     assert all(request["messages"][0]["content"].startswith("Speak as ") for request in new)
     # The replaced rows are answers to the new question, and no old answer is left.
     assert graph.query(
-        "SELECT count(*) FROM completion_requests ANTI JOIN completions USING (completion_id, request_id)"
+        "SELECT count(*) FROM completion_requests "
+        "ANTI JOIN completions USING (completion_id, request_id)"
     ) == [(0,)]
 
 
@@ -127,11 +143,14 @@ def test_unparsable_grades_are_asked_again_kept_and_counted(graph: Graph) -> Non
     doubtful = graph.with_inference(unparsable_share=0.5)
     doubtful.materialize()
     labels = doubtful.query(
-        "SELECT parsed_as, attempts, count(*), count(grade), count(raw_answer) FROM controversy_labels GROUP BY ALL"
+        "SELECT parsed_as, attempts, count(*), count(grade), count(raw_answer) "
+        "FROM controversy_labels GROUP BY ALL"
     )
     unparsable = sum(row[2] for row in labels if row[0] == "unparsable")
     assert unparsable > 0
-    assert all(row[1] == 2 and row[3] == 0 and row[4] == row[2] for row in labels if row[0] == "unparsable")
+    assert all(
+        row[1] == 2 and row[3] == 0 and row[4] == row[2] for row in labels if row[0] == "unparsable"
+    )
     assert doubtful.query("SELECT count(*) FROM alignment_prompts") == [(42 - unparsable,)]
     assert any(row[0] == "json" and row[1] == 2 for row in labels)  # a retry helped
 

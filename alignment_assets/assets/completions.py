@@ -29,15 +29,18 @@ def completion_assets(recipe: Recipe) -> list[AssetsDefinition]:
 def variants(recipe: Recipe, model: str) -> dict[str, list[str]]:
     """Return the variants that a model answers under on each track (report, section 4.1.4).
 
-    A policy gives reference completions only. Of the models, those named for it also answer standard
-    prompts with the charter.
+    A policy gives reference completions only. Of the models, those named for it also answer
+    standard prompts with the charter.
     """
     asked = recipe.completions
     if model in asked.policies:
         return {"standard_variants": ["reference"], "controversial_variants": ["reference"]}
     charter = ["charter"] if model in asked.standard_charter_models else []
     standard = [*asked.standard_variants, *charter]
-    return {"standard_variants": standard, "controversial_variants": list(asked.controversial_variants)}
+    return {
+        "standard_variants": standard,
+        "controversial_variants": list(asked.controversial_variants),
+    }
 
 
 def _completion_requests_asset(recipe: Recipe) -> AssetsDefinition:
@@ -79,7 +82,9 @@ def _completions_asset(recipe: Recipe) -> AssetsDefinition:
         group=GROUP,
         kinds={"llm"},
         deps=["completion_requests", "alignment_prompts", "wordings", "personas"],
-        version=sql.code_version(query, question_query, settings=without_partition_list(recipe.settings())),
+        version=sql.code_version(
+            query, question_query, settings=without_partition_list(recipe.settings())
+        ),
         partitions=model_partitions(recipe),
         pool="engine",
     )

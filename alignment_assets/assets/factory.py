@@ -1,7 +1,7 @@
 """What all assets share: their Dagster face, taken from ``sql/schema``, and how they publish.
 
-Here belong the decorator, the metadata and the asset that is one SELECT. What an asset does is in the
-module of its stage.
+Here belong the decorator, the metadata and the asset that is one SELECT. What an asset does is in
+the module of its stage.
 """
 
 import warnings
@@ -129,6 +129,11 @@ def sql_asset(
     """Make the asset of a table that is one SELECT, ``sql/assets/<table>.sql``.
 
     Args:
+        recipe: the run; its settings are the query's parameters.
+        table: the table's and the asset's name.
+        group: the stage it belongs to.
+        deps: upstream assets; see `table_asset`.
+        partitions: how it is cut; a run makes one partition.
         partition_column: the column that holds the partition, and the parameter that names it.
         counts: a column whose values are counted in the materialization's metadata.
     """

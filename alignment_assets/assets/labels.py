@@ -1,4 +1,4 @@
-"""Stage two: how controversial each licensed prompt is, and how far people agree with the grades."""
+"""Stage two: how controversial each licensed prompt is, and how far people and grades agree."""
 
 import json
 from typing import Any
@@ -21,7 +21,10 @@ def label_assets(recipe: Recipe) -> list[AssetsDefinition]:
     return [
         _controversy_labels_asset(recipe),
         sql_asset(
-            recipe, "controversy_agreement", group=GROUP, deps=["controversy_labels", "human_labels"]
+            recipe,
+            "controversy_agreement",
+            group=GROUP,
+            deps=["controversy_labels", "human_labels"],
         ),
         sql_asset(
             recipe,
@@ -68,7 +71,9 @@ def _controversy_labels_asset(recipe: Recipe) -> AssetsDefinition:
         group=GROUP,
         kinds={"llm"},
         deps=["licensed_prompts", "wordings"],
-        version=sql.code_version(query, question_query, settings={**fixed, "attempts": grader.attempts}),
+        version=sql.code_version(
+            query, question_query, settings={**fixed, "attempts": grader.attempts}
+        ),
         pool="engine",
     )
     def build(
@@ -87,7 +92,10 @@ def _controversy_labels_asset(recipe: Recipe) -> AssetsDefinition:
                 staging.insert(query, fixed)
                 unparsed = _unparsed(staging)
                 if not unparsed or attempt + 1 == grader.attempts:
-                    counted = {**count_values(staging, "grade"), **count_values(staging, "parsed_as")}
+                    counted = {
+                        **count_values(staging, "grade"),
+                        **count_values(staging, "parsed_as"),
+                    }
                     return publish(context, staging, fixed, {**answering.metadata(), **counted})
             context.log.info(f"{table}: {len(unparsed):,} answers do not parse; asking them again")
         raise AssertionError("the last attempt returns")
@@ -97,6 +105,7 @@ def _controversy_labels_asset(recipe: Recipe) -> AssetsDefinition:
 
 def _unparsed(staging: Staging) -> list[Any]:
     rows = staging.connection.execute(
-        "SELECT prompt_id FROM staging.controversy_labels WHERE parsed_as = 'unparsable' ORDER BY ALL"
+        "SELECT prompt_id FROM staging.controversy_labels "
+        "WHERE parsed_as = 'unparsable' ORDER BY ALL"
     ).fetchall()
     return [prompt_id for (prompt_id,) in rows]

@@ -29,7 +29,10 @@ def prompt_assets(recipe: Recipe) -> list[AssetsDefinition]:
     return [
         _source_asset(recipe, "preference_mix", recipe.sources.preference_mix, preference_mix_row),
         _source_asset(
-            recipe, "polyglot_toxicity_prompts", recipe.sources.polyglot_toxicity_prompts, polyglot_row
+            recipe,
+            "polyglot_toxicity_prompts",
+            recipe.sources.polyglot_toxicity_prompts,
+            polyglot_row,
         ),
         _source_asset(recipe, "prism_prompts", recipe.sources.prism_prompts, prism_row),
         _source_asset(recipe, "personas", recipe.sources.personas, persona_row),
@@ -80,7 +83,10 @@ def polyglot_row(number: int, row: sources.Row) -> dict[str, Any]:
 
 def prism_row(number: int, row: sources.Row) -> dict[str, Any]:
     """Return a row of ``prism_prompts``."""
-    return {**polyglot_row(number, row), "conversation_type": _text(row.values.get("conversation_type"))}
+    return {
+        **polyglot_row(number, row),
+        "conversation_type": _text(row.values.get("conversation_type")),
+    }
 
 
 def persona_row(number: int, row: sources.Row) -> dict[str, Any]:
@@ -90,7 +96,12 @@ def persona_row(number: int, row: sources.Row) -> dict[str, Any]:
         persona_id = conversations.messages_hash([{"role": "persona", "content": persona}])
     except Malformed as malformed:
         persona, reason, persona_id = None, str(malformed), conversations.row_hash(row.values)
-    return {"row_number": number, "persona_id": persona_id, "persona": persona, "malformed_reason": reason}
+    return {
+        "row_number": number,
+        "persona_id": persona_id,
+        "persona": persona,
+        "malformed_reason": reason,
+    }
 
 
 def human_label_row(number: int, row: sources.Row) -> dict[str, Any]:
@@ -141,7 +152,11 @@ def _value(row: sources.Row, column: str) -> Any:
 
 def _text(value: Any) -> str | None:
     """Return a label of a row as text that any column can hold."""
-    return None if value is None else str(value).encode("utf-8", "replace").decode("utf-8").replace("\x00", "")
+    return (
+        None
+        if value is None
+        else str(value).encode("utf-8", "replace").decode("utf-8").replace("\x00", "")
+    )
 
 
 def _source_asset(
@@ -154,7 +169,9 @@ def _source_asset(
     @table_asset(
         table,
         group=group,
-        kinds={"python", "huggingface"} if reference and reference.dataset.startswith("hf:") else {"python"},
+        kinds={"python", "huggingface"}
+        if reference and reference.dataset.startswith("hf:")
+        else {"python"},
         version=_source_version(reference, make_row),
     )
     def build(context: AssetExecutionContext, warehouse: Warehouse) -> MaterializeResult[None]:
@@ -174,13 +191,13 @@ def _source_asset(
 def _wordings_asset(recipe: Recipe) -> AssetsDefinition:
     texts = [row["wording_hash"] for row in wordings.read_wordings(recipe)]
 
-    @table_asset(
-        "wordings", group="completions", kinds={"python"}, version=sql.digest(texts)
-    )
+    @table_asset("wordings", group="completions", kinds={"python"}, version=sql.digest(texts))
     def build(context: AssetExecutionContext, warehouse: Warehouse) -> MaterializeResult[None]:
         with warehouse.stage("wordings") as staging:
             _insert(staging, wordings.read_wordings(recipe))
-            return publish(context, staging, recipe.settings(), {"folder": str(recipe.wordings_folder)})
+            return publish(
+                context, staging, recipe.settings(), {"folder": str(recipe.wordings_folder)}
+            )
 
     return build
 
@@ -204,14 +221,24 @@ def _origin_consent_asset(recipe: Recipe) -> AssetsDefinition:
                 "SELECT DISTINCT origin_url, origin_domain FROM preference_mix "
                 "WHERE origin_url IS NOT NULL ORDER BY ALL"
             ).fetchall()
-            _insert(staging, (consent.origin_consent(url, domain, rule.agents, folder) for url, domain in origins))
+            _insert(
+                staging,
+                (
+                    consent.origin_consent(url, domain, rule.agents, folder)
+                    for url, domain in origins
+                ),
+            )
             return publish(context, staging, recipe.settings(), count_values(staging, "status"))
 
     return build
 
 
 def _source_version(reference: DatasetReference | None, make_row: RowMaker) -> str:
-    parts = [inspect.getsource(conversations), inspect.getsource(sources), inspect.getsource(make_row)]
+    parts = [
+        inspect.getsource(conversations),
+        inspect.getsource(sources),
+        inspect.getsource(make_row),
+    ]
     return sql.digest([reference.model_dump() if reference else None, parts])
 
 
@@ -228,4 +255,8 @@ def _batches(rows: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
 
 
 def _arrow_schema(staging: Staging) -> pa.Schema:
-    return staging.connection.execute(f"SELECT * FROM staging.{staging.table.name} LIMIT 0").to_arrow_table().schema
+    return (
+        staging.connection.execute(f"SELECT * FROM staging.{staging.table.name} LIMIT 0")
+        .to_arrow_table()
+        .schema
+    )

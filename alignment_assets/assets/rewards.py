@@ -47,6 +47,7 @@ def require_rewards(warehouse: Warehouse, parameters: Mapping[str, Any], label: 
     """Raise `MissingRewards` unless every completion that a policy needs has its reward row.
 
     Args:
+        warehouse: where the rewards are looked for.
         parameters: with ``models``, ``partitions`` and ``policy``.
         label: what is to be built, for the message.
     """
@@ -55,14 +56,15 @@ def require_rewards(warehouse: Warehouse, parameters: Mapping[str, Any], label: 
     with warehouse.read() as connection:
         rows = connection.execute(query, sql.named_parameters(query, parameters)).fetchall()
     missing = [
-        f"{model} ({requested - rewarded:,} of {requested:,} without reward, {not_asked:,} prompts not asked)"
+        f"{model} ({requested - rewarded:,} of {requested:,} without reward, "
+        f"{not_asked:,} prompts not asked)"
         for model, requested, _, rewarded, not_asked in rows
         if model in needed and (rewarded < requested or not_asked)
     ]
     if missing:
         raise MissingRewards(
-            f"{label}: rewards are missing for {'; '.join(missing)}; materialize completion_requests, "
-            f"completions and rewards of these partitions first"
+            f"{label}: rewards are missing for {'; '.join(missing)}; materialize "
+            f"completion_requests, completions and rewards of these partitions first"
         )
 
 
@@ -70,7 +72,9 @@ def _rewards_asset(recipe: Recipe) -> AssetsDefinition:
     table = "rewards"
     scorers = {"standard": recipe.rewards.standard, "controversial": recipe.rewards.controversial}
     query = sql.read_sql("assets", table)
-    question_queries = [sql.read_sql("requests", f"rewards_{scoring.task}") for scoring in scorers.values()]
+    question_queries = [
+        sql.read_sql("requests", f"rewards_{scoring.task}") for scoring in scorers.values()
+    ]
     rubrics = {"rubric": [scoring.rubric for scoring in scorers.values()]}
 
     @table_asset(
@@ -79,7 +83,9 @@ def _rewards_asset(recipe: Recipe) -> AssetsDefinition:
         kinds={"llm"},
         deps=["completions", "completion_requests", "alignment_prompts", "wordings"],
         version=sql.code_version(
-            query, *question_queries, settings={**without_partition_list(recipe.settings()), **rubrics}
+            query,
+            *question_queries,
+            settings={**without_partition_list(recipe.settings()), **rubrics},
         ),
         partitions=model_partitions(recipe),
         pool="engine",
@@ -121,7 +127,9 @@ def _judge_comparisons_asset(recipe: Recipe) -> AssetsDefinition:
             "alignment_prompts",
             "wordings",
         ],
-        version=sql.code_version(query, question_query, settings=without_partition_list(recipe.settings())),
+        version=sql.code_version(
+            query, question_query, settings=without_partition_list(recipe.settings())
+        ),
         partitions=policy_partitions(recipe),
         pool="engine",
     )

@@ -55,7 +55,10 @@ def _quantile_rewards_asset(recipe: Recipe) -> AssetsDefinition:
         table,
         group=GROUP,
         kinds={"sql"},
-        deps=["judge_rankings", *from_models(["rewards", "completions"], model_feeds_policies(recipe))],
+        deps=[
+            "judge_rankings",
+            *from_models(["rewards", "completions"], model_feeds_policies(recipe)),
+        ],
         version=sql.code_version(query, settings=without_partition_list(recipe.settings())),
         partitions=policy_partitions(recipe),
     )

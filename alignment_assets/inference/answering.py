@@ -1,7 +1,7 @@
-"""From questions in SQL to answers in the spool: ask only what is missing, then hand over all answers.
+"""From questions in SQL to answers in the spool: ask only what is missing, then hand over all.
 
-The database is open while requests are read, closed while the engine works, and opened again to build
-the rows. Here belongs that order of things; SQL says what is asked and what the answers mean.
+The database is open while requests are read, closed while the engine works, and opened again to
+build the rows. Here belongs that order of things; SQL says what is asked and what the answers mean.
 """
 
 from __future__ import annotations
@@ -108,18 +108,29 @@ class Answering:
         """
         connection = staging.connection
         for number, question in enumerate(questions):
-            create = "CREATE OR REPLACE TEMP TABLE requests AS" if number == 0 else "INSERT INTO requests BY NAME"
-            connection.execute(f"{create} SELECT * EXCLUDE ({_RENDERED}) FROM ({question.sql}\n)", question.values)
-        settings = {self.inference.settings(self.recipe.models[question.model]) for question in questions}
+            create = (
+                "CREATE OR REPLACE TEMP TABLE requests AS"
+                if number == 0
+                else "INSERT INTO requests BY NAME"
+            )
+            connection.execute(
+                f"{create} SELECT * EXCLUDE ({_RENDERED}) FROM ({question.sql}\n)", question.values
+            )
+        settings = {
+            self.inference.settings(self.recipe.models[question.model]) for question in questions
+        }
         connection.execute(
             f"CREATE OR REPLACE TEMP TABLE answers AS {ANSWERS_QUERY}",
             {"files": answers_glob(self.folder), "settings": sorted(settings)},
         )
         asked, unanswered = connection.execute(
-            "SELECT count(*), count(*) FILTER (request_id NOT IN (SELECT request_id FROM answers)) FROM requests"
+            "SELECT count(*), count(*) FILTER (request_id NOT IN (SELECT request_id FROM answers)) "
+            "FROM requests"
         ).fetchone() or (0, 0)
         if unanswered:
-            raise UnansweredError(f"{self.label}: {unanswered:,} of {asked:,} requests unanswered; run it again")
+            raise UnansweredError(
+                f"{self.label}: {unanswered:,} of {asked:,} requests unanswered; run it again"
+            )
 
     def metadata(self) -> dict[str, Any]:
         """Return what the run did, for a materialization."""
@@ -131,12 +142,16 @@ class Answering:
             "tokens_cached": self.tokens_cached,
             "seconds_loading": round(self.seconds_loading, 2),
             "seconds_answering": round(self.seconds, 2),
-            "tokens_out_per_second": round(self.tokens_out / self.seconds, 1) if self.seconds else 0.0,
+            "tokens_out_per_second": round(self.tokens_out / self.seconds, 1)
+            if self.seconds
+            else 0.0,
             **self.notes,
         }
 
-    def _write_pending(self, question: Question, settings: str, path: Path) -> tuple[int, int, Task]:
-        """Write the requests without an answer; return how many there are, are missing, and the task."""
+    def _write_pending(
+        self, question: Question, settings: str, path: Path
+    ) -> tuple[int, int, Task]:
+        """Write the unanswered requests; return the counts (all, unanswered) and the task."""
         columns = ", ".join(REQUEST_SCHEMA.names)
         answered = f"SELECT request_id FROM ({ANSWERS_QUERY})"
         values = question.values
@@ -151,7 +166,8 @@ class Answering:
             if pending == 0:
                 return total, 0, "generate"
             batches = connection.execute(
-                f"SELECT {columns} FROM ({question.sql}\n) WHERE request_id NOT IN (FROM answered)", values
+                f"SELECT {columns} FROM ({question.sql}\n) WHERE request_id NOT IN (FROM answered)",
+                values,
             ).to_arrow_reader(WORK_BATCH)
             with pq.ParquetWriter(path, REQUEST_SCHEMA, compression="zstd") as writer:
                 for batch in batches:
@@ -159,7 +175,9 @@ class Answering:
         task: Task = next(pq.ParquetFile(path).iter_batches(batch_size=1)).column("task")[0].as_py()
         return total, pending, task
 
-    def _run(self, question: Question, requests: Path, pending: int, reused: int, task: Task) -> None:
+    def _run(
+        self, question: Question, requests: Path, pending: int, reused: int, task: Task
+    ) -> None:
         progress = Progress(self.label, pending, reused)
         report = ProgressLog(self.log)
         job = Job(
@@ -174,4 +192,3 @@ class Answering:
         self.tokens_in += progress.prompt_tokens
         self.tokens_out += progress.completion_tokens
         self.tokens_cached += progress.cached_tokens
-

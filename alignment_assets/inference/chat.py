@@ -1,7 +1,7 @@
 """From a conversation to token ids, by the model's own chat template.
 
-Text of a conversation is never interpreted: what spells a special token (``<|im_start|>``, ``</s>``)
-stays text. Runs in the worker only.
+Text of a conversation is never interpreted: what spells a special token (``<|im_start|>``,
+``</s>``) stays text. Runs in the worker only.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from collections.abc import Callable
 from datetime import date
 from typing import Any
 
-# Stands for a special token's spelling while the template is rendered; private-use characters, which
-# no template contains.
+# Stands for a special token's spelling while the template is rendered; private-use characters,
+# which no template contains.
 _MASK = "\ue000{}\ue001"
 _MASKED = re.compile("\ue000(\\d+)\ue001")
 
@@ -27,7 +27,9 @@ class ChatEncoder:
         template_date: the day that templates which write a date are told, never today.
     """
 
-    def __init__(self, tokenizer: Any, template: str | None, arguments: dict[str, Any], template_date: str) -> None:
+    def __init__(
+        self, tokenizer: Any, template: str | None, arguments: dict[str, Any], template_date: str
+    ) -> None:
         self._tokenizer = tokenizer
         day = date.fromisoformat(template_date)
         self._options = {
@@ -39,14 +41,18 @@ class ChatEncoder:
         spellings = {str(token) for token in tokenizer.all_special_tokens}
         spellings |= {str(token.content) for token in tokenizer.added_tokens_decoder.values()}
         ordered = sorted(spellings, key=len, reverse=True)
-        self._special = re.compile("|".join(re.escape(text) for text in ordered)) if ordered else None
+        self._special = (
+            re.compile("|".join(re.escape(text) for text in ordered)) if ordered else None
+        )
 
     def encode(self, messages: list[dict[str, str]], *, for_answer: bool) -> list[int]:
         """Return the token ids of a conversation, with the turn opened for an answer if asked."""
         if self._special is None or not any(self._special.search(m["content"]) for m in messages):
             return self._tokens(self._render(messages, for_answer))
         spelled: list[str] = []
-        masked = [{**m, "content": self._special.sub(_masker(spelled), m["content"])} for m in messages]
+        masked = [
+            {**m, "content": self._special.sub(_masker(spelled), m["content"])} for m in messages
+        ]
         pieces = _MASKED.split(self._render(masked, for_answer))
         tokens: list[int] = []
         for position, piece in enumerate(pieces):

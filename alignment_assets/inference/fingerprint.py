@@ -1,6 +1,7 @@
 """What a model is, as one hash: weights, chat template, its arguments and the template date.
 
-A hub revision is resolved to a commit once and recorded, so that ``main`` does not move under a run.
+A hub revision is resolved to a commit once and recorded, so that ``main`` does not move under a
+run.
 """
 
 from __future__ import annotations
@@ -51,22 +52,26 @@ def resolve_weights(name: str, recipe: Recipe, home: Path) -> Weights:
     folder = recipe.resolve(value)
     if not (folder / "config.json").is_file():
         raise ModelError(
-            f"recipe {recipe.name}: models.{name}.weights: no model in {folder} (no config.json); for the "
-            f"demo's run `alignment-assets models prepare-demo`"
+            f"recipe {recipe.name}: models.{name}.weights: no model in {folder} (no config.json); "
+            f"for the demo's run `alignment-assets models prepare-demo`"
         )
     return Weights(str(folder), None, _folder_content(folder, home))
 
 
 def model_fingerprint(weights: Weights, model: Model, recipe: Recipe) -> str:
     """Return sha256 over all that makes a model answer as it does, but for sampling."""
-    template = recipe.resolve(model.chat_template).read_text("utf-8") if model.chat_template else None
+    template = (
+        recipe.resolve(model.chat_template).read_text("utf-8") if model.chat_template else None
+    )
     content = [weights.content, template, model.chat_template_arguments, recipe.template_date]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _commit(repository: str, revision: str, home: Path) -> str:
     path = home / "revisions.json"
-    with locked(home / "revisions.json.lock", exclusive=True, timeout=600, purpose="resolving a revision"):
+    with locked(
+        home / "revisions.json.lock", exclusive=True, timeout=600, purpose="resolving a revision"
+    ):
         known: dict[str, str] = json.loads(path.read_text("utf-8")) if path.exists() else {}
         key = f"{repository}@{revision}"
         if key not in known:
@@ -83,7 +88,9 @@ def _commit(repository: str, revision: str, home: Path) -> str:
 
 def _folder_content(folder: Path, home: Path) -> str:
     path = home / "file_hashes.json"
-    with locked(home / "file_hashes.json.lock", exclusive=True, timeout=3600, purpose="hashing weights"):
+    with locked(
+        home / "file_hashes.json.lock", exclusive=True, timeout=3600, purpose="hashing weights"
+    ):
         known: dict[str, str] = json.loads(path.read_text("utf-8")) if path.exists() else {}
         hashes = {}
         for file in sorted(entry for entry in folder.rglob("*") if entry.is_file()):

@@ -64,7 +64,10 @@ class Progress:
     def line(self) -> str:
         """Return the state as one line of a log."""
         if self.state == "loading":
-            return f"{self.label}: loading the model for {self.total:,} requests ({self.reused:,} answered before)"
+            return (
+                f"{self.label}: loading the model for {self.total:,} requests "
+                f"({self.reused:,} answered before)"
+            )
         cached = self.cached_tokens / self.prompt_tokens if self.prompt_tokens else 0.0
         eta = "" if self.eta_seconds is None else f", ETA {self.eta_seconds:,.0f} s"
         return (

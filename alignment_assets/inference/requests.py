@@ -40,7 +40,10 @@ ANSWER_SCHEMA = pa.schema(
         ("finish_reason", pa.string()),
         ("text", pa.string()),
         ("value", pa.float64()),
-        ("label_logprobs", pa.list_(pa.struct([("label", pa.string()), ("logprob", pa.float64())]))),
+        (
+            "label_logprobs",
+            pa.list_(pa.struct([("label", pa.string()), ("logprob", pa.float64())])),
+        ),
         ("error", pa.string()),
         ("prompt_tokens", pa.int32()),
         ("completion_tokens", pa.int32()),
@@ -60,8 +63,9 @@ class Request:
 
     Attributes:
         request_id: names the question; the same content has the same id.
-        task: generate (text), grade (JSON by ``answer_schema``), rate and compare (the log-probability
-            of each of ``labels`` as the answer's first token), classify (a sequence classifier's logit).
+        task: generate (text), grade (JSON by ``answer_schema``), rate and compare (the
+            log-probability of each of ``labels`` as the answer's first token), classify (a sequence
+            classifier's logit).
         messages: the conversation, ``{role, content}`` each.
         sampling: sampling parameters; empty for tasks that sample nothing.
         labels: the answers to weigh, for rate and compare.

@@ -1,12 +1,13 @@
 """The spool: the durable journal of an engine's answers, append-only Parquet files.
 
-``<spool>/<asset>/<partition>/<writer>-<number>.parquet``, each written aside, synced and renamed, so
-that a file is there whole or not at all; several writers may fill one folder. Here belong writing and
-the query that reads it back; which answer belongs to which row is SQL.
+``<spool>/<asset>/<partition>/<writer>-<number>.parquet``, each written aside, synced and renamed,
+so that a file is there whole or not at all; several writers may fill one folder. Here belong
+writing and the query that reads it back; which answer belongs to which row is SQL.
 """
 
 from __future__ import annotations
 
+import glob
 import os
 import time
 import uuid
@@ -21,13 +22,19 @@ from alignment_assets.inference.requests import ANSWER_SCHEMA, Answer, EngineIde
 FLUSH_ROWS = 1000
 FLUSH_SECONDS = 5.0
 
-# The first answer to each request that counts: a final one, or a refusal under the engine's present
-# settings. `$files` may match nothing: the writer leaves an empty file first.
+# A Parquet file begins and ends with these bytes, and has a length of four before the last.
+PARQUET_MAGIC = b"PAR1"
+PARQUET_ENDS = 12
+
+# The answer to each request that counts: the first final one, or else the first refusal under the
+# engine's present settings. `$files` may match nothing: the writer leaves an empty file first.
 ANSWERS_QUERY = """
 SELECT * EXCLUDE (filename, file_row_number)
 FROM read_parquet($files, filename = true, file_row_number = true)
 WHERE finish_reason IN ('stop', 'length') OR list_contains($settings, engine_settings)
-QUALIFY row_number() OVER (PARTITION BY request_id ORDER BY filename, file_row_number) = 1
+QUALIFY row_number() OVER (
+    PARTITION BY request_id
+    ORDER BY finish_reason NOT IN ('stop', 'length'), filename, file_row_number) = 1
 """
 
 
@@ -36,12 +43,17 @@ def spool_folder(home: Path, asset: str, partition: str | None) -> Path:
     return home / "spool" / asset / (partition or "all")
 
 
-def answers_glob(folder: Path) -> str:
-    """Return the files of a spool folder for `ANSWERS_QUERY`; makes the folder readable if empty."""
+def answers_glob(folder: Path) -> list[str]:
+    """Return a spool folder's files for `ANSWERS_QUERY`; makes the folder readable if empty.
+
+    A file without its end (a copy that was broken off, say) does not exist.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    if not any(folder.glob("*.parquet")):
-        _write(ANSWER_SCHEMA.empty_table(), folder / "0-empty.parquet")
-    return str(folder / "*.parquet")
+    files = [path for path in sorted(folder.glob("*.parquet")) if _is_whole(path)]
+    if not files:
+        files = [folder / "0-empty.parquet"]
+        _write(ANSWER_SCHEMA.empty_table(), files[0])
+    return [glob.escape(str(path)) for path in files]
 
 
 class SpoolWriter:
@@ -63,7 +75,10 @@ class SpoolWriter:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self.flush()
 
@@ -113,3 +128,11 @@ def _write(table: pa.Table, path: Path) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def _is_whole(path: Path) -> bool:
+    with path.open("rb") as file:
+        if file.seek(0, os.SEEK_END) < PARQUET_ENDS:
+            return False
+        file.seek(-len(PARQUET_MAGIC), os.SEEK_END)
+        return file.read() == PARQUET_MAGIC

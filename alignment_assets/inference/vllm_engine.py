@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import psutil
@@ -65,7 +65,9 @@ class VllmEngine:
 
     def __init__(self, settings: EngineSettings) -> None:
         self._settings = settings
-        generation = {"structured_outputs_config": {"backend": "xgrammar", "disable_any_whitespace": True}}
+        generation = {
+            "structured_outputs_config": {"backend": "xgrammar", "disable_any_whitespace": True}
+        }
         self._llm = LLM(
             model=settings.location,
             revision=settings.commit,
@@ -130,13 +132,20 @@ class VllmEngine:
     def _submit(self, number: str, request: Request) -> None:
         classify = request.task == "classify"
         tokens = self._chat.encode(request.messages, for_answer=not classify)
-        room = {"classify": 0, "rate": 1, "compare": 1}.get(request.task, request.sampling.get("max_tokens", 0))
+        room = {"classify": 0, "rate": 1, "compare": 1}.get(
+            request.task, request.sampling.get("max_tokens", 0)
+        )
         if len(tokens) + room > self._settings.max_model_len:
             raise Refused(
                 "context_length",
-                f"{len(tokens)} prompt tokens and {room} to answer exceed {self._settings.max_model_len}",
+                f"{len(tokens)} prompt tokens and {room} to answer exceed "
+                f"{self._settings.max_model_len}",
             )
-        parameters = PoolingParams(task="classify", use_activation=False) if classify else self._sampling(request)
+        parameters = (
+            PoolingParams(task="classify", use_activation=False)
+            if classify
+            else self._sampling(request)
+        )
         self._engine.add_request(number, tokens_input(tokens), parameters)
 
     def _sampling(self, request: Request) -> SamplingParams:
@@ -154,37 +163,42 @@ class VllmEngine:
         if request.answer_schema is not None:
             structure = StructuredOutputsParams(json=json.loads(request.answer_schema))
         return SamplingParams(
-            **request.sampling, structured_outputs=structure, output_kind=RequestOutputKind.FINAL_ONLY
+            **request.sampling,
+            structured_outputs=structure,
+            output_kind=RequestOutputKind.FINAL_ONLY,
         )
 
     def _answer(self, request: Request, output: Any, seconds: float) -> Answer:
-        counts = {
-            "prompt_tokens": len(output.prompt_token_ids),
-            "cached_tokens": output.num_cached_tokens or 0,
-            "seconds": seconds,
-        }
+        answer = Answer(
+            request.request_id,
+            request.task,
+            "stop",
+            prompt_tokens=len(output.prompt_token_ids),
+            cached_tokens=output.num_cached_tokens or 0,
+            seconds=seconds,
+        )
         if request.task == "classify":
             values = output.outputs.data.flatten().tolist()
             if len(values) != 1:
                 message = f"a reward model has one logit, this one has {len(values)}"
                 return _refusal(request, Refused("rejected", message))
-            return Answer(request.request_id, request.task, "stop", value=values[0], **counts)
+            return replace(answer, value=values[0])
         completion = output.outputs[0]
         if completion.finish_reason not in ("stop", "length"):
             message = f"the engine ended it with {completion.finish_reason}"
             return _refusal(request, Refused("rejected", message))
-        counts["completion_tokens"] = len(completion.token_ids)
+        answer = replace(answer, completion_tokens=len(completion.token_ids))
         if request.labels is not None:
             found = completion.logprobs[0]
-            logprobs = {label: found[self._chat.label_token(label)].logprob for label in request.labels}
-            return Answer(request.request_id, request.task, "stop", label_logprobs=logprobs, **counts)
-        return Answer(
-            request.request_id, request.task, completion.finish_reason, text=completion.text, **counts
-        )
+            logprobs = {
+                label: found[self._chat.label_token(label)].logprob for label in request.labels
+            }
+            return replace(answer, label_logprobs=logprobs)
+        return replace(answer, finish_reason=completion.finish_reason, text=completion.text)
 
 
 def _cpu_defaults() -> dict[str, Any]:
-    """Return what vLLM needs to be told on a CPU: there it takes nearly all memory of a node if let."""
+    """Return what vLLM must be told on a CPU: there it takes nearly all memory of a node if let."""
     if not current_platform.is_cpu():
         return {}
     available = psutil.virtual_memory().available

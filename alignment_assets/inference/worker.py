@@ -1,8 +1,8 @@
 """The worker: a process that holds one vLLM engine and writes its answers to the spool.
 
 It is told what to do by lines of JSON on standard input and reports by lines of JSON on standard
-output. When its standard input ends, so does it, with its whole process group: a worker never outlives
-the step that started it. Started by `alignment_assets.inference.process`.
+output. When its standard input ends, so does it, with its whole process group: a worker never
+outlives the step that started it. Started by `alignment_assets.inference.process`.
 """
 
 from __future__ import annotations
@@ -36,7 +36,13 @@ class Job:
         self._report = report
         self._writer = writer
         self._reported_at = 0.0
-        self.counts = {"done": 0, "refused": 0, "prompt_tokens": 0, "completion_tokens": 0, "cached_tokens": 0}
+        self.counts = {
+            "done": 0,
+            "refused": 0,
+            "prompt_tokens": 0,
+            "completion_tokens": 0,
+            "cached_tokens": 0,
+        }
 
     def emit(self, answer: Answer) -> None:
         """Spool an answer and count it."""

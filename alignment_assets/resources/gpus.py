@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from itertools import takewhile
 from pathlib import Path
 
 from dagster import ConfigurableResource
@@ -22,21 +23,23 @@ class GpuError(RuntimeError):
     """More GPUs are wanted than there are, or none came free."""
 
 
-class GpuPool(ConfigurableResource):
+class GpuPool(ConfigurableResource[None]):
     """The GPUs of this host, shared between processes."""
 
     lock_folder: str = Field(
         default_factory=lambda: str(Path(tempfile.gettempdir()) / "alignment_assets-gpus"),
         description="Where the devices' locks are; the same for all processes of a host.",
     )
-    timeout: float = Field(24 * 3600.0, description="Seconds to wait for free devices at most.")
+    timeout: float = Field(
+        default=24 * 3600.0, description="Seconds to wait for free devices at most."
+    )
 
     def device_count(self) -> int:
-        """Return how many GPUs this host has; 0 without a driver."""
+        """Return how many GPUs this process may use; 0 without a driver."""
         return len(self.device_memory())
 
     def device_memory(self) -> list[int]:
-        """Return the bytes of memory of each GPU of this host."""
+        """Return the bytes of memory of each GPU that ``CUDA_VISIBLE_DEVICES`` leaves visible."""
         import pynvml
 
         try:
@@ -44,7 +47,12 @@ class GpuPool(ConfigurableResource):
         except pynvml.NVMLError:
             return []
         try:
-            handles = [pynvml.nvmlDeviceGetHandleByIndex(i) for i in range(pynvml.nvmlDeviceGetCount())]
+            handles = [
+                pynvml.nvmlDeviceGetHandleByIndex(int(name))
+                if name.isdigit()
+                else pynvml.nvmlDeviceGetHandleByUUID(name)
+                for name in _visible_names(pynvml.nvmlDeviceGetCount())
+            ]
             return [int(pynvml.nvmlDeviceGetMemoryInfo(handle).total) for handle in handles]
         finally:
             pynvml.nvmlShutdown()
@@ -53,15 +61,19 @@ class GpuPool(ConfigurableResource):
     def lease(self, count: int, purpose: str) -> Iterator[tuple[int, ...]]:
         """Hold ``count`` devices and yield their indices; none where the host has no GPU.
 
+        An index is a device's place among those that ``CUDA_VISIBLE_DEVICES`` leaves visible.
+
         Raises:
-            GpuError: the host has fewer, or too few came free in time.
+            GpuError: there are fewer, or too few came free in time.
         """
-        devices = self.device_count()
-        if devices == 0:
+        devices = _visible_names(self.device_count())
+        if not devices:
             yield ()
             return
-        if count > devices:
-            raise GpuError(f"{purpose}: wants {count} GPUs, this host has {devices}; set models.<name>.gpus")
+        if count > len(devices):
+            raise GpuError(
+                f"{purpose}: wants {count} GPUs, there are {len(devices)}; set models.<name>.gpus"
+            )
         deadline = time.monotonic() + self.timeout
         while True:
             with ExitStack() as held:
@@ -70,20 +82,23 @@ class GpuPool(ConfigurableResource):
                     yield tuple(taken)
                     return
             if time.monotonic() > deadline:
-                raise GpuError(f"{purpose}: no {count} of {devices} GPUs came free in {self.timeout:.0f} s")
+                raise GpuError(
+                    f"{purpose}: no {count} of {len(devices)} GPUs were free "
+                    f"for {self.timeout:.0f} s"
+                )
             time.sleep(0.5)
 
-    def _take(self, held: ExitStack, devices: int, count: int, purpose: str) -> list[int]:
+    def _take(self, held: ExitStack, devices: list[str], count: int, purpose: str) -> list[int]:
         taken: list[int] = []
-        for device in range(devices):
+        for index, device in enumerate(devices):
             if len(taken) == count:
                 break
-            path = Path(self.lock_folder) / f"{device}.lock"
+            path = Path(self.lock_folder) / f"{device.replace('/', '_')}.lock"
             try:
                 held.enter_context(locked(path, exclusive=True, timeout=0, purpose=purpose))
             except LockTimeout:
                 continue
-            taken.append(device)
+            taken.append(index)
         return taken
 
 
@@ -91,7 +106,15 @@ def visible_devices(leased: tuple[int, ...]) -> dict[str, str]:
     """Return the environment that shows a worker its leased devices alone."""
     if not leased:
         return {}
+    names = _visible_names(max(leased) + 1)
+    return {"CUDA_VISIBLE_DEVICES": ",".join(names[index] for index in leased)}
+
+
+def _visible_names(present: int) -> list[str]:
+    """Return the names of the devices that CUDA shows this process, of ``present`` ones."""
     outer = os.environ.get("CUDA_VISIBLE_DEVICES")
-    names = outer.split(",") if outer else None
-    shown = [names[index] if names else str(index) for index in leased]
-    return {"CUDA_VISIBLE_DEVICES": ",".join(shown)}
+    if outer is None:
+        return [str(index) for index in range(present)]
+    # CUDA reads the list up to its first invalid name; "" and "-1" hide all devices.
+    names = (name.strip() for name in outer.split(","))
+    return list(takewhile(lambda name: name and name != "-1", names)) if present else []

@@ -49,7 +49,7 @@ class Job:
     total: int
 
 
-class Inference(ConfigurableResource, ABC):
+class Inference(ConfigurableResource[None], ABC):
     """Answers requests into the spool."""
 
     @abstractmethod
@@ -74,7 +74,8 @@ class VllmInference(Inference):
     """vLLM in a child process; steps of one process that need the same engine share it."""
 
     engine_arguments: dict[str, Any] = Field(
-        default={}, description="More arguments of vllm.LLM, for all models (gpu_memory_utilization, …)."
+        default={},
+        description="More arguments of vllm.LLM, for all models (gpu_memory_utilization, …).",
     )
 
     def fingerprint(self, model: str, recipe: Recipe, home: Path) -> str:
@@ -91,7 +92,11 @@ class VllmInference(Inference):
         """Run the job in the shared worker, starting it if need be; see `Inference.answer`."""
         model = job.recipe.models[job.model]
         weights = resolve_weights(job.model, job.recipe, job.home)
-        template = job.recipe.resolve(model.chat_template).read_text("utf-8") if model.chat_template else None
+        template = (
+            job.recipe.resolve(model.chat_template).read_text("utf-8")
+            if model.chat_template
+            else None
+        )
         settings = {
             "location": weights.location,
             "commit": weights.commit,
@@ -114,7 +119,14 @@ class VllmInference(Inference):
         command = {"do": "answer", "requests": str(job.requests), "spool": str(job.spool)}
         try:
             for event in worker.ask(command, until="done"):
-                for name in ("done", "refused", "in_flight", "prompt_tokens", "completion_tokens", "cached_tokens"):
+                for name in (
+                    "done",
+                    "refused",
+                    "in_flight",
+                    "prompt_tokens",
+                    "completion_tokens",
+                    "cached_tokens",
+                ):
                     setattr(progress, name, event.get(name, 0))
                 report(progress)
         except BaseException:
@@ -133,9 +145,15 @@ class _SharedEngine:
 
     def running(self, settings: dict[str, Any]) -> WorkerProcess | None:
         """Return the worker if it has this engine loaded."""
-        return self._worker if self._worker and self._worker.alive and self._settings == settings else None
+        return (
+            self._worker
+            if self._worker and self._worker.alive and self._settings == settings
+            else None
+        )
 
-    def start(self, name: str, settings: dict[str, Any], gpus: GpuPool, logs: Path) -> WorkerProcess:
+    def start(
+        self, name: str, settings: dict[str, Any], gpus: GpuPool, logs: Path
+    ) -> WorkerProcess:
         """Return a worker with this engine loaded; another engine is ended first."""
         self.close()
         leased = self._held.enter_context(gpus.lease(int(settings["tensor_parallel_size"]), name))

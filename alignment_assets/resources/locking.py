@@ -54,7 +54,10 @@ def describe_holder(path: Path) -> str:
     """Say who last held the lock alone: process id, purpose and since when."""
     try:
         holder = json.loads(path.read_text(encoding="utf-8"))
-        return f"process {holder['pid']} ({holder['purpose']}, {holder['command']}, since {holder['since']})"
+        return (
+            f"process {holder['pid']} "
+            f"({holder['purpose']}, {holder['command']}, since {holder['since']})"
+        )
     except (OSError, ValueError, KeyError):
         return "another process"
 
@@ -71,11 +74,13 @@ def _acquire(descriptor: int, path: Path, exclusive: bool, timeout: float) -> fl
             now = time.monotonic()
             if now - start > timeout:
                 raise LockTimeout(
-                    f"{path}: still held after {timeout:.0f} s, last by {describe_holder(path)}; let it "
-                    f"finish or end it, then run again: answers are safe in the spool"
+                    f"{path}: still held after {timeout:.0f} s, last by {describe_holder(path)}; "
+                    f"let it finish or end it, then run again: answers are safe in the spool"
                 ) from None
             if now >= report_at:
-                logger.warning("waiting %.0f s for %s, held by %s", now - start, path, describe_holder(path))
+                logger.warning(
+                    "waiting %.0f s for %s, held by %s", now - start, path, describe_holder(path)
+                )
                 report_at = now + REPORT_SECONDS
             time.sleep(POLL_SECONDS)
 

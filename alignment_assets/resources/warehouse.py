@@ -1,13 +1,14 @@
 """The warehouse: one DuckDB file that many processes read and take turns to write.
 
-Every replacement is write-audit-publish: new rows are built in a file apart, the table's rules run on
-them there, and one transaction puts them in place. Here belongs all that opens the database.
+Every replacement is write-audit-publish: new rows are built in a file apart, the table's rules run
+on them there, and one transaction puts them in place. Here belongs all that opens the database.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import shutil
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,12 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import psutil
 import pyarrow as pa
 from dagster_duckdb import DuckDBResource
 from pydantic import Field
 from tenacity import (
+    Retrying,
     before_sleep_log,
-    retry,
     retry_if_exception,
     stop_after_delay,
     wait_random_exponential,
@@ -49,10 +51,11 @@ class Published:
 class Warehouse(DuckDBResource):
     """The DuckDB database of a recipe, safe to share between processes.
 
-    ``database`` and ``connection_config`` mean what they mean in ``DuckDBResource``.
+    ``database`` and ``connection_config`` mean what they mean in ``DuckDBResource``; a
+    ``temp_directory`` in it is the parent of one folder for each process.
     """
 
-    lock_timeout: float = Field(3600.0, description="Seconds to wait for the file at most.")
+    lock_timeout: float = Field(default=3600.0, description="Seconds to wait for the file at most.")
 
     @property
     def path(self) -> Path:
@@ -69,9 +72,14 @@ class Warehouse(DuckDBResource):
         """The file that processes lock to take turns."""
         return self.path.with_name(self.path.name + ".lock")
 
+    @property
+    def spill_folder(self) -> Path:
+        """Where queries that outgrow memory spill, each process in a folder of its own."""
+        return Path(self.connection_config.get("temp_directory") or self.home / "staging")
+
     @contextmanager
     def get_connection(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """Open the database for writing, alone; the file is free again when the body ends or raises."""
+        """Open the database for writing, alone; free again when the body ends or raises."""
         with self._locked(exclusive=True, purpose="writing"):
             connection = self._connect(self.database)
             try:
@@ -91,7 +99,9 @@ class Warehouse(DuckDBResource):
             connection = self._connect(self.database, read_only=True)
             try:
                 if isolated:
-                    connection.execute("SET enable_external_access = false; SET lock_configuration = true")
+                    connection.execute(
+                        "SET enable_external_access = false; SET lock_configuration = true"
+                    )
                 yield connection
             finally:
                 connection.close()
@@ -100,16 +110,18 @@ class Warehouse(DuckDBResource):
     def stage(self, table: str, partition: Mapping[str, str] | None = None) -> Iterator[Staging]:
         """Build new rows of a table, or of one partition of it, apart from the old ones.
 
-        Inside, names of tables mean the warehouse's, but for ``table`` itself: that is the new rows.
-        Nothing changes before `Staging.publish`.
+        Inside, names of tables mean the warehouse's, but for ``table`` itself: that is the new
+        rows. Nothing changes before `Staging.publish`.
         """
         self.prepare()
         folder = self.home / "staging"
         folder.mkdir(parents=True, exist_ok=True)
-        _remove_leftovers(folder)
-        path = folder / f"{os.getpid()}-{uuid.uuid4().hex}.duckdb"
+        for scratch in {folder, self.spill_folder}:
+            _remove_leftovers(scratch)
+        name = f"{os.getpid()}-{uuid.uuid4().hex}"
+        path = folder / f"{name}.duckdb"
         with self._locked(exclusive=False, purpose=f"reading for {table}") as lock:
-            connection = self._connect(":memory:")
+            connection = self._connect(":memory:", spill=name)
             try:
                 connection.execute(f"ATTACH {_quoted(path)} AS staging")
                 self._attach(connection, read_only=True)
@@ -133,7 +145,12 @@ class Warehouse(DuckDBResource):
             if not missing:
                 return
         with self.get_connection() as connection:
-            present = {name for (name,) in connection.execute("SELECT table_name FROM duckdb_tables()").fetchall()}
+            present = {
+                name
+                for (name,) in connection.execute(
+                    "SELECT table_name FROM duckdb_tables()"
+                ).fetchall()
+            }
             connection.begin()
             for table in sql.tables().values():
                 if table.name not in present:
@@ -145,7 +162,8 @@ class Warehouse(DuckDBResource):
         try:
             found: dict[str, list[tuple[str, str]]] = {}
             for table, column, kind in connection.execute(
-                "SELECT table_name, column_name, data_type FROM duckdb_columns() ORDER BY table_name, column_index"
+                "SELECT table_name, column_name, data_type FROM duckdb_columns() "
+                "ORDER BY table_name, column_index"
             ).fetchall():
                 found.setdefault(table, []).append((column, kind))
         finally:
@@ -169,17 +187,26 @@ class Warehouse(DuckDBResource):
         finally:
             lock.free()
 
-    def _connect(self, database: str, *, read_only: bool = False) -> duckdb.DuckDBPyConnection:
-        Path(self.home).mkdir(parents=True, exist_ok=True)
-        config = {"temp_directory": str(self.home / "staging" / "spill"), **self.connection_config}
-        open_database = _when_free(self.lock_timeout)(duckdb.connect)
-        connection = open_database(database, read_only=read_only, config=config)
+    def _connect(
+        self, database: str, *, read_only: bool = False, spill: str | None = None
+    ) -> duckdb.DuckDBPyConnection:
+        self.home.mkdir(parents=True, exist_ok=True)
+        self.spill_folder.mkdir(parents=True, exist_ok=True)
+        # Two databases that spill into one folder overwrite each other's files, and crash. All
+        # connections of a process to one file are one database, and must name the same folder.
+        own = self.spill_folder / f"{spill or f'{os.getpid()}-database'}.spill"
+        config = {**self.connection_config, "temp_directory": str(own)}
+        connection = _when_free(self.lock_timeout)(
+            duckdb.connect, database, read_only=read_only, config=config
+        )
         connection.execute(sql.macros())
         return connection
 
     def _attach(self, connection: duckdb.DuckDBPyConnection, *, read_only: bool) -> None:
         mode = " (READ_ONLY)" if read_only else ""
-        _when_free(self.lock_timeout)(connection.execute)(f"ATTACH {_quoted(self.path)} AS warehouse{mode}")
+        _when_free(self.lock_timeout)(
+            connection.execute, f"ATTACH {_quoted(self.path)} AS warehouse{mode}"
+        )
 
 
 class Staging:
@@ -206,15 +233,21 @@ class Staging:
             WarehouseError: a column is missing or too many.
         """
         values = sql.named_parameters(query, parameters)
-        described = self.connection.execute(f"SELECT * FROM ({query}\n) LIMIT 0", values).description
+        described = self.connection.execute(
+            f"SELECT * FROM ({query}\n) LIMIT 0", values
+        ).description
         self._check_columns([column[0] for column in described or ()])
-        self.connection.execute(f"INSERT INTO staging.{self.table.name} BY NAME ({query}\n)", values)
+        self.connection.execute(
+            f"INSERT INTO staging.{self.table.name} BY NAME ({query}\n)", values
+        )
 
     def insert_arrow(self, rows: pa.Table) -> None:
         """Add rows held in Arrow, matched by column name; raises as `insert` does."""
         self._check_columns(rows.column_names)
         self.connection.register("arrow_rows", rows)
-        self.connection.execute(f"INSERT INTO staging.{self.table.name} BY NAME SELECT * FROM arrow_rows")
+        self.connection.execute(
+            f"INSERT INTO staging.{self.table.name} BY NAME SELECT * FROM arrow_rows"
+        )
         self.connection.unregister("arrow_rows")
 
     def audit(self, parameters: Mapping[str, Any]) -> None:
@@ -224,17 +257,26 @@ class Staging:
             WarehouseError: a rule found offending rows; the message shows some.
         """
         for column, value in self._partition.items():
-            others = self._scalar(f"SELECT count(*) FROM staging.{self.table.name} WHERE {column} <> $value", value)
+            others = self._scalar(
+                f"SELECT count(*) FROM staging.{self.table.name} WHERE {column} <> $value", value
+            )
             if others:
-                raise WarehouseError(f"{self.table.name}[{value}]: {others} new rows are of another {column}")
+                raise WarehouseError(
+                    f"{self.table.name}[{value}]: {others} new rows are of another {column}"
+                )
         for rule in rules_of(self.table.name):
             query = sql.read_sql("checks", rule)
-            offending = self.connection.execute(query, sql.named_parameters(query, parameters)).fetchmany(4)
+            offending = self.connection.execute(
+                query, sql.named_parameters(query, parameters)
+            ).fetchmany(4)
             if offending:
-                shown = "; ".join(str(row)[:200] for row in offending[:3]) + ("; …" if len(offending) > 3 else "")
+                shown = "; ".join(str(row)[:200] for row in offending[:3]) + (
+                    "; …" if len(offending) > 3 else ""
+                )
                 place = f"[{', '.join(self._partition.values())}]" if self._partition else ""
                 raise WarehouseError(
-                    f"{self.table.name}{place}: the rule sql/checks/{rule}.sql found {shown}; the old rows stay"
+                    f"{self.table.name}{place}: the rule sql/checks/{rule}.sql found {shown}; "
+                    f"the old rows stay"
                 )
 
     def publish(self, parameters: Mapping[str, Any]) -> Published:
@@ -251,8 +293,12 @@ class Staging:
         self._warehouse._attach(self.connection, read_only=False)
         condition = " AND ".join(f"{column} = ${column}" for column in self._partition) or "true"
         self.connection.begin()
-        self.connection.execute(f"DELETE FROM warehouse.main.{name} WHERE {condition}", self._partition)
-        self.connection.execute(f"INSERT INTO warehouse.main.{name} BY NAME SELECT * FROM staging.{name}")
+        self.connection.execute(
+            f"DELETE FROM warehouse.main.{name} WHERE {condition}", self._partition
+        )
+        self.connection.execute(
+            f"INSERT INTO warehouse.main.{name} BY NAME SELECT * FROM staging.{name}"
+        )
         self.connection.commit()
         self.connection.execute("DETACH warehouse")
         self._lock.free()
@@ -263,8 +309,8 @@ class Staging:
         missing, extra = sorted(set(wanted) - set(found)), sorted(set(found) - set(wanted))
         if missing or extra:
             raise WarehouseError(
-                f"{self.table.name}: new rows lack the columns {missing} and have {extra} too many; "
-                f"make sql/schema/{self.table.name}.sql and the query agree"
+                f"{self.table.name}: new rows lack the columns {missing} and have {extra} too "
+                f"many; make sql/schema/{self.table.name}.sql and the query agree"
             )
 
     def _scalar(self, query: str, value: str) -> Any:
@@ -273,7 +319,7 @@ class Staging:
 
 
 class _Lock:
-    """The file's lock, which a stage gives up and takes again on its way from reading to writing."""
+    """The file's lock, which a stage frees and takes again on its way from reading to writing."""
 
     def __init__(self, path: Path, timeout: float) -> None:
         self._path = path
@@ -297,9 +343,9 @@ def rules_of(table: str) -> list[str]:
     return [name for name in sql.sql_names("checks") if name.startswith(f"{table}/")]
 
 
-def _when_free(timeout: float) -> Any:
+def _when_free(timeout: float) -> Retrying:
     """Retry while somebody outside this product (a CLI, a notebook) has the file open."""
-    return retry(
+    return Retrying(
         retry=retry_if_exception(_is_lock_conflict),
         wait=wait_random_exponential(multiplier=0.05, max=2.0),
         stop=stop_after_delay(timeout),
@@ -309,7 +355,7 @@ def _when_free(timeout: float) -> Any:
 
 
 def _is_lock_conflict(error: BaseException) -> bool:
-    return isinstance(error, duckdb.IOException) and "lock" in str(error).lower()
+    return isinstance(error, duckdb.IOException) and "could not set lock" in str(error).lower()
 
 
 def _quoted(path: Path) -> str:
@@ -318,8 +364,12 @@ def _quoted(path: Path) -> str:
 
 
 def _remove_leftovers(folder: Path) -> None:
-    """Remove staging files whose process has died."""
-    for path in folder.glob("*-*.duckdb*"):
+    """Remove staging and spill files whose process has died."""
+    for path in [*folder.glob("*-*.duckdb*"), *folder.glob("*-*.spill")]:
         owner = path.name.split("-", 1)[0]
-        if owner.isdigit() and not Path(f"/proc/{owner}").exists():
+        if not owner.isdigit() or psutil.pid_exists(int(owner)):
+            continue
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
             path.unlink(missing_ok=True)

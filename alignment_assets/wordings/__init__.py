@@ -36,7 +36,12 @@ TEMPLATES: dict[str, tuple[str, ...]] = {
 
 def needed_templates(recipe: Recipe) -> list[str]:
     """Return the template files that a recipe's variants, grader and judges use."""
-    names = ["controversy_system", "controversy_question", "compare_charter_system", "compare_question"]
+    names = [
+        "controversy_system",
+        "controversy_question",
+        "compare_charter_system",
+        "compare_question",
+    ]
     variants = {*recipe.completions.standard_variants, *recipe.completions.controversial_variants}
     if "persona" in variants:
         names.append("persona")
@@ -69,7 +74,10 @@ def read_wordings(recipe: Recipe) -> Iterator[dict[str, Any]]:
 
 def _principles(folder: Path) -> Iterator[dict[str, Any]]:
     path = folder / "principles.yaml"
-    principles = yaml.safe_load(_read(path))
+    try:
+        principles = yaml.safe_load(_read(path))
+    except yaml.YAMLError as error:
+        raise ValueError(f"wordings: {path}: not YAML: {error}") from error
     if not isinstance(principles, dict) or sorted(principles) != sorted(PRINCIPLES):
         raise ValueError(f"wordings: {path}: the keys must be {', '.join(PRINCIPLES)}")
     for principle in PRINCIPLES:
@@ -90,7 +98,10 @@ def _template(folder: Path, name: str) -> str:
     if expected is None:
         expected = ("charter",) if "charter" in markers else ()
     if markers != expected:
-        raise ValueError(f"wordings: {path}: needs the markers {list(expected)} in this order, has {list(markers)}")
+        raise ValueError(
+            f"wordings: {path}: needs the markers {list(expected)} in this order, "
+            f"has {list(markers)}"
+        )
     if expected == ("charter",):
         charter = _read(folder / "charter.md").strip()
         if MARKER.search(charter):
@@ -102,10 +113,12 @@ def _template(folder: Path, name: str) -> str:
 def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
+    except UnicodeDecodeError as error:
+        raise ValueError(f"wordings: {path}: not UTF-8: {error}") from error
+    except (FileNotFoundError, NotADirectoryError):
         raise ValueError(
-            f"wordings: no file {path}; the recipe's variants and rubrics need it, and the package's "
-            f"wordings folder has one to start from"
+            f"wordings: no file {path}; the recipe's variants and rubrics need it, and the "
+            f"package's wordings folder has one to start from"
         ) from None
 
 

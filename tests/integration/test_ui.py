@@ -1,4 +1,4 @@
-"""The way users work: the Dagster UI in a real browser, backfills by partition, a terminated run."""
+"""The way users work: the Dagster UI in a real browser, backfills by partition, a stopped run."""
 
 from __future__ import annotations
 
@@ -81,7 +81,8 @@ class Ui:
         }
         launched = self.graphql(
             "mutation($p: ExecutionParams!) { launchPipelineExecution(executionParams: $p) "
-            "{ __typename ... on LaunchRunSuccess { run { id } } ... on PythonError { message } } }",
+            "{ __typename ... on LaunchRunSuccess { run { id } }"
+            " ... on PythonError { message } } }",
             p={
                 "mode": "default",
                 "selector": {
@@ -106,8 +107,7 @@ class Ui:
     def backfills(self) -> dict[str, str]:
         """Return each backfill's status."""
         found = self.graphql(
-            "{ partitionBackfillsOrError { ... on PartitionBackfills "
-            "{ results { id status } } } }"
+            "{ partitionBackfillsOrError { ... on PartitionBackfills { results { id status } } } }"
         )
         return {b["id"]: b["status"] for b in found["partitionBackfillsOrError"]["results"]}
 
@@ -119,7 +119,8 @@ class Ui:
     def runs(self, backfill: str) -> list[dict[str, Any]]:
         """Return a backfill's runs with their partition."""
         found = self.graphql(
-            "query($b: String!) { runsOrError(filter: {tags: [{key: \"dagster/backfill\", value: $b}]})"
+            "query($b: String!) { runsOrError("
+            'filter: {tags: [{key: "dagster/backfill", value: $b}]})'
             " { ... on Runs { results { id status startTime endTime tags { key value }"
             " assetSelection { path } } } } }",
             b=backfill,
@@ -167,9 +168,17 @@ def ui(tmp_path_factory: Any) -> Iterator[Ui]:
     with (folder / "dev.log").open("w") as log:
         server = subprocess.Popen(
             [
-                command, "dev", "--host", "127.0.0.1", "--port", str(port),
-                "-m", "tests.integration.ui_definitions", "-d", REPOSITORY,
-            ],  # fmt: skip
+                command,
+                "dev",
+                "--host",
+                "127.0.0.1",
+                "--port",
+                str(port),
+                "-m",
+                "tests.integration.ui_definitions",
+                "-d",
+                REPOSITORY,
+            ],
             cwd=folder,
             env={**environment, "FAKE_SECONDS_PER_REQUEST": "0.05"},
             stdout=log,

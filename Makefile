@@ -1,0 +1,132 @@
+# The commands of this repository: `make` lists them. Those that need the environment make it first.
+
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+MAKEFLAGS += --no-builtin-rules
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+# The Python that .venv is made with.
+PYTHON ?= python3
+# The port of the Dagster UI.
+PORT ?= 3000
+# What .venv was made for, else cpu.
+DEVICE ?= $(or $(file < .venv/device),cpu)
+ifeq ($(filter $(DEVICE),cpu cuda),)
+$(error DEVICE is cpu or cuda, not "$(DEVICE)")
+endif
+
+BIN := .venv/bin
+INSTALLED := .venv/installed-$(DEVICE)
+LIST := requirements/$(DEVICE).txt
+
+# Dagster reads dagster.yaml there.
+export DAGSTER_HOME := $(CURDIR)
+# dagster.yaml says so too; without this the UI makes empty folders for what it will not send.
+export DAGSTER_DISABLE_TELEMETRY := 1
+# Programs that are looked up by name (ninja, which torch compiles with) come from .venv first.
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+# A shell in which another environment is active changes nothing.
+unexport VIRTUAL_ENV PYTHONHOME
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_ROOT_USER_ACTION := ignore
+PIP_INSTALL := $(BIN)/python -m pip install -qq --no-deps --only-binary :all:
+
+.PHONY: help
+help: ## List these commands
+	@sed -nE 's/^([a-z]+):.*## (.*)/\1\t\2/p' Makefile | while IFS=$$'\t' read -r name text; do \
+		printf '  make %-13s %s\n' "$$name" "$$text"; done
+
+.PHONY: install
+install: $(INSTALLED) ## Make .venv from the pinned CPU list; DEVICE=cuda takes the one for NVIDIA GPUs
+
+.PHONY: demo
+demo: install ## Run the whole asset graph on this machine's CPU, with the model that comes along
+	$(BIN)/alignment-assets models prepare-demo
+	$(BIN)/alignment-assets materialize --recipe demo
+
+.PHONY: dev
+dev: install ## Start the Dagster UI on http://127.0.0.1:3000; PORT=3001 takes another port
+	$(BIN)/dg dev --host 127.0.0.1 --port $(PORT)
+
+.PHONY: test
+test: install ## Run all tests
+	$(BIN)/python -m pytest
+
+.PHONY: lint
+lint: install ## Check style and formatting
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+.PHONY: types
+types: install ## Check types
+	$(BIN)/mypy
+
+.PHONY: check
+check: install ## Check that Dagster loads the definitions
+	$(BIN)/dg check defs
+
+.PHONY: requirements
+requirements: requirements-cpu requirements-cuda ## Resolve the pinned lists again; UPGRADE=1 takes newer releases
+
+.PHONY: clean
+clean: ## Remove .venv, build outputs and caches; keeps data/
+	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# --- install -----------------------------------------------------------------------------------------
+
+# PIP_FIND_LINKS, where set, holds the CPU build of torch; else PyTorch's own index does. Torch has a call
+# of its own, so that nothing else comes from there.
+ifdef PIP_FIND_LINKS
+TORCH_SOURCE := --no-index
+else
+TORCH_SOURCE := --index-url https://download.pytorch.org/whl/cpu
+endif
+
+# Both builds of vLLM bring the same module, so a change of device starts afresh.
+.venv/installed-%: requirements/%.txt pyproject.toml
+	@if [ -e .venv/device ] && [ "$$(< .venv/device)" != $* ]; then rm -rf .venv; fi
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo >&2 \
+		'Python 3.11 or newer is needed, $(PYTHON) is another or missing: make install PYTHON=python3.11'; exit 1; }
+	@"$(PYTHON)" -c 'import ensurepip, venv' || { echo >&2 \
+		'$(PYTHON) cannot make virtual environments: install its venv package (Debian: python3-venv)'; exit 1; }
+	@echo "Installing the $$(grep -c == requirements/$*.txt) packages of requirements/$*.txt into .venv: a few minutes"
+	@[ -x $(BIN)/pip ] || "$(PYTHON)" -m venv .venv
+	@echo $* > .venv/device
+	@if [ $* = cpu ]; then $(PIP_INSTALL) $(TORCH_SOURCE) "$$(grep -o '^torch==[^ ]*' requirements/cpu.txt)"; fi
+	@$(PIP_INSTALL) -r requirements/$*.txt
+	@$(PIP_INSTALL) --no-build-isolation -e .
+	@touch $@
+	@if [ $* = cpu ] && nvidia-smi > /dev/null 2>&1; then \
+		echo 'Installed for CPUs. This machine has an NVIDIA GPU: make install DEVICE=cuda uses it.'; fi
+
+# --- requirements ------------------------------------------------------------------------------------
+
+UV := build/uv/bin/uv
+UV_VERSION := 0.13.9
+# The lists are resolved for the first and have to hold for the others.
+PYTHON_VERSION := 3.11
+OTHER_PYTHON_VERSIONS := 3.12 3.13
+# By its C library: Debian 12, Ubuntu 22.04, RHEL 9 and newer.
+PLATFORM := x86_64-manylinux_2_34
+
+$(UV):
+	"$(PYTHON)" -m venv build/uv
+	build/uv/bin/python -m pip install -qq uv==$(UV_VERSION)
+
+# Versions that a list has stay as long as they fit, unless UPGRADE is set.
+.PHONY: requirements-cpu requirements-cuda
+requirements-cpu requirements-cuda: requirements-%: | $(UV)
+	@echo 'Resolving requirements/$*.txt'
+	@resolve() { env -u UV_FIND_LINKS $(UV) pip compile -q pyproject.toml requirements/$*.in \
+			--extra $* --extra demo --group dev --override requirements/overrides-$*.txt \
+			--python-platform $(PLATFORM) --only-binary :all: --no-python-downloads \
+			--no-header --annotation-style line "$$@"; }; \
+	resolve --python-version $(PYTHON_VERSION) $(if $(UPGRADE),--upgrade) -o requirements/$*.txt > /dev/null; \
+	for version in $(OTHER_PYTHON_VERSIONS); do \
+		resolve --python-version "$$version" -c requirements/$*.txt > /dev/null; done; \
+	sed -i '1i # The whole install for $(KIND_$*), pinned: Linux on x86-64, Python $(PYTHON_VERSION) $(OTHER_PYTHON_VERSIONS).\n# Made by `make requirements` from pyproject.toml, $*.in and overrides-$*.txt. Install with --no-deps.' requirements/$*.txt
+KIND_cpu := CPUs
+KIND_cuda := NVIDIA GPUs

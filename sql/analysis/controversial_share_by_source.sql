@@ -1,0 +1,13 @@
+-- Which collections of the preference mix hold the controversial prompts? Shares are of the prompts
+-- with a grade; prompts whose grade does not parse are on neither track.
+SELECT
+    source,
+    count(*) AS licensed,
+    count(grade) AS graded,
+    count(*) FILTER (is_controversial) AS controversial,
+    round(count(*) FILTER (is_controversial) / nullif(count(grade), 0), 4) AS controversial_share,
+    round(avg(grade), 4) AS mean_grade
+FROM licensed_prompts
+LEFT JOIN controversy_labels USING (prompt_id)
+GROUP BY source
+ORDER BY controversial_share DESC NULLS LAST, source NULLS LAST

@@ -1,0 +1,25 @@
+-- On which labelled prompts do the grader and the majority of people differ, at the recipe's
+-- threshold? The farthest apart come first.
+WITH labelled AS (
+    SELECT
+        prompt_id,
+        list_sort(list(label)) AS labels,
+        count(*) FILTER (label >= $threshold) AS controversial,
+        count(*) FILTER (label < $threshold) AS not_controversial
+    FROM human_labels
+    WHERE malformed_reason IS NULL
+    GROUP BY prompt_id
+)
+SELECT
+    prompt_id,
+    grade,
+    labels,
+    round(abs(grade - list_avg(labels)), 4) AS distance,
+    messages[-1].content AS prompt,
+    reasoning
+FROM labelled
+JOIN controversy_labels USING (prompt_id)
+JOIN licensed_prompts USING (prompt_id)
+WHERE controversial <> not_controversial
+    AND is_controversial <> (controversial > not_controversial)
+ORDER BY distance DESC, prompt_id

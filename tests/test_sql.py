@@ -1,0 +1,399 @@
+"""Every file in sql/: it runs, rebuilds its table, finds what it watches for, and counts right."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import shutil
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from statistics import mean, median, stdev
+from typing import Any
+
+import duckdb
+import pytest
+from dagster import DagsterInstance
+
+from alignment_assets import sql
+from alignment_assets.inference.requests import Answer, Request
+from alignment_assets.inference.spool import ANSWERS_QUERY, answers_glob, spool_folder
+from alignment_assets.resources.warehouse import rules_of
+from tests.conftest import REPOSITORY, Graph, changed_recipe
+from tests.fakes import FakeInference
+
+Row = dict[str, Any]
+Database = duckdb.DuckDBPyConnection
+Ask = Callable[..., list[Row]]
+Figure = Callable[[list[Any]], Any]
+POLICY = "smollm2-135m-policy"
+# Two policies, both kinds of scorer, a limit, and references that can be too few.
+CHANGES: Row = {
+    "limit": 28,
+    "models.second-policy": {"weights": "../data/models/SmolLM2-135M-Instruct", "billions": 0.1},
+    "completions.policies": [POLICY, "second-policy"],
+    "rewards.standard": {"task": "classify", "model": "smollm2-135m-judge"},
+    "selection.allow_truncated": False,
+    "selection.min_references": 3,
+}
+KINDS = ("assets", "requests", "checks", "analysis")
+RAN: dict[str, list[Row]] = defaultdict(list)
+RULES, QUESTIONS = sql.sql_names("checks"), sql.sql_names("analysis")
+
+
+class UnevenInference(FakeInference):
+    """Also refuses, cuts answers off, varies their length, and judges with doubt or evenly."""
+
+    def _answer(self, request: Request) -> Answer:
+        answer, number = super()._answer(request), int(request.request_id[:8], 16)
+        if request.task != "grade" and number % 13 == 0:
+            return Answer(request.request_id, request.task, "rejected", error="refused")
+        labels = answer.label_logprobs or {}
+        if request.task == "rate" and number % 3 == 0:
+            labels.update({label: logprob - math.log(2) for label, logprob in labels.items()})
+        if request.task == "compare" and number % 7 == 0:
+            labels.update(dict.fromkeys(labels, -1.0))
+        if request.task != "generate":
+            return answer
+        words = str(answer.text).split()[: 2 + number % 10]
+        answer = replace(answer, text=" ".join(words), completion_tokens=len(words))
+        return replace(answer, finish_reason="length") if number % 5 == 0 else answer
+
+
+@pytest.fixture(scope="module")
+def graph(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Graph]:
+    """A materialized graph; ``RAN`` holds the parameters that each query was run with."""
+    choose = sql.named_parameters
+
+    def recorded(query: str, values: Row) -> Row:
+        RAN[query].append(choose(query, values))
+        return RAN[query][-1]
+
+    home, engine = tmp_path_factory.mktemp("sql"), UnevenInference(unparsable_share=0.4)
+    with DagsterInstance.ephemeral() as instance:
+        graph = Graph(changed_recipe(CHANGES), home, instance, engine)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sql, "named_parameters", recorded)
+            graph.materialize()
+        yield graph
+
+
+@pytest.fixture(scope="module")
+def shuffled(graph: Graph) -> Iterator[Database]:
+    """A copy of the database with the rows of every table in another order."""
+    path = graph.home / "copy.duckdb"
+    shutil.copy(graph.warehouse.path, path)
+    with duckdb.connect(str(path)) as connection:
+        connection.execute(sql.macros())
+        for table in sql.tables():
+            moved = f"SELECT * FROM {table} AS moved ORDER BY hash(moved)"
+            connection.execute(f"CREATE OR REPLACE TEMP TABLE moved AS {moved}")
+            connection.execute(f"DELETE FROM {table}")
+            connection.execute(f"INSERT INTO {table} FROM moved")
+        yield connection
+
+
+@pytest.fixture
+def database(shuffled: Database) -> Iterator[Database]:
+    """The copy, for a test that changes it: all is undone."""
+    shuffled.begin()
+    yield shuffled
+    shuffled.rollback()
+
+
+@pytest.fixture
+def ask(database: Database, graph: Graph) -> Ask:
+    def answer(question: str, **parameters: Any) -> Any:
+        query = sql.read_sql("analysis", question) if question in QUESTIONS else question
+        values = sql.named_parameters(query, {**graph.recipe.settings(), **parameters})
+        return database.execute(query, values).to_arrow_table().to_pylist()
+
+    return answer
+
+
+@pytest.mark.parametrize(("kind", "name"), [(k, name) for k in KINDS for name in sql.sql_names(k)])
+def test_a_file_is_one_query_with_known_parameters(graph: Graph, kind: str, name: str) -> None:
+    text = sql.read_sql(kind, name)
+    (statement,) = duckdb.extract_statements(text)
+    assert (text[:3], statement.type) == ("-- ", duckdb.StatementType.SELECT)
+    settings = graph.recipe.settings().keys() | ({"pair_id"} if kind == "analysis" else set())
+    assert sql.parameter_names(text) <= settings or kind in ("assets", "requests")
+    assert RAN[text] or kind == "analysis"  # the graph had a value for each parameter
+
+
+def put_answers(graph: Graph, database: Database, asset: str, partition: str | None) -> None:
+    """Put the tables ``requests`` and ``answers`` beside an asset, from its files and its spool."""
+    create = "CREATE OR REPLACE TEMP TABLE requests AS"
+    texts = [sql.read_sql("requests", n) for n in sql.sql_names("requests") if n.startswith(asset)]
+    asked = {repr(values): (query, values) for query in texts for values in RAN[query]}
+    for query, values in asked.values():
+        if values.get("model", values.get("policy")) == partition:
+            database.execute(f"{create} FROM ({query}\n)", values)
+            create = "INSERT INTO requests BY NAME"
+    files = answers_glob(spool_folder(graph.home, asset, partition))
+    given = {"files": files, "settings": [graph.inference.settings(graph.recipe.models[POLICY])]}
+    database.execute(f"CREATE OR REPLACE TEMP TABLE answers AS {ANSWERS_QUERY}", given)
+
+
+@pytest.mark.parametrize("asset", sql.sql_names("assets"))
+def test_an_asset_is_rebuilt_from_rows_in_any_order(
+    graph: Graph, database: Database, asset: str
+) -> None:
+    query = sql.read_sql("assets", asset)
+    chosen = f"SELECT {', '.join(column.name for column in sql.tables()[asset].columns)} FROM"
+    rebuilt = []
+    for values in {repr(values): values for values in RAN[query]}.values():
+        if re.search(r"\banswers\b", query):
+            put_answers(graph, database, asset, values.get("model", values.get("policy")))
+            requests = database.execute("SELECT request_id, messages FROM requests").fetchall()
+            assert len(dict(requests)) == len(requests)
+            assert all(m["content"] for _, messages in requests for m in messages)
+        rebuilt += database.execute(f"{chosen} ({query}\n)", values).fetchall()
+
+    def sortable(rows: list[tuple[Any, ...]]) -> list[str]:
+        return sorted(repr([round(v, 9) if isinstance(v, float) else v for v in r]) for r in rows)
+
+    assert sortable(rebuilt) == sortable(graph.query(f"{chosen} {asset}")) != []
+
+
+@pytest.mark.parametrize("name", sql.tables())
+def test_a_schema_file_is_one_plain_table_with_a_comment_on_everything(name: str) -> None:
+    table = sql.tables()[name]
+    create, *comments = (s.query.strip() for s in duckdb.extract_statements(table.ddl))
+    assert create.startswith(f"CREATE TABLE {name} (")
+    refused = "PRIMARY|UNIQUE|CHECK|FOREIGN|REFERENCES|ENUM|INDEX|SEQUENCE|NEXTVAL|GENERATED"
+    assert re.findall(rf"\b(?:{refused})\b|\bAS\s*\(", create, re.IGNORECASE) == []
+    assert {comment[:11] for comment in comments} == {"COMMENT ON "}
+    assert len(comments) == 1 + len(table.columns)
+    assert all([table.description, *(column.description for column in table.columns)])
+
+
+AGAIN = "INSERT INTO {t} SELECT * FROM {t} LIMIT 1"
+LESS = "DELETE FROM {t} WHERE rowid = (SELECT min(rowid) FROM {t})"
+SAME = "completion_id = (SELECT max(completion_id) FROM {t}) WHERE variant = 'default'"
+# For each rule, changes that break it and no other rule of its table: one row's, or statements.
+PLANTED: dict[str, list[str]] = {
+    **{rule: [AGAIN] for rule in RULES if "/unique_" in rule},
+    "alignment_prompts/known_track": ["track = 'both'"],
+    "completion_requests/drawn_wording": [
+        "wording_hash = NULL WHERE persona_id <> ''", "wording_hash = NULL WHERE principle <> ''",
+        "wording_hash = NULL WHERE variant = 'charter'", "persona_id = NULL WHERE persona_id <> ''",
+        "principle = NULL WHERE principle <> ''", "principle = '' WHERE variant = 'default'",
+        "persona_id = '' WHERE variant = 'charter'"],
+    "completion_requests/unique_completion_id": [SAME],
+    "completion_requests/unique_request_id": [SAME.replace("completion_id", "request_id")],
+    "completions/every_request": [LESS, "request_id = 'older'"],
+    "completions/text_or_error": [
+        "text = NULL, error = '' WHERE finish_reason = 'stop'", "error = NULL WHERE text IS NULL",
+        "error = 'lost' WHERE text IS NOT NULL", "finish_reason = 'length' WHERE text IS NULL",
+        "finish_reason = 'abort' WHERE text IS NULL"],
+    "controversy_labels/every_prompt": [LESS],
+    "controversy_labels/grade_or_unparsable": [
+        "grade = NULL WHERE parsed_as = 'json'", "grade = 4 WHERE grade = 3",
+        "is_controversial = (grade < 2) WHERE grade >= 0", "parsed_as = 'guess' WHERE grade >= 0",
+        "parsed_as = 'json' WHERE grade IS NULL"],
+    "dpo_pairs/chosen_above_rejected": [
+        "chosen_reward = rejected_reward", "rejected = chosen", "chosen_quantile = -1"],
+    "dpo_pairs/enough_references": ["reference_rewards = reference_rewards[:2]"],
+    "human_labels/label_or_reason": ["label = NULL", "label = 4", "malformed_reason = 'no label'"],
+    "judge_comparisons/both_orders": [LESS],
+    "judge_rankings/complete_positions": [
+        "position = 2 WHERE position = 1", "position = 99 WHERE position = 1",
+        "rank_reward = rank_reward + 1 WHERE position = 1"],
+    "judge_rankings/unique_candidate": [SAME.replace("variant = 'default'", "position = 1")],
+    "licensed_prompts/no_blocked_origin": ["origin_url = 'https://river-gazette.example/2024/05/footbridge-tolls'"],
+    "licensed_prompts/no_excluded_subset": ["upstream_id = 'flan_v2_1'", "source = 'a/No_Robots'"],
+    "licensed_prompts/nothing_lost": [
+        LESS,
+        "INSERT INTO prompt_exclusions SELECT 'preference_mix', row_number, '', '', '', '', '' "
+        "FROM {t} LIMIT 1"],
+    "preference_mix/prompt_or_reason": [
+        "messages = NULL WHERE messages <> []", "messages_hash = NULL WHERE messages <> []",
+        "messages = [{'role': 'assistant', 'content': 'Yes.'}] WHERE messages <> []",
+        "malformed_reason = NULL WHERE messages IS NULL"],
+    "prompt_exclusions/known_rule": ["rule = 'taste'"],
+    "qrpo_samples/quantile_of_rewards": ["quantile = quantile + 0.1"],
+    "quantile_rewards/band_fits_quantile": [
+        "band = NULL WHERE quantile IS NOT NULL", "band = 'worst' WHERE band = 'above_all'",
+        "band = 'best' WHERE band = 'middle'", "quantile = 1.5 WHERE band = 'middle'"],
+    "rewards/every_completion": [LESS, "completion_request_id = 'older'"],
+    "rewards/rating_in_range": [
+        f"{wrong} WHERE reward BETWEEN 1 AND 9 AND task = 'rate'"
+        for wrong in ("reward = 9.5", "reward = 0.5", "score_mass = 1.5")],
+    "rewards/reward_or_reason": [
+        f"{wrong} WHERE reward > 0 AND task = 'classify'"
+        for wrong in ("reward = NULL", "reward = 'nan'", "missing_reason = 'none'")],
+    "selection_exclusions/unique_prompt": [
+        AGAIN, "INSERT INTO {t} SELECT policy, prompt_id, '', '', 4, 8, 1 FROM dpo_pairs LIMIT 1"],
+}
+
+
+@pytest.mark.parametrize(("rule", "change"), [(r, c) for r in RULES for c in PLANTED.get(r, [""])])
+def test_a_rule_finds_what_it_watches(ask: Ask, rule: str, change: str) -> None:
+    table = rule.split("/")[0]
+    assert [other for other in rules_of(table) if ask(sql.read_sql("checks", other))] == []
+    if not change.startswith(("INSERT", "DELETE")):
+        assignment, _, where = change.partition(" WHERE ")
+        row = f"(SELECT min(rowid) FROM {{t}} WHERE {where or 'true'})"
+        change = f"UPDATE {{t}} SET {assignment} WHERE rowid = {row}"
+    ask(change.replace("{t}", table))  # which fails for a rule without an offence above
+    assert [other for other in rules_of(table) if ask(sql.read_sql("checks", other))] == [rule]
+
+
+def test_a_question_has_one_answer_whatever_the_row_order(graph: Graph, ask: Ask) -> None:
+    ((pair,),) = graph.query("SELECT min(pair_id) FROM dpo_pairs")
+    empty = duckdb.connect()
+    for table in sql.tables().values():
+        empty.execute(table.ddl)
+    for question in QUESTIONS:
+        query = sql.read_sql("analysis", question)
+        values = sql.named_parameters(query, {**graph.recipe.settings(), "pair_id": pair})
+        answered = [tuple(row.values()) for row in ask(question, pair_id=pair)]
+        assert answered == graph.query(query, values), question
+        empty.execute(query, values)  # before anything is materialized
+
+
+def of(function: Figure, value: str | Callable[[Row], Any]) -> Figure:
+    """Return a figure of a column's values that are there, or of values made from rows."""
+    made = (lambda row: row[value]) if isinstance(value, str) else value
+    return lambda rows: function([made(row) for row in rows if made(row) is not None])
+
+
+# For each question that counts: rows, what groups them, and figures computed without SQL.
+COUNTED: dict[str, tuple[str, str, dict[str, Figure]]] = {
+    "bands_of_pairs": ("dpo_pairs", "policy track chosen_band rejected_band", {
+        "mean_reward_difference": of(mean, lambda r: r["chosen_reward"] - r["rejected_reward"]),
+        "pairs": len}),
+    "controversial_share_by_source": (
+        "licensed_prompts JOIN controversy_labels USING (prompt_id)", "source", {
+            "licensed": len, "graded": of(len, "grade"), "mean_grade": of(mean, "grade"),
+            "controversial_share": of(mean, "is_controversial")}),
+    "grade_distribution": ("controversy_labels", "grade parsed_as is_controversial", {
+        "prompts": len, "asked_again": of(sum, lambda r: r["attempts"] > 1)}),
+    "length_chosen_rejected": ("dpo_pairs", "policy track", {
+        "pairs": len, "mean_chosen_tokens": of(mean, "chosen_tokens"),
+        "mean_rejected_characters": of(mean, lambda r: len(r["rejected"][0]["content"])),
+        "median_difference": of(median, lambda r: r["chosen_tokens"] - r["rejected_tokens"]),
+        "chosen_longer_share": of(mean, lambda r: r["chosen_tokens"] > r["rejected_tokens"])}),
+    "pairs_by_source": ("dpo_pairs JOIN (SELECT prompt_id, source FROM alignment_prompts) "
+        "USING (prompt_id)", "policy track source", {"pairs": len}),
+    "prompts_by_track": ("alignment_prompts", "track dataset", {"prompts": len}),
+    "reward_by_model_and_variant": ("rewards", "track model variant scorer", {
+        "completions": len, "rewarded": of(len, "reward"), "mean_reward": of(mean, "reward"),
+        "median_reward": of(median, "reward"), "deviation": of(stdev, "reward")}),
+    "reward_quantiles": ("quantile_rewards", "policy track model variant", {
+        "candidates": len, "mean_quantile": of(mean, "quantile"),
+        "worst_share": of(lambda bands: bands.count("worst") / len(bands), "band")}),
+    "score_mass": ("rewards WHERE task = 'rate' AND reward IS NOT NULL", "scorer track model", {
+        "rated": len, "mean_mass": of(mean, "score_mass"), "least_mass": of(min, "score_mass"),
+        "below_half_share": of(mean, lambda r: r["score_mass"] < 0.5)}),
+    "selection_exclusions_by_reason": ("selection_exclusions", "policy track reason", {
+        "excluded": len, "mean_eligible": of(mean, "n_eligible")}),
+    "truncation_by_model": ("completions", "model variant", {
+        "completions": len, "cut": of(sum, lambda r: r["finish_reason"] == "length"),
+        "refused": of(len, "error"), "median_tokens": of(median, "completion_tokens")}),
+}
+
+
+@pytest.mark.parametrize("question", COUNTED)
+def test_a_question_counts_right(ask: Ask, question: str) -> None:
+    rows, names, figures = COUNTED[question]
+    groups: dict[tuple[Any, ...], list[Row]] = defaultdict(list)
+    for row in ask(f"FROM {rows}"):
+        groups[tuple(row[name] for name in names.split())].append(row)
+    answered = {tuple(row[name] for name in names.split()): row for row in ask(question)}
+    assert {row.get("excluded") for key, row in answered.items() if key not in groups} <= {0}
+    for key, members in groups.items():
+        found = {figure: answered[key][figure] for figure in figures}
+        assert found == pytest.approx({f: figures[f](members) for f in figures}, abs=1e-4), key
+
+
+def test_prompts_fall_to_the_rules_as_the_sample_data_says(ask: Ask) -> None:
+    dropped = {(row["dataset"], row["rule"]): row["dropped"] for row in ask("exclusions_by_rule")}
+    by_mix = {"malformed": 6, "licence": 5, "consent": 3, "too_long": 1, "repeat": 3}
+    assert {rule: dropped["preference_mix", rule] for rule in by_mix} == by_mix
+    assert dropped["prism_prompts", "conversation_type"] == 3
+    assert sum(rows for (_, rule), rows in dropped.items() if rule == "limit") == 42 - 28
+    (left,) = (row["rows_left"] for row in ask("exclusions_by_rule") if row["rule"] == "repeat")
+    assert left == 48 - sum(by_mix.values())
+    domains = ask("consent_by_domain")
+    blocked = {"river-gazette.example", "closed-archive.example", "recipe-corner.example"}
+    assert {row["origin_domain"] for row in domains if row["status"] == "blocked"} == blocked
+    assert sum(row["licensed"] for row in domains) == len(ask("FROM licensed_prompts"))
+
+
+def test_win_rates_and_wordings_count_candidates_and_pairs(ask: Ask) -> None:
+    pairs, keys = ask("FROM dpo_pairs"), ("policy", "track", "model", "variant")
+    played = Counter(tuple(row[key] for key in keys) for row in ask("FROM quantile_rewards"))
+    won, lost = (
+        Counter((p["policy"], p["track"], p[f"{side}_model"], p[f"{side}_variant"]) for p in pairs)
+        for side in ("chosen", "rejected")
+    )
+    for row in ask("win_rate_by_model"):
+        key = tuple(row[name] for name in keys)
+        assert (row["chosen"], row["rejected"]) == (won[key], lost[key])
+        assert row["chosen_rate"] == pytest.approx(won[key] / played.pop(key), abs=1e-4)
+    assert not played
+    requests = {row["completion_id"]: row["wording_id"] for row in ask("FROM completion_requests")}
+    drawn = Counter(requests.values())
+    chosen = Counter(requests[pair["chosen_completion_id"]] for pair in pairs)
+    used = ask("principle_and_wording_use")
+    assert len(used) == 3 * 11
+    for name, row in ((row["wording_id"], row) for row in used):
+        assert (row["requests"], row["chosen"]) == (drawn[name], chosen[name])
+
+
+def test_order_bias_counts_verdicts_that_the_order_flips(ask: Ask) -> None:
+    margins = {
+        (row["first_completion_id"], row["second_completion_id"], row["policy"]):
+            row["first_logprob"] - row["second_logprob"]
+        for row in ask("FROM judge_comparisons") if row["missing_reason"] is None
+    }
+    for row in ask("judge_order_bias"):
+        mine = {key[:2]: margin for key, margin in margins.items() if key[2] == row["policy"]}
+        both = [margin * mine[b, a] for (a, b), margin in mine.items() if a < b and (b, a) in mine]
+        assert row["pairs"] == len(both) < row["answered"] == len(mine) < row["comparisons"]
+        shares = mean(margin > 0 for margin in mine.values()), mean(product > 0 for product in both)
+        assert (row["first_share"], row["flipped_share"]) == pytest.approx(shares, abs=1e-4)
+
+
+def test_grades_against_people_lists_where_the_majority_differs(ask: Ask) -> None:
+    labels = defaultdict(list)
+    for row in ask("FROM human_labels"):
+        labels[row["prompt_id"]].append(row["label"] >= 2)
+    grades = {row["prompt_id"]: row["is_controversial"] for row in ask("FROM controversy_labels")}
+    differing = {p for p, given in labels.items() if grades.get(p) is (mean(given) < 0.5)}
+    assert {row["prompt_id"] for row in ask("grades_against_people")} == differing != set()
+
+
+def test_unanswered_requests_names_what_is_missing(ask: Ask) -> None:
+    assert all(row["requested"] == row["rewarded"] > 0 for row in ask("unanswered_requests"))
+    asked = len(ask(f"FROM completion_requests WHERE model = '{POLICY}'"))
+    ask(f"DELETE FROM completions WHERE model = '{POLICY}' AND sample_index > 0")
+    (row,) = (row for row in ask("unanswered_requests") if row["requested"] != row["completed"])
+    assert (row["model"], row["requested"], row["completed"]) == (POLICY, asked, asked // 4)
+
+
+def test_a_pair_is_traced_back_to_the_line_of_the_source(ask: Ask) -> None:
+    for pair in ask("FROM dpo_pairs WHERE policy = 'second-policy'"):
+        rows = [tuple(row.values()) for row in ask("pair_trace", pair_id=pair["pair_id"])]
+        trace = {(step, about, fact): value for step, about, fact, value in rows}
+        for side in ("chosen", "rejected"):
+            assert trace["completion", side, "text"] == pair[side][0]["content"]
+            assert trace["completion", side, "model"] == pair[f"{side}_model"]
+            assert float(trace["selection", side, "reward"]) == pair[f"{side}_reward"]
+            assert (pair[f"{side}_variant"] == "persona") == (("request", side, "persona") in trace)
+            assert (pair["track"] == "controversial") == (("ranking", side, "position") in trace)
+        ((table, number),) = [(k[1], v) for k, v in trace.items() if k[2] == "row_number"]
+        path = next((REPOSITORY / "recipes/demo").glob(f"{table.removesuffix('_prompts')}*.jsonl"))
+        line = json.loads(path.read_text(encoding="utf-8").splitlines()[int(number)])
+        asked = [m["content"] for m in line.get("chosen", []) if m["role"] == "user"]
+        prompt = (asked or [line.get("prompt") or line["opening_prompt"]])[-1]
+        assert trace["prompt", "both", "messages"].endswith(prompt)
+        assert (table == "preference_mix") == (("grade", "both", "grade") in trace)
+        if table == "preference_mix":
+            basis = "robots_txt" if "garden-notes" in (line["url"] or "") else "source_rule"
+            assert trace["source", table, "upstream_id"] == line["id"]
+            assert trace["licence", table, "excluded_subsets"] == "none of flan_v2, no_robots"
+            assert trace["licence", table, "consent_basis"] == basis
