@@ -1,4 +1,4 @@
-"""The rules of ranking and selection once more, in plain Python and straight from their description.
+"""The rules of ranking and selection once more, in plain Python, from their description alone.
 
 Slow and simple on purpose: the tests hold the SQL of the product against it.
 """

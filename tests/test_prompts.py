@@ -288,8 +288,8 @@ def test_a_prompt_on_both_tracks_is_controversial_and_names_its_datasets(
         ],
         polyglot=("grade 0: shared by all", "grade 0: two additions"),
         prism=(
-            ("grade 0: shared by all", "values guided"),
             ("grade 0: two additions", "values guided"),
+            ("grade 0: shared by all", "values guided"),
         ),
     )
     graph.materialize(f"{READ} or {RULED} or {GRADED}")

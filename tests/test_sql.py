@@ -22,6 +22,7 @@ from alignment_assets.inference.spool import ANSWERS_QUERY, answers_glob, spool_
 from alignment_assets.resources.warehouse import rules_of
 from tests.conftest import REPOSITORY, Graph, changed_recipe
 from tests.fakes import FakeInference
+from tests.planted_offences import PLANTED
 
 Row = dict[str, Any]
 Database = duckdb.DuckDBPyConnection
@@ -169,66 +170,6 @@ def test_a_schema_file_is_one_plain_table_with_a_comment_on_everything(name: str
     assert all([table.description, *(column.description for column in table.columns)])
 
 
-AGAIN = "INSERT INTO {t} SELECT * FROM {t} LIMIT 1"
-LESS = "DELETE FROM {t} WHERE rowid = (SELECT min(rowid) FROM {t})"
-SAME = "completion_id = (SELECT max(completion_id) FROM {t}) WHERE variant = 'default'"
-# For each rule, changes that break it and no other rule of its table: one row's, or statements.
-PLANTED: dict[str, list[str]] = {
-    **{rule: [AGAIN] for rule in RULES if "/unique_" in rule},
-    "alignment_prompts/known_track": ["track = 'both'"],
-    "completion_requests/drawn_wording": [
-        "wording_hash = NULL WHERE persona_id <> ''", "wording_hash = NULL WHERE principle <> ''",
-        "wording_hash = NULL WHERE variant = 'charter'", "persona_id = NULL WHERE persona_id <> ''",
-        "principle = NULL WHERE principle <> ''", "principle = '' WHERE variant = 'default'",
-        "persona_id = '' WHERE variant = 'charter'"],
-    "completion_requests/unique_completion_id": [SAME],
-    "completion_requests/unique_request_id": [SAME.replace("completion_id", "request_id")],
-    "completions/every_request": [LESS, "request_id = 'older'"],
-    "completions/text_or_error": [
-        "text = NULL, error = '' WHERE finish_reason = 'stop'", "error = NULL WHERE text IS NULL",
-        "error = 'lost' WHERE text IS NOT NULL", "finish_reason = 'length' WHERE text IS NULL",
-        "finish_reason = 'abort' WHERE text IS NULL"],
-    "controversy_labels/every_prompt": [LESS],
-    "controversy_labels/grade_or_unparsable": [
-        "grade = NULL WHERE parsed_as = 'json'", "grade = 4 WHERE grade = 3",
-        "is_controversial = (grade < 2) WHERE grade >= 0", "parsed_as = 'guess' WHERE grade >= 0",
-        "parsed_as = 'json' WHERE grade IS NULL"],
-    "dpo_pairs/chosen_above_rejected": [
-        "chosen_reward = rejected_reward", "rejected = chosen", "chosen_quantile = -1"],
-    "dpo_pairs/enough_references": ["reference_rewards = reference_rewards[:2]"],
-    "human_labels/label_or_reason": ["label = NULL", "label = 4", "malformed_reason = 'no label'"],
-    "judge_comparisons/both_orders": [LESS],
-    "judge_rankings/complete_positions": [
-        "position = 2 WHERE position = 1", "position = 99 WHERE position = 1",
-        "rank_reward = rank_reward + 1 WHERE position = 1"],
-    "judge_rankings/unique_candidate": [SAME.replace("variant = 'default'", "position = 1")],
-    "licensed_prompts/no_blocked_origin": ["origin_url = 'https://river-gazette.example/2024/05/footbridge-tolls'"],
-    "licensed_prompts/no_excluded_subset": ["upstream_id = 'flan_v2_1'", "source = 'a/No_Robots'"],
-    "licensed_prompts/nothing_lost": [
-        LESS,
-        "INSERT INTO prompt_exclusions SELECT 'preference_mix', row_number, '', '', '', '', '' "
-        "FROM {t} LIMIT 1"],
-    "preference_mix/prompt_or_reason": [
-        "messages = NULL WHERE messages <> []", "messages_hash = NULL WHERE messages <> []",
-        "messages = [{'role': 'assistant', 'content': 'Yes.'}] WHERE messages <> []",
-        "malformed_reason = NULL WHERE messages IS NULL"],
-    "prompt_exclusions/known_rule": ["rule = 'taste'"],
-    "qrpo_samples/quantile_of_rewards": ["quantile = quantile + 0.1"],
-    "quantile_rewards/band_fits_quantile": [
-        "band = NULL WHERE quantile IS NOT NULL", "band = 'worst' WHERE band = 'above_all'",
-        "band = 'best' WHERE band = 'middle'", "quantile = 1.5 WHERE band = 'middle'"],
-    "rewards/every_completion": [LESS, "completion_request_id = 'older'"],
-    "rewards/rating_in_range": [
-        f"{wrong} WHERE reward BETWEEN 1 AND 9 AND task = 'rate'"
-        for wrong in ("reward = 9.5", "reward = 0.5", "score_mass = 1.5")],
-    "rewards/reward_or_reason": [
-        f"{wrong} WHERE reward > 0 AND task = 'classify'"
-        for wrong in ("reward = NULL", "reward = 'nan'", "missing_reason = 'none'")],
-    "selection_exclusions/unique_prompt": [
-        AGAIN, "INSERT INTO {t} SELECT policy, prompt_id, '', '', 4, 8, 1 FROM dpo_pairs LIMIT 1"],
-}
-
-
 @pytest.mark.parametrize(("rule", "change"), [(r, c) for r in RULES for c in PLANTED.get(r, [""])])
 def test_a_rule_finds_what_it_watches(ask: Ask, rule: str, change: str) -> None:
     table = rule.split("/")[0]
@@ -262,37 +203,91 @@ def of(function: Figure, value: str | Callable[[Row], Any]) -> Figure:
 
 # For each question that counts: rows, what groups them, and figures computed without SQL.
 COUNTED: dict[str, tuple[str, str, dict[str, Figure]]] = {
-    "bands_of_pairs": ("dpo_pairs", "policy track chosen_band rejected_band", {
-        "mean_reward_difference": of(mean, lambda r: r["chosen_reward"] - r["rejected_reward"]),
-        "pairs": len}),
+    "bands_of_pairs": (
+        "dpo_pairs",
+        "policy track chosen_band rejected_band",
+        {
+            "mean_reward_difference": of(mean, lambda r: r["chosen_reward"] - r["rejected_reward"]),
+            "pairs": len,
+        },
+    ),
     "controversial_share_by_source": (
-        "licensed_prompts JOIN controversy_labels USING (prompt_id)", "source", {
-            "licensed": len, "graded": of(len, "grade"), "mean_grade": of(mean, "grade"),
-            "controversial_share": of(mean, "is_controversial")}),
-    "grade_distribution": ("controversy_labels", "grade parsed_as is_controversial", {
-        "prompts": len, "asked_again": of(sum, lambda r: r["attempts"] > 1)}),
-    "length_chosen_rejected": ("dpo_pairs", "policy track", {
-        "pairs": len, "mean_chosen_tokens": of(mean, "chosen_tokens"),
-        "mean_rejected_characters": of(mean, lambda r: len(r["rejected"][0]["content"])),
-        "median_difference": of(median, lambda r: r["chosen_tokens"] - r["rejected_tokens"]),
-        "chosen_longer_share": of(mean, lambda r: r["chosen_tokens"] > r["rejected_tokens"])}),
-    "pairs_by_source": ("dpo_pairs JOIN (SELECT prompt_id, source FROM alignment_prompts) "
-        "USING (prompt_id)", "policy track source", {"pairs": len}),
+        "licensed_prompts JOIN controversy_labels USING (prompt_id)",
+        "source",
+        {
+            "licensed": len,
+            "graded": of(len, "grade"),
+            "mean_grade": of(mean, "grade"),
+            "controversial_share": of(mean, "is_controversial"),
+        },
+    ),
+    "grade_distribution": (
+        "controversy_labels",
+        "grade parsed_as is_controversial",
+        {"prompts": len, "asked_again": of(sum, lambda r: r["attempts"] > 1)},
+    ),
+    "length_chosen_rejected": (
+        "dpo_pairs",
+        "policy track",
+        {
+            "pairs": len,
+            "mean_chosen_tokens": of(mean, "chosen_tokens"),
+            "mean_rejected_characters": of(mean, lambda r: len(r["rejected"][0]["content"])),
+            "median_difference": of(median, lambda r: r["chosen_tokens"] - r["rejected_tokens"]),
+            "chosen_longer_share": of(mean, lambda r: r["chosen_tokens"] > r["rejected_tokens"]),
+        },
+    ),
+    "pairs_by_source": (
+        "dpo_pairs JOIN (SELECT prompt_id, source FROM alignment_prompts) USING (prompt_id)",
+        "policy track source",
+        {"pairs": len},
+    ),
     "prompts_by_track": ("alignment_prompts", "track dataset", {"prompts": len}),
-    "reward_by_model_and_variant": ("rewards", "track model variant scorer", {
-        "completions": len, "rewarded": of(len, "reward"), "mean_reward": of(mean, "reward"),
-        "median_reward": of(median, "reward"), "deviation": of(stdev, "reward")}),
-    "reward_quantiles": ("quantile_rewards", "policy track model variant", {
-        "candidates": len, "mean_quantile": of(mean, "quantile"),
-        "worst_share": of(lambda bands: bands.count("worst") / len(bands), "band")}),
-    "score_mass": ("rewards WHERE task = 'rate' AND reward IS NOT NULL", "scorer track model", {
-        "rated": len, "mean_mass": of(mean, "score_mass"), "least_mass": of(min, "score_mass"),
-        "below_half_share": of(mean, lambda r: r["score_mass"] < 0.5)}),
-    "selection_exclusions_by_reason": ("selection_exclusions", "policy track reason", {
-        "excluded": len, "mean_eligible": of(mean, "n_eligible")}),
-    "truncation_by_model": ("completions", "model variant", {
-        "completions": len, "cut": of(sum, lambda r: r["finish_reason"] == "length"),
-        "refused": of(len, "error"), "median_tokens": of(median, "completion_tokens")}),
+    "reward_by_model_and_variant": (
+        "rewards",
+        "track model variant scorer",
+        {
+            "completions": len,
+            "rewarded": of(len, "reward"),
+            "mean_reward": of(mean, "reward"),
+            "median_reward": of(median, "reward"),
+            "deviation": of(stdev, "reward"),
+        },
+    ),
+    "reward_quantiles": (
+        "quantile_rewards",
+        "policy track model variant",
+        {
+            "candidates": len,
+            "mean_quantile": of(mean, "quantile"),
+            "worst_share": of(lambda bands: bands.count("worst") / len(bands), "band"),
+        },
+    ),
+    "score_mass": (
+        "rewards WHERE task = 'rate' AND reward IS NOT NULL",
+        "scorer track model",
+        {
+            "rated": len,
+            "mean_mass": of(mean, "score_mass"),
+            "least_mass": of(min, "score_mass"),
+            "below_half_share": of(mean, lambda r: r["score_mass"] < 0.5),
+        },
+    ),
+    "selection_exclusions_by_reason": (
+        "selection_exclusions",
+        "policy track reason",
+        {"excluded": len, "mean_eligible": of(mean, "n_eligible")},
+    ),
+    "truncation_by_model": (
+        "completions",
+        "model variant",
+        {
+            "completions": len,
+            "cut": of(sum, lambda r: r["finish_reason"] == "length"),
+            "refused": of(len, "error"),
+            "median_tokens": of(median, "completion_tokens"),
+        },
+    ),
 }
 
 
@@ -346,9 +341,12 @@ def test_win_rates_and_wordings_count_candidates_and_pairs(ask: Ask) -> None:
 
 def test_order_bias_counts_verdicts_that_the_order_flips(ask: Ask) -> None:
     margins = {
-        (row["first_completion_id"], row["second_completion_id"], row["policy"]):
-            row["first_logprob"] - row["second_logprob"]
-        for row in ask("FROM judge_comparisons") if row["missing_reason"] is None
+        (row["first_completion_id"], row["second_completion_id"], row["policy"]): row[
+            "first_logprob"
+        ]
+        - row["second_logprob"]
+        for row in ask("FROM judge_comparisons")
+        if row["missing_reason"] is None
     }
     for row in ask("judge_order_bias"):
         mine = {key[:2]: margin for key, margin in margins.items() if key[2] == row["policy"]}

@@ -46,8 +46,9 @@ worded AS (
         principles.principle,
         people.persona_id,
         CASE variant
-            WHEN 'principle' THEN 'principle/' || principle || '/' || lpad(
-                draw_index($seed, 'wording', completion_id, principles.size)::VARCHAR, 2, '0')
+            WHEN 'principle' THEN format(
+                'principle/{}/{:02d}', principles.principle,
+                draw_index($seed, 'wording', completion_id, principles.size))
             WHEN 'persona' THEN 'persona'
             WHEN 'charter' THEN 'charter_persona'
         END AS wording_id

@@ -42,7 +42,11 @@ counted AS (
     GROUP BY threshold
 )
 SELECT
-    *,
+    * REPLACE (
+        -- The last digits of a mean depend on the order of rows; these do not.
+        round(human_unanimous, 12) AS human_unanimous,
+        round(human_pairwise, 12) AS human_pairwise,
+        round(human_majority, 12) AS human_majority),
     threshold = $threshold AS is_recipe_threshold,
     (true_positives + true_negatives) / nullif(graded_prompts, 0) AS accuracy
 FROM counted
