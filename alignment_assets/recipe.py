@@ -319,6 +319,18 @@ class Recipe(_Part):
         }
 
 
+class _UniqueKeys(yaml.SafeLoader):
+    """YAML in which a key that stands twice is an error, not a value lost."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
+        twice = sorted({str(key) for key in keys if keys.count(key) > 1})
+        if twice:
+            problem = f"the key {', '.join(twice)} stands twice"
+            raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
 def find_recipe(name: str | None = None) -> Path:
     """Return the file of a recipe given by name or path.
 
@@ -347,7 +359,7 @@ def load_recipe(name: str | None = None) -> Recipe:
     """
     path = find_recipe(name)
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeys)
     except yaml.YAMLError as error:
         raise RecipeError(f"{path}: not YAML: {error}") from error
     except UnicodeDecodeError as error:

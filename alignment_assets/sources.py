@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from alignment_assets.recipe import DatasetReference, Recipe
+from alignment_assets.revisions import hub_commit
 
 SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".csv", ".parquet")
 FIRST_ROWS = 1000
@@ -44,19 +45,22 @@ class Row:
     problem: str | None = None
 
 
-def read_rows(name: str, reference: DatasetReference, recipe: Recipe) -> Iterator[Row]:
+def read_rows(
+    name: str, reference: DatasetReference, recipe: Recipe, commit: str | None = None
+) -> Iterator[Row]:
     """Yield a dataset's rows with our column names; memory does not grow with the dataset.
 
     Args:
         name: what the recipe calls the dataset, for messages.
         reference: where it is and how its columns map to ours.
         recipe: what relative paths are relative to.
+        commit: the commit of a hub dataset; see `dataset_commit`.
 
     Raises:
         SourceError: no such dataset, an unreadable file, no rows, or a column that no row has.
     """
     label = f"sources.{name} ({reference.dataset})"
-    rows = _rows_of(label, reference, recipe)
+    rows = _rows_of(label, reference, recipe, commit)
     try:
         first = list(islice(rows, FIRST_ROWS))
     except _UNREADABLE as error:
@@ -83,9 +87,19 @@ def _chained(first: list[Row], rest: Iterator[Row]) -> Iterator[Row]:
     yield from rest
 
 
-def _rows_of(label: str, reference: DatasetReference, recipe: Recipe) -> Iterator[Row]:
+def dataset_commit(reference: DatasetReference, home: Path) -> str | None:
+    """Return the commit that a hub dataset is read at; None for files, which have none."""
+    name = reference.dataset.removeprefix("hf:")
+    if name == reference.dataset or Path(name).exists():
+        return None
+    return hub_commit("dataset", name, reference.revision, home)
+
+
+def _rows_of(
+    label: str, reference: DatasetReference, recipe: Recipe, commit: str | None
+) -> Iterator[Row]:
     if reference.dataset.startswith("hf:"):
-        yield from _hub_rows(label, reference)
+        yield from _hub_rows(label, reference, commit)
         return
     path = recipe.resolve(reference.dataset)
     if path.is_dir() and (
@@ -203,7 +217,7 @@ def _parquet_rows(path: Path) -> Iterator[Row]:
             yield Row(values, "")
 
 
-def _hub_rows(label: str, reference: DatasetReference) -> Iterator[Row]:
+def _hub_rows(label: str, reference: DatasetReference, commit: str | None) -> Iterator[Row]:
     import datasets
 
     name = reference.dataset.removeprefix("hf:")
@@ -213,7 +227,7 @@ def _hub_rows(label: str, reference: DatasetReference) -> Iterator[Row]:
                 name,
                 config,
                 split=reference.split,
-                revision=_revision(name, reference.revision),
+                revision=commit,
                 streaming=True,
             )
             for values in rows:
@@ -222,10 +236,6 @@ def _hub_rows(label: str, reference: DatasetReference) -> Iterator[Row]:
             raise SourceError(
                 f"{label}: config {config}, split {reference.split}: {error}"
             ) from error
-
-
-def _revision(name: str, revision: str) -> str | None:
-    return None if Path(name).exists() else revision
 
 
 def _saved_rows(label: str, path: Path, split: str) -> Iterator[Row]:

@@ -10,6 +10,7 @@ from dagster._core.definitions.data_version import CachingStaleStatusResolver
 from dagster._core.loader import LoadingContextForTest
 
 from alignment_assets.assets.rewards import MissingRewards
+from alignment_assets.resources.warehouse import WarehouseError
 from tests.conftest import Graph, changed_recipe
 
 POLICY = "smollm2-135m-policy"
@@ -172,3 +173,8 @@ def test_a_request_that_does_not_fit_is_kept_as_such_and_fails_nothing_else(grap
     graph.materialize("key:completions")
     assert len(graph.asked()) - before == len(refused)
     assert graph.query("SELECT count(*) FROM completions WHERE text IS NULL") == [(0,)]
+
+
+def test_an_asset_without_its_upstream_refuses_to_be_empty(graph: Graph) -> None:
+    with pytest.raises(WarehouseError, match=r"completions\[smollm2-135m\]: no rows"):
+        graph.materialize("key:completions", "smollm2-135m")

@@ -317,3 +317,10 @@ def test_a_recipe_survives_being_written_down_and_read_again() -> None:
     recipe = load_recipe("apertus")
     written = yaml.safe_dump(recipe.model_dump(mode="json"))
     assert parse_recipe(yaml.safe_load(written), path) == recipe
+
+
+def test_a_key_that_stands_twice_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "twice.yaml"
+    path.write_text(find_recipe("demo").read_text(encoding="utf-8") + "\nseed: 2\n", "utf-8")
+    with pytest.raises(RecipeError, match=r"twice\.yaml.*the key seed stands twice"):
+        load_recipe(str(path))

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from dagster import DagsterInstance
+from pydantic import Field
 
 from alignment_assets.inference.requests import Answer, Request
 from tests.conftest import Graph, changed_recipe
@@ -30,7 +31,7 @@ class ScriptedInference(FakeInference):
             probabilities by label. What is not in it is refused.
     """
 
-    script: dict[str, Any] = {}
+    script: dict[str, Any] = Field(default={})
 
     def _answer(self, request: Request) -> Answer:
         replies = " ".join(re.findall(r"reply-\w+", request.messages[-1]["content"]))

@@ -27,12 +27,27 @@ from dagster._utils.warnings import BetaWarning
 
 from alignment_assets import sql
 from alignment_assets.recipe import Recipe
-from alignment_assets.resources.warehouse import Published, Staging, Warehouse
+from alignment_assets.resources.warehouse import Staging, Warehouse
 
 # A run makes one partition: a backfill policy says so, and Dagster calls it beta.
 warnings.filterwarnings("ignore", "Parameter `backfill_policy`", BetaWarning)
 
 OWNERS = ["team:post-training"]
+
+# Elsewhere, no rows at all is a sign that something upstream is missing. The mix may be excluded
+# whole, by a small limit for one, while the additions go on.
+MAY_BE_EMPTY = {
+    "human_labels",
+    "origin_consent",
+    "prompt_exclusions",
+    "licensed_prompts",
+    "controversy_labels",
+    "judge_comparisons",
+    "judge_rankings",
+    "dpo_pairs",
+    "qrpo_samples",
+    "selection_exclusions",
+}
 
 Deps = Iterable[str | AssetDep]
 
@@ -100,14 +115,12 @@ def publish(
     parameters: Mapping[str, Any],
     metadata: Mapping[str, Any] | None = None,
 ) -> MaterializeResult[None]:
-    """Audit and publish staged rows and return the materialization that says so."""
-    return materialized(context, staging.publish(parameters), metadata)
+    """Audit and publish staged rows and return the materialization that says so.
 
-
-def materialized(
-    context: AssetExecutionContext, published: Published, metadata: Mapping[str, Any] | None = None
-) -> MaterializeResult[None]:
-    """Return the materialization of published rows; its data version is their content's."""
+    Its data version is that of the rows' content.
+    """
+    empty_is_fine = staging.table.name in MAY_BE_EMPTY
+    published = staging.publish(parameters, may_be_empty=empty_is_fine)
     count = "dagster/partition_row_count" if context.has_partition_key else "dagster/row_count"
     context.log.info(f"{published.table}: {published.rows:,} rows published")
     return MaterializeResult(

@@ -109,15 +109,16 @@ def human_label_row(number: int, row: sources.Row) -> dict[str, Any]:
     label, reason = row.values.get("label"), None
     try:
         prompt_id = conversations.prompt_id(conversations.prompt_of_text(_value(row, "prompt")))
-        if str(label).strip() not in {"0", "1", "2", "3"}:
+        if str(label).strip().removesuffix(".0") not in {"0", "1", "2", "3"}:
             raise Malformed(f"label is {label!r:.40}, not 0 to 3")
+        label = int(float(str(label)))
     except Malformed as malformed:
         prompt_id, label, reason = conversations.row_hash(row.values), None, str(malformed)
     return {
         "row_number": number,
         "prompt_id": prompt_id,
         "annotator": _text(row.values.get("annotator")),
-        "label": None if label is None else int(label),
+        "label": label,
         "malformed_reason": reason,
     }
 
@@ -175,15 +176,17 @@ def _source_asset(
         version=_source_version(reference, make_row),
     )
     def build(context: AssetExecutionContext, warehouse: Warehouse) -> MaterializeResult[None]:
+        origin = {"dataset": reference.dataset if reference else "none"}
         with warehouse.stage(table) as staging:
             if reference is None:
                 context.log.warning(f"the recipe has no sources.{table}: the table stays empty")
             else:
-                rows = sources.read_rows(table, reference, recipe)
+                commit = sources.dataset_commit(reference, warehouse.home)
+                origin["commit"] = commit or "none"
+                rows = sources.read_rows(table, reference, recipe, commit)
                 _insert(staging, (make_row(number, row) for number, row in enumerate(rows)))
             counted = count_values(staging, "malformed_reason")
-            dataset = {"dataset": reference.dataset if reference else "none"}
-            return publish(context, staging, recipe.settings(), {**dataset, **counted})
+            return publish(context, staging, recipe.settings(), {**origin, **counted})
 
     return build
 

@@ -11,10 +11,10 @@ from collections.abc import Callable
 from datetime import date
 from typing import Any
 
-# Stands for a special token's spelling while the template is rendered; private-use characters,
-# which no template contains.
-_MASK = "\ue000{}\ue001"
-_MASKED = re.compile("\ue000(\\d+)\ue001")
+from jinja2 import TemplateError
+
+# Characters for private use, of which one that a conversation lacks marks what is masked in it.
+_MARKS = range(0xF0000, 0xFFFFE)
 
 
 class ChatEncoder:
@@ -40,24 +40,30 @@ class ChatEncoder:
         }
         spellings = {str(token) for token in tokenizer.all_special_tokens}
         spellings |= {str(token.content) for token in tokenizer.added_tokens_decoder.values()}
-        ordered = sorted(spellings, key=len, reverse=True)
+        ordered = sorted(filter(str.strip, spellings), key=len, reverse=True)
         self._special = (
             re.compile("|".join(re.escape(text) for text in ordered)) if ordered else None
         )
 
     def encode(self, messages: list[dict[str, str]], *, for_answer: bool) -> list[int]:
-        """Return the token ids of a conversation, with the turn opened for an answer if asked."""
+        """Return the token ids of a conversation, with the turn opened for an answer if asked.
+
+        Raises:
+            ValueError: the chat template refuses the conversation.
+        """
         if self._special is None or not any(self._special.search(m["content"]) for m in messages):
             return self._tokens(self._render(messages, for_answer))
         spelled: list[str] = []
-        masked = [
-            {**m, "content": self._special.sub(_masker(spelled), m["content"])} for m in messages
-        ]
-        pieces = _MASKED.split(self._render(masked, for_answer))
+        mark = next(chr(m) for m in _MARKS if not any(chr(m) in n["content"] for n in messages))
+        masker = _masker(spelled, mark)
+        masked = [{**m, "content": self._special.sub(masker, m["content"])} for m in messages]
+        pieces = re.split(f"{mark}(\\d+){mark}", self._render(masked, for_answer))
         tokens: list[int] = []
         for position, piece in enumerate(pieces):
             if position % 2:
-                tokens += self._tokens(spelled[int(piece)], as_text=True)
+                # In two parts, because added tokens that are not called special are never split.
+                text = spelled[int(piece)]
+                tokens += self._tokens(text[0], as_text=True) + self._tokens(text[1:], as_text=True)
             elif piece:
                 tokens += self._tokens(piece)
         return tokens
@@ -74,9 +80,12 @@ class ChatEncoder:
         return tokens[0]
 
     def _render(self, messages: list[dict[str, str]], for_answer: bool) -> str:
-        text = self._tokenizer.apply_chat_template(
-            messages, add_generation_prompt=for_answer, tokenize=False, **self._options
-        )
+        try:
+            text = self._tokenizer.apply_chat_template(
+                messages, add_generation_prompt=for_answer, tokenize=False, **self._options
+            )
+        except TemplateError as error:
+            raise ValueError(f"the chat template refuses this conversation: {error}") from error
         return str(text)
 
     def _tokens(self, text: str, *, as_text: bool = False) -> list[int]:
@@ -85,11 +94,11 @@ class ChatEncoder:
         return list(encoded["input_ids"])
 
 
-def _masker(spelled: list[str]) -> Callable[[re.Match[str]], str]:
+def _masker(spelled: list[str], mark: str) -> Callable[[re.Match[str]], str]:
     """Return a replacement that remembers what it masked in ``spelled``."""
 
     def mask(match: re.Match[str]) -> str:
         spelled.append(match.group())
-        return _MASK.format(len(spelled) - 1)
+        return f"{mark}{len(spelled) - 1}{mark}"
 
     return mask

@@ -14,6 +14,7 @@ from pathlib import Path
 from alignment_assets.paths import from_environment
 from alignment_assets.recipe import Model, Recipe
 from alignment_assets.resources.locking import locked
+from alignment_assets.revisions import hub_commit
 
 CHUNK = 1 << 22
 
@@ -41,14 +42,16 @@ def resolve_weights(name: str, recipe: Recipe, home: Path) -> Weights:
     """Find the weights of one of the recipe's models.
 
     Raises:
-        ModelError: no such folder, or the hub does not answer for the revision.
+        ModelError: no such folder.
+        RevisionError: the hub does not answer for the revision.
         LookupError: ``env:NAME`` names a variable that is not set.
     """
     model = recipe.models[name]
     value = from_environment(model.weights, f"recipe {recipe.name}: models.{name}.weights")
     if value.startswith("hf:"):
-        commit = _commit(value.removeprefix("hf:"), model.revision, home)
-        return Weights(value.removeprefix("hf:"), commit, commit)
+        repository = value.removeprefix("hf:")
+        commit = hub_commit("model", repository, model.revision, home)
+        return Weights(repository, commit, commit)
     folder = recipe.resolve(value)
     if not (folder / "config.json").is_file():
         raise ModelError(
@@ -65,25 +68,6 @@ def model_fingerprint(weights: Weights, model: Model, recipe: Recipe) -> str:
     )
     content = [weights.content, template, model.chat_template_arguments, recipe.template_date]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def _commit(repository: str, revision: str, home: Path) -> str:
-    path = home / "revisions.json"
-    with locked(
-        home / "revisions.json.lock", exclusive=True, timeout=600, purpose="resolving a revision"
-    ):
-        known: dict[str, str] = json.loads(path.read_text("utf-8")) if path.exists() else {}
-        key = f"{repository}@{revision}"
-        if key not in known:
-            from huggingface_hub import HfApi
-
-            try:
-                commit = HfApi().model_info(repository, revision=revision).sha
-            except Exception as error:  # offline, gated, no such repository: all end the same way
-                raise ModelError(f"{key}: the hub does not answer for it: {error}") from error
-            known[key] = str(commit)
-            path.write_text(json.dumps(known, indent=2, sort_keys=True), "utf-8")
-        return known[key]
 
 
 def _folder_content(folder: Path, home: Path) -> str:

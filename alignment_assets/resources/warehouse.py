@@ -261,9 +261,7 @@ class Staging:
                 f"SELECT count(*) FROM staging.{self.table.name} WHERE {column} <> $value", value
             )
             if others:
-                raise WarehouseError(
-                    f"{self.table.name}[{value}]: {others} new rows are of another {column}"
-                )
+                raise WarehouseError(f"{self._label}: {others} new rows are of another {column}")
         for rule in rules_of(self.table.name):
             query = sql.read_sql("checks", rule)
             offending = self.connection.execute(
@@ -273,19 +271,31 @@ class Staging:
                 shown = "; ".join(str(row)[:200] for row in offending[:3]) + (
                     "; …" if len(offending) > 3 else ""
                 )
-                place = f"[{', '.join(self._partition.values())}]" if self._partition else ""
                 raise WarehouseError(
-                    f"{self.table.name}{place}: the rule sql/checks/{rule}.sql found {shown}; "
+                    f"{self._label}: the rule sql/checks/{rule}.sql found {shown}; "
                     f"the old rows stay"
                 )
 
-    def publish(self, parameters: Mapping[str, Any]) -> Published:
-        """Audit the new rows, then replace the old ones in one transaction."""
+    def publish(self, parameters: Mapping[str, Any], *, may_be_empty: bool = True) -> Published:
+        """Audit the new rows, then replace the old ones in one transaction.
+
+        Args:
+            parameters: what the table's rules may name.
+            may_be_empty: whether no rows at all is a result.
+
+        Raises:
+            WarehouseError: a rule is broken, or there are no rows where there should be some.
+        """
         self.audit(parameters)
         name = self.table.name
         rows, total = self.connection.execute(
             f"SELECT count(*), coalesce(sum(hash(new_row)), 0) FROM staging.{name} AS new_row"
         ).fetchone() or (0, 0)
+        if rows == 0 and not may_be_empty:
+            raise WarehouseError(
+                f"{self._label}: no rows came out, and the old ones stay; is everything upstream "
+                f"materialized? `alignment-assets status` shows it"
+            )
         self.connection.execute("SET search_path = 'staging.main'")
         self.connection.execute("DETACH warehouse")
         self._lock.free()
@@ -303,6 +313,11 @@ class Staging:
         self.connection.execute("DETACH warehouse")
         self._lock.free()
         return Published(name, rows, f"{rows}-{total:x}")
+
+    @property
+    def _label(self) -> str:
+        place = f"[{', '.join(self._partition.values())}]" if self._partition else ""
+        return f"{self.table.name}{place}"
 
     def _check_columns(self, found: list[str]) -> None:
         wanted = [column.name for column in self.table.columns]

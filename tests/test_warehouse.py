@@ -1,0 +1,263 @@
+"""The warehouse by itself: what a replacement keeps, refuses and says."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pytest
+
+from alignment_assets import sql
+from alignment_assets.inference.spool import answers_glob
+from alignment_assets.resources.warehouse import Published, Warehouse, WarehouseError
+from tests.tables import new_warehouse
+
+Row = dict[str, Any]
+
+
+@pytest.fixture
+def warehouse(tmp_path: Path) -> Warehouse:
+    return new_warehouse(tmp_path / "home")
+
+
+def person(number: int, **changes: Any) -> Row:
+    return {
+        "row_number": number,
+        "persona_id": f"id {number}",
+        "persona": f"person {number}",
+        "malformed_reason": None,
+        **changes,
+    }
+
+
+def excluded(policy: str, prompt: int, candidates: int = 3) -> Row:
+    return {
+        "policy": policy,
+        "prompt_id": f"prompt {prompt}",
+        "track": "standard",
+        "reason": "too_few_references",
+        "n_references": 1,
+        "n_candidates": candidates,
+        "n_eligible": 2,
+    }
+
+
+def replace_rows(
+    warehouse: Warehouse,
+    table: str,
+    rows: Iterable[Row],
+    partition: Mapping[str, str] | None = None,
+) -> Published:
+    with warehouse.stage(table, partition) as staging:
+        staging.insert_arrow(pa.Table.from_pylist(list(rows)))
+        return staging.publish({})
+
+
+def rows_of(warehouse: Warehouse, table: str) -> list[Any]:
+    with warehouse.read() as connection:
+        return connection.execute(f"FROM {table} ORDER BY ALL").fetchall()
+
+
+def test_the_first_use_makes_the_database_with_every_table_of_the_schema(
+    warehouse: Warehouse,
+) -> None:
+    assert not warehouse.path.exists()
+    with warehouse.read() as connection:
+        names = connection.execute("SELECT table_name FROM duckdb_tables()").fetchall()
+    assert {name for (name,) in names} == set(sql.tables())
+    # It is an ordinary database, with its comments, for anyone who opens it.
+    with duckdb.connect(str(warehouse.path), read_only=True) as plain:
+        query = "SELECT comment FROM duckdb_tables() WHERE table_name = 'dpo_pairs'"
+        ((comment,),) = plain.execute(query).fetchall()
+    assert comment.startswith("One best and one worst completion per prompt")
+
+
+def test_a_replacement_replaces_the_whole_table(warehouse: Warehouse) -> None:
+    replace_rows(warehouse, "personas", [person(0), person(1)])
+    published = replace_rows(warehouse, "personas", [person(2)])
+    assert (published.table, published.rows) == ("personas", 1)
+    assert rows_of(warehouse, "personas") == [(2, "id 2", "person 2", None)]
+
+
+def test_an_exception_in_the_body_leaves_the_old_rows(warehouse: Warehouse) -> None:
+    replace_rows(warehouse, "personas", [person(0)])
+    with pytest.raises(ZeroDivisionError), warehouse.stage("personas") as staging:
+        staging.insert_arrow(pa.Table.from_pylist([person(1)]))
+        raise ZeroDivisionError
+    assert rows_of(warehouse, "personas") == [(0, "id 0", "person 0", None)]
+    assert list((warehouse.home / "staging").iterdir()) == []
+
+
+def test_a_broken_rule_leaves_the_old_rows_and_shows_the_new_ones(warehouse: Warehouse) -> None:
+    replace_rows(warehouse, "selection_exclusions", [excluded("one", 1)], {"policy": "one"})
+    with pytest.raises(WarehouseError) as error:
+        twice = [excluded("one", 5), excluded("one", 5)]
+        replace_rows(warehouse, "selection_exclusions", twice, {"policy": "one"})
+    for part in (
+        "selection_exclusions[one]",
+        "unique_prompt.sql",
+        "'prompt 5', 2",
+        "old rows stay",
+    ):
+        assert part in str(error.value)
+    assert [row[1] for row in rows_of(warehouse, "selection_exclusions")] == ["prompt 1"]
+
+
+def test_a_missing_value_leaves_the_old_rows(warehouse: Warehouse) -> None:
+    replace_rows(warehouse, "personas", [person(0)])
+    with pytest.raises(duckdb.ConstraintException, match="persona_id"):
+        replace_rows(warehouse, "personas", [person(1, persona_id=None), person(2)])
+    assert rows_of(warehouse, "personas") == [(0, "id 0", "person 0", None)]
+
+
+def test_a_partition_is_replaced_alone(warehouse: Warehouse) -> None:
+    table = "selection_exclusions"
+    for policy in ("one", "two"):
+        rows = [excluded(policy, prompt) for prompt in range(3)]
+        replace_rows(warehouse, table, rows, {"policy": policy})
+    replace_rows(warehouse, table, [excluded("two", 9, candidates=7)], {"policy": "two"})
+    found = [(row[0], row[1], row[5]) for row in rows_of(warehouse, table)]
+    assert found == [
+        ("one", "prompt 0", 3),
+        ("one", "prompt 1", 3),
+        ("one", "prompt 2", 3),
+        ("two", "prompt 9", 7),
+    ]
+
+
+def test_rows_of_another_partition_are_refused(warehouse: Warehouse) -> None:
+    table = "selection_exclusions"
+    replace_rows(warehouse, table, [excluded("two", 0)], {"policy": "two"})
+    with pytest.raises(WarehouseError, match=r"\[one\]: 1 new rows are of another policy"):
+        rows = [excluded("one", 1), excluded("two", 1)]
+        replace_rows(warehouse, table, rows, {"policy": "one"})
+    assert [row[:2] for row in rows_of(warehouse, table)] == [("two", "prompt 0")]
+
+
+QUERY = "SELECT 1 AS row_number, 'a' AS persona_id, NULL AS malformed_reason, 'p' AS persona"
+
+
+def test_columns_go_by_name_whatever_their_order(warehouse: Warehouse) -> None:
+    # Two columns of text swapped would go unnoticed by type.
+    with warehouse.stage("personas") as staging:
+        staging.insert(QUERY, {})
+        staging.insert_arrow(pa.Table.from_pylist([dict(reversed(person(2).items()))]))
+        staging.publish({})
+    assert rows_of(warehouse, "personas") == [
+        (1, "a", "p", None),
+        (2, "id 2", "person 2", None),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("query", "message"),
+    [
+        (QUERY.replace(", 'p' AS persona", ""), r"lack the columns \['persona'\]"),
+        (QUERY + ", 3 AS age", r"have \['age'\] too many"),
+        (QUERY.replace("AS persona_id", "AS personaid"), r"\['persona_id'\].*\['personaid'\]"),
+    ],
+)
+def test_a_missing_or_extra_column_is_named(warehouse: Warehouse, query: str, message: str) -> None:
+    with pytest.raises(WarehouseError, match=message), warehouse.stage("personas") as staging:
+        staging.insert(query, {})
+    with duckdb.connect() as connection:
+        rows = connection.execute(query).to_arrow_table()
+    with pytest.raises(WarehouseError, match=message), warehouse.stage("personas") as staging:
+        staging.insert_arrow(rows)
+
+
+def test_new_rows_are_built_from_the_warehouse_and_not_from_the_old_ones(
+    warehouse: Warehouse,
+) -> None:
+    replace_rows(warehouse, "personas", [person(0), person(1)])
+    replace_rows(warehouse, "selection_exclusions", [excluded("one", 1)])
+    with warehouse.stage("personas") as staging:
+        count = staging.connection.execute("SELECT count(*) FROM personas").fetchall()
+        others = staging.connection.execute("SELECT count(*) FROM selection_exclusions").fetchall()
+    assert (count, others) == ([(0,)], [(1,)])
+
+
+def test_the_data_version_is_that_of_the_content(warehouse: Warehouse) -> None:
+    people = [person(number) for number in range(50)]
+    version = replace_rows(warehouse, "personas", people).data_version
+    random.Random(3).shuffle(people)
+    assert replace_rows(warehouse, "personas", people).data_version == version
+    changed = [*people[:-1], {**people[-1], "persona": people[-1]["persona"] + "."}]
+    swapped = [{**one, "malformed_reason": one["persona"], "persona": None} for one in people]
+    versions = {
+        version,
+        replace_rows(warehouse, "personas", changed).data_version,
+        replace_rows(warehouse, "personas", swapped).data_version,
+        replace_rows(warehouse, "personas", people[:-1]).data_version,
+    }
+    assert len(versions) == 4
+
+
+def test_a_table_that_differs_from_the_schema_is_named_with_its_columns(
+    warehouse: Warehouse,
+) -> None:
+    replace_rows(warehouse, "personas", [person(0)])
+    with duckdb.connect(str(warehouse.path)) as plain:
+        plain.execute("ALTER TABLE dpo_pairs DROP COLUMN chosen_band")
+        plain.execute("ALTER TABLE dpo_pairs ALTER pair_index TYPE BIGINT")
+    for opening in (warehouse.read, lambda: warehouse.stage("personas")):
+        with pytest.raises(WarehouseError) as error, opening():
+            pass
+        for part in (str(warehouse.path), "dpo_pairs", "chosen_band", "pair_index", "BIGINT"):
+            assert part in str(error.value)
+    # Its advice helps: without the table, all is as before, and the table is made anew.
+    with warehouse.get_connection() as connection:
+        connection.execute("DROP TABLE dpo_pairs")
+    assert rows_of(warehouse, "dpo_pairs") == []
+    assert rows_of(warehouse, "personas") == [(0, "id 0", "person 0", None)]
+
+
+def test_tables_of_others_are_left_alone(warehouse: Warehouse) -> None:
+    replace_rows(warehouse, "personas", [person(0)])
+    with warehouse.get_connection() as connection:
+        connection.execute("CREATE TABLE notes AS SELECT 'keep me' AS note")
+    replace_rows(warehouse, "personas", [person(1)])
+    assert rows_of(warehouse, "notes") == [("keep me",)]
+
+
+def test_an_isolated_reader_sees_the_tables_and_no_other_file(warehouse: Warehouse) -> None:
+    secret = warehouse.home / "secret.csv"
+    replace_rows(warehouse, "personas", [person(0)])
+    secret.write_text("a\n1\n")
+    with warehouse.read(isolated=True) as connection:
+        assert connection.execute("SELECT count(*) FROM personas").fetchall() == [(1,)]
+        for query in (
+            f"FROM read_csv('{secret}')",
+            f"ATTACH '{warehouse.home / 'other.duckdb'}'",
+            f"COPY personas TO '{warehouse.home / 'copy.csv'}'",
+            "SET enable_external_access = true",
+            "DELETE FROM personas",
+        ):
+            with pytest.raises(duckdb.Error):
+                connection.execute(query)
+
+
+def test_a_home_with_blanks_quotes_and_brackets_in_its_path(tmp_path: Path) -> None:
+    warehouse = new_warehouse(tmp_path / """it's a "home" [draft], 100% *""")
+    replace_rows(warehouse, "personas", [person(0)])
+    assert rows_of(warehouse, "personas") == [(0, "id 0", "person 0", None)]
+    with warehouse.read() as connection:
+        folder = warehouse.home / "spool" / "completions" / "model"
+        assert connection.execute(
+            "SELECT count(*) FROM read_parquet($files)", {"files": answers_glob(folder)}
+        ).fetchall() == [(0,)]
+
+
+def test_a_damaged_database_is_reported_at_once(warehouse: Warehouse) -> None:
+    replace_rows(warehouse, "personas", [person(number) for number in range(20_000)])
+    content = bytearray(warehouse.path.read_bytes())
+    for place in range(len(content) // 2, len(content), 997):
+        content[place] ^= 0xFF
+    warehouse.path.write_bytes(content)
+    patient = Warehouse(database=warehouse.database, lock_timeout=3600)
+    with pytest.raises(duckdb.Error, match=r"(?i)corrupt"), patient.read() as connection:
+        connection.execute("SELECT sum(hash(personas)) FROM personas").fetchall()
