@@ -18,7 +18,6 @@ endif
 
 BIN := .venv/bin
 INSTALLED := .venv/installed-$(DEVICE)
-LIST := requirements/$(DEVICE).txt
 
 # Dagster reads dagster.yaml there.
 export DAGSTER_HOME := $(CURDIR)
@@ -26,8 +25,9 @@ export DAGSTER_HOME := $(CURDIR)
 export DAGSTER_DISABLE_TELEMETRY := 1
 # Programs that are looked up by name (ninja, which torch compiles with) come from .venv first.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
-# A shell in which another environment is active changes nothing.
-unexport VIRTUAL_ENV PYTHONHOME
+# So that a shell in which another environment is active changes nothing.
+export VIRTUAL_ENV := $(CURDIR)/.venv
+unexport PYTHONHOME PYTHONPATH
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
@@ -87,6 +87,8 @@ endif
 
 # Both builds of vLLM bring the same module, so a change of device starts afresh.
 .venv/installed-%: requirements/%.txt pyproject.toml
+	@case "$$PWD" in *[[:space:]]*) echo >&2 \
+		'torch cannot compile in a folder with a space in its path: move this one'; exit 1;; esac
 	@if [ -e .venv/device ] && [ "$$(< .venv/device)" != $* ]; then rm -rf .venv; fi
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo >&2 \
 		'Python 3.11 or newer is needed, $(PYTHON) is another or missing: make install PYTHON=python3.11'; exit 1; }
@@ -120,7 +122,7 @@ $(UV):
 .PHONY: requirements-cpu requirements-cuda
 requirements-cpu requirements-cuda: requirements-%: | $(UV)
 	@echo 'Resolving requirements/$*.txt'
-	@resolve() { env -u UV_FIND_LINKS $(UV) pip compile -q pyproject.toml requirements/$*.in \
+	@resolve() { env -u UV_FIND_LINKS -u VIRTUAL_ENV $(UV) pip compile -q pyproject.toml requirements/$*.in \
 			--extra $* --extra demo --group dev --override requirements/overrides-$*.txt \
 			--python-platform $(PLATFORM) --only-binary :all: --no-python-downloads \
 			--no-header --annotation-style line "$$@"; }; \

@@ -74,9 +74,10 @@ def materialize(
     }
     failed_checks: list[str] = []
     with _instance() as instance, shown_progress(console):
-        for number, (run, result) in enumerate(execute_runs(defs, runs, instance), start=1):
+        for number, run in enumerate(runs, start=1):
             console.print(f"[{number}/{len(runs)}] {run.label}", markup=False, highlight=False)
-            failed_checks += _count(result, totals)
+            for _, result in execute_runs(defs, [run], instance):
+                failed_checks += _count(result, totals)
     seconds = time.monotonic() - started
     warehouse = resources["warehouse"]
     if select is None and partition is None:

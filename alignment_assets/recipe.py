@@ -24,6 +24,7 @@ from pydantic import (
 )
 
 from alignment_assets.paths import PACKAGE, project_folder
+from alignment_assets.validation import explain
 
 Variant = Literal["default", "principle", "persona", "charter"]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -376,36 +377,7 @@ def parse_recipe(content: Any, path: Path) -> Recipe:
         recipe._folder = path.parent
         check_wordings(recipe)
     except ValidationError as error:
-        raise RecipeError(_explain(error, path)) from None
+        raise RecipeError(explain(error, path, Recipe)) from None
     except ValueError as error:
         raise RecipeError(f"{path}: {error}") from error
     return recipe
-
-
-def _explain(error: ValidationError, path: Path) -> str:
-    lines = []
-    for problem in error.errors():
-        place = ".".join(str(part) for part in problem["loc"]) or "recipe"
-        message = problem["msg"].removeprefix("Value error, ")
-        if problem["type"] == "extra_forbidden":
-            message = f"unknown key; allowed are {_allowed_keys(problem['loc'][:-1])}"
-        lines.append(f"{path}: {place}: {message}")
-    return "\n".join(lines)
-
-
-def _allowed_keys(location: tuple[int | str, ...]) -> list[str]:
-    """Return the keys of the recipe part at ``location``."""
-    part: Any = Recipe
-    for step in location:
-        if not (isinstance(part, type) and issubclass(part, BaseModel)):
-            break
-        annotation = part.model_fields[str(step)].annotation if step in part.model_fields else part
-        part = next((kind for kind in _models_in(annotation)), part)
-    return sorted(part.model_fields)
-
-
-def _models_in(annotation: Any) -> list[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    arguments = getattr(annotation, "__args__", ())
-    return [model for argument in arguments for model in _models_in(argument)]

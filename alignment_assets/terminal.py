@@ -29,7 +29,7 @@ class ProgressLine:
             self._console.print(f"  {progress.line()}", markup=False, highlight=False)
         elif self._console.is_terminal:
             self._status.update(progress.line())
-        elif due or progress.state == "loading":
+        elif (due and 0 < progress.done < progress.total) or progress.state == "loading":
             self._shown_at = time.monotonic()
             self._console.print(f"  {progress.line()}", markup=False, highlight=False)
 

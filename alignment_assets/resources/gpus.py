@@ -77,7 +77,12 @@ class GpuPool(ConfigurableResource[None]):
         deadline = time.monotonic() + self.timeout
         while True:
             with ExitStack() as held:
-                taken = self._take(held, devices, count, purpose)
+                # One at a time: of two that want many, each could take what the other lacks.
+                turn = Path(self.lock_folder) / "turn.lock"
+                with locked(turn, exclusive=True, timeout=self.timeout, purpose=purpose):
+                    taken = self._take(held, devices, count, purpose)
+                    if len(taken) < count:
+                        held.close()
                 if len(taken) == count:
                     yield tuple(taken)
                     return

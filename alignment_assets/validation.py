@@ -1,0 +1,44 @@
+"""What pydantic finds wrong with a file, in words that the file's author can act on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+
+def explain(error: ValidationError, path: Path, model: type[BaseModel]) -> str:
+    """Return one line for each problem: the file, the place in it and what is allowed.
+
+    Args:
+        error: what validating the file's content raised.
+        path: the file.
+        model: what the content was validated as.
+    """
+    lines = []
+    for problem in error.errors():
+        place = ".".join(str(part) for part in problem["loc"]) or model.__name__.lower()
+        message = problem["msg"].removeprefix("Value error, ")
+        if problem["type"] == "extra_forbidden":
+            message = f"unknown key; allowed are {_allowed_keys(model, problem['loc'][:-1])}"
+        lines.append(f"{path}: {place}: {message}")
+    return "\n".join(lines)
+
+
+def _allowed_keys(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
+    """Return the keys of the part of ``model`` at ``location``."""
+    part: Any = model
+    for step in location:
+        if not (isinstance(part, type) and issubclass(part, BaseModel)):
+            break
+        annotation = part.model_fields[str(step)].annotation if step in part.model_fields else part
+        part = next((kind for kind in _models_in(annotation)), part)
+    return sorted(part.model_fields)
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    arguments = getattr(annotation, "__args__", ())
+    return [model for argument in arguments for model in _models_in(argument)]
