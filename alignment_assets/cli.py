@@ -49,7 +49,8 @@ def materialize(
         typer.Option(help="Assets in Dagster's selection syntax; all of them by default."),
     ] = None,
     partition: Annotated[
-        str | None, typer.Option(help="Only this model or policy; all of them by default.")
+        str | None,
+        typer.Option(help="Only this model or policy, and only assets that are cut by it."),
     ] = None,
 ) -> None:
     """Materialize assets in this process, upstream first, and show what came out."""

@@ -53,15 +53,18 @@ def plan_runs(
         SelectionError: the selection matches nothing, or no selected asset has the partition.
     """
     graph = defs.resolve_asset_graph()
+    names = ", ".join(sorted(key.to_user_string() for key in graph.get_all_asset_keys()))
+    wanted = AssetSelection.all()
     try:
-        chosen = (
-            AssetSelection.from_string(selection) if selection else AssetSelection.all()
-        ).resolve(graph)
+        if selection:
+            wanted = AssetSelection.from_string(selection)
+        chosen = wanted.resolve(graph)
     except Exception as error:  # the parser's own errors are of several kinds
-        raise SelectionError(f"cannot select {selection!r}: {error}") from error
+        raise SelectionError(
+            f"cannot select {selection!r}: {error}; the assets are {names}"
+        ) from error
     if not chosen:
-        names = sorted(key.to_user_string() for key in graph.get_all_asset_keys())
-        raise SelectionError(f"{selection!r} selects nothing; the assets are {', '.join(names)}")
+        raise SelectionError(f"{selection!r} selects nothing; the assets are {names}")
     # An asset joins its upstream's run where they are cut alike, else a later one.
     level: dict[AssetKey, int] = {}
     groups: dict[tuple[int, PartitionsDefinition | None], list[AssetKey]] = {}

@@ -35,8 +35,8 @@ def fill(warehouse: Warehouse, table: str, rows: Iterable[Mapping[str, Any]]) ->
         staging.publish({})
 
 
-def fill_candidates(warehouse: Warehouse, candidates: Sequence[Candidate]) -> None:
-    """Fill all tables up to rewards with candidates and their prompts."""
+def fill_prompts(warehouse: Warehouse, tracks: Mapping[str, str]) -> None:
+    """Fill ``alignment_prompts``, given the track of each prompt id."""
     fill(
         warehouse,
         "alignment_prompts",
@@ -49,9 +49,14 @@ def fill_candidates(warehouse: Warehouse, candidates: Sequence[Candidate]) -> No
                 "dataset": "preference_mix",
                 "datasets": ["preference_mix"],
             }
-            for prompt_id, track in dict.fromkeys((c.prompt_id, c.track) for c in candidates)
+            for prompt_id, track in tracks.items()
         ],
     )
+
+
+def fill_candidates(warehouse: Warehouse, candidates: Sequence[Candidate]) -> None:
+    """Fill all tables up to rewards with candidates and their prompts."""
+    fill_prompts(warehouse, {one.prompt_id: one.track for one in candidates})
     rows = [_row(number, candidate) for number, candidate in enumerate(candidates)]
     for table in ("completion_requests", "completions", "rewards"):
         fill(warehouse, table, rows)

@@ -3,77 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 
-from tests.reference_selection import Candidate, Rules
-from tests.tables import fill_candidates, new_warehouse, read_selection
+from tests.reference_selection import Rules
+from tests.selection_cases import CASES, Selected, case, name_of, truncated
+from tests.tables import (
+    fill_candidates,
+    new_warehouse,
+    read_rows,
+    read_selection,
+    run_asset,
+)
 
 RULES = Rules(policy="policy", models=("model",))
 TEN = tuple(float(number) for number in range(1, 11))
-
-
-@dataclass
-class Selected:
-    """What selection made of one prompt; completions by the names that a case gives them."""
-
-    placed: dict[str, dict[str, Any]]
-    pairs: list[dict[str, Any]]
-    samples: list[dict[str, Any]]
-    exclusions: list[dict[str, Any]]
-
-    def of(self, column: str) -> dict[str, Any]:
-        return {name: row[column] for name, row in self.placed.items()}
-
-    @property
-    def names(self) -> list[tuple[str, str]]:
-        return [
-            (_name(pair["chosen_completion_id"]), _name(pair["rejected_completion_id"]))
-            for pair in self.pairs
-        ]
-
-    @property
-    def bands(self) -> list[tuple[str, str]]:
-        return [(pair["chosen_band"], pair["rejected_band"]) for pair in self.pairs]
-
-
-# A completion of a case: its reward, or the fields of a `Candidate` that are not ordinary.
-Given = float | None | dict[str, Any]
-CASES: dict[str, list[Candidate]] = {}
-
-
-def case(references: Sequence[Given], others: Mapping[str, Given]) -> str:
-    """Add a prompt to those that are selected from together, and return its id.
-
-    Its references are named ref1, ref2, … in the order given.
-    """
-    prompt_id = f"prompt {len(CASES)}"
-    given = {f"ref{number}": value for number, value in enumerate(references, start=1)}
-    CASES[prompt_id] = [
-        *(_candidate(prompt_id, name, value, "reference") for name, value in given.items()),
-        *(_candidate(prompt_id, name, value, "default") for name, value in others.items()),
-    ]
-    return prompt_id
-
-
-def _candidate(prompt_id: str, name: str, value: Given, variant: str) -> Candidate:
-    model = "policy" if variant == "reference" else "model"
-    ordinary = Candidate(
-        f"{prompt_id}/{name}", prompt_id, "standard", model, variant, f"text of {name}", None
-    )
-    return replace(ordinary, **(value if isinstance(value, dict) else {"score": value}))
-
-
-def _name(completion_id: str) -> str:
-    return completion_id.split("/")[1]
-
-
-def _truncated(rewards: Sequence[float]) -> list[Given]:
-    return [{"score": reward, "finish_reason": "length"} for reward in rewards]
-
 
 Find = Callable[..., Selected]
 
@@ -92,7 +41,7 @@ def find(tmp_path_factory: pytest.TempPathFactory) -> Find:
         placed, *rest = (
             [row for row in rows if row["prompt_id"] == prompt_id] for rows in known[rules]
         )
-        return Selected({_name(row["completion_id"]): row for row in placed}, *rest)
+        return Selected({name_of(row["completion_id"]): row for row in placed}, *rest)
 
     return found
 
@@ -179,9 +128,9 @@ STAND_INS = {
         "middle",
     ),
     # All that can be used are in the worst band, or above all references, or there and the best.
-    case(_truncated(TEN), {"low": 1.5, "lower": 0.5}): ("worst", "worst"),
-    case(_truncated(TEN), {"over": 11.0, "higher": 12.0}): ("above_all", "above_all"),
-    case(_truncated(TEN), {"over": 11.0, "tie": 10.0}): ("above_all", "best"),
+    case(truncated(TEN), {"low": 1.5, "lower": 0.5}): ("worst", "worst"),
+    case(truncated(TEN), {"over": 11.0, "higher": 12.0}): ("above_all", "above_all"),
+    case(truncated(TEN), {"over": 11.0, "tie": 10.0}): ("above_all", "best"),
 }
 
 
@@ -192,7 +141,7 @@ def test_an_empty_band_is_replaced_by_the_next_and_the_row_says_so(
     assert find(prompt_id).bands == [STAND_INS[prompt_id]]
 
 
-ONE_BAND = [case(_truncated(TEN), {"low": 1.5, "lower": 0.5}) for _ in range(8)]
+ONE_BAND = [case(truncated(TEN), {"low": 1.5, "lower": 0.5}) for _ in range(8)]
 
 
 def test_within_one_band_the_higher_reward_is_chosen_whatever_the_draw(find: Find) -> None:
@@ -241,7 +190,7 @@ def test_a_sequence_of_exactly_the_limit_is_used(find: Find) -> None:
     assert find(FITS).names[0][0] == "over"
 
 
-HIGHEST_TRUNCATED = case((*TEN[:9], *_truncated([20.0])), {"over": 15.0})
+HIGHEST_TRUNCATED = case((*TEN[:9], *truncated([20.0])), {"over": 15.0})
 
 
 def test_a_truncated_reference_counts_as_reference_but_is_not_selected(find: Find) -> None:
@@ -331,9 +280,7 @@ def test_further_pairs_share_no_text_and_leave_the_first_as_it_is(find: Find) ->
             assert len({pair[side][0]["content"] for pair in three.pairs}) == 3
 
 
-FOUR_ABOVE = [
-    case(_truncated(TEN), {"a": 11.0, "b": 12.0, "c": 13.0, "d": 14.0}) for _ in range(12)
-]
+FOUR_ABOVE = [case(truncated(TEN), {"a": 11.0, "b": 12.0, "c": 13.0, "d": 14.0}) for _ in range(12)]
 
 
 def test_pairs_within_one_band_reject_nothing_twice(find: Find) -> None:
@@ -349,7 +296,7 @@ def test_pairs_within_one_band_reject_nothing_twice(find: Find) -> None:
 
 
 FIVE_USABLE = [
-    case(_truncated(TEN), {"a": 11.0, "b": 8.5, "c": 7.5, "d": 1.5, "e": 0.5}) for _ in range(8)
+    case(truncated(TEN), {"a": 11.0, "b": 8.5, "c": 7.5, "d": 1.5, "e": 0.5}) for _ in range(8)
 ]
 
 
@@ -358,7 +305,7 @@ def test_a_sample_stands_once_whichever_pairs_it_is_in(find: Find) -> None:
     for prompt_id in FIVE_USABLE:
         found = find(prompt_id, pairs_per_prompt=3)
         sides = [name for pair in found.names for name in pair]
-        samples = [_name(sample["completion_id"]) for sample in found.samples]
+        samples = [name_of(sample["completion_id"]) for sample in found.samples]
         assert sorted(samples) == sorted(set(sides))
         on_both_sides += len(set(sides)) < len(sides)
         # It is called by its side in the first pair that has it.
@@ -367,15 +314,27 @@ def test_a_sample_stands_once_whichever_pairs_it_is_in(find: Find) -> None:
             for pair in reversed(found.names)
             for side, name in zip(("chosen", "rejected"), pair, strict=True)
         }
-        assert first_side == {_name(s["completion_id"]): s["selected_as"] for s in found.samples}
+        assert first_side == {name_of(s["completion_id"]): s["selected_as"] for s in found.samples}
     assert on_both_sides
 
 
 LOSS = case(TEN[:9], {"over": {"score": 9.5, "completion_tokens": 50}, "low": 0.5})
 
 
+def test_a_text_generated_again_since_it_was_scored_is_not_taken(tmp_path: Path) -> None:
+    warehouse = new_warehouse(tmp_path)
+    candidates = CASES[TWO_REFERENCES]
+    fill_candidates(warehouse, candidates)
+    before = read_selection(warehouse, RULES)[1]
+    again = [replace(one, text="another answer") for one in candidates if one.model == "model"]
+    fill_candidates(warehouse, [*candidates[:2], *again])
+    with pytest.raises(duckdb.Error, match=r"completions\[model\] changed since .*rewards"):
+        run_asset(warehouse, "dpo_pairs", RULES)
+    assert read_rows(warehouse, "FROM dpo_pairs") == before
+
+
 def test_a_sample_has_all_terms_of_its_loss_but_the_log_probabilities(find: Find) -> None:
-    samples = {_name(sample["completion_id"]): sample for sample in find(LOSS).samples}
+    samples = {name_of(sample["completion_id"]): sample for sample in find(LOSS).samples}
     sample = samples["over"]
     assert (sample["selected_as"], sample["reward"], sample["quantile"]) == ("chosen", 9.5, 1.0)
     assert sample["reference_rewards"] == list(TEN[:9])

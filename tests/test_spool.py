@@ -12,9 +12,10 @@ import duckdb
 import pytest
 
 from alignment_assets.inference.requests import Answer, EngineIdentity
-from alignment_assets.inference.spool import ANSWERS_QUERY, SpoolWriter, answers_glob, spool_folder
+from alignment_assets.inference.spool import ANSWERS_QUERY, SpoolWriter, answer_files, spool_folder
 from tests.conftest import Graph, changed_recipe
 from tests.processes import other, wait_for_word
+from tests.tables import fill_prompts
 
 SHORT = '{"max_model_len": 1024}'
 LONG = '{"max_model_len": 8192}'
@@ -45,7 +46,7 @@ def write(folder: Path, *answers: Answer, settings: str = LONG) -> Path:
 
 def read(folder: Path, *settings: str) -> dict[str, dict[str, Any]]:
     """Return the answers that count, by request."""
-    values = {"files": answers_glob(folder), "settings": list(settings or (LONG,))}
+    values = {"files": answer_files(folder), "settings": list(settings or (LONG,))}
     with duckdb.connect() as connection:
         rows = connection.execute(ANSWERS_QUERY, values).to_arrow_table().to_pylist()
     assert len({row["request_id"] for row in rows}) == len(rows)
@@ -158,7 +159,7 @@ def test_a_file_without_its_end_does_not_exist(tmp_path: Path, kept: int) -> Non
 def write_for_ever(pipe: Connection, folder: Path, name: str) -> None:
     """Write a file of ten answers again and again, and say how many answers are on disk."""
     with SpoolWriter(folder, identity()) as writer:
-        for number in range(1, 100_000):
+        for number in range(1, 200):
             for row in range(10):
                 writer.add(answer(f"{name} {number} {row}", "word " * 200))
             writer.flush()
@@ -195,12 +196,8 @@ def test_answers_of_a_killed_writer_that_were_not_on_disk_are_missing(tmp_path: 
 def completed(graph: Graph) -> Graph:
     """A graph with the completions of one model, every answer in a file of its own."""
     slow = graph.with_inference(seconds_per_request=0.001)
-    upstream = [
-        *("preference_mix", "polyglot_toxicity_prompts", "prism_prompts", "personas", "wordings"),
-        *("origin_consent", "prompt_exclusions", "licensed_prompts", "controversy_labels"),
-        "alignment_prompts",
-    ]
-    slow.materialize(" or ".join(f"key:{name}" for name in upstream))
+    slow.materialize("key:wordings or key:personas")
+    fill_prompts(slow.warehouse, {f"prompt {number}": "standard" for number in range(30)})
     slow.materialize("key:completion_requests or key:completions", MODEL)
     return slow
 
@@ -210,7 +207,7 @@ def test_a_rerun_asks_what_is_missing_and_nothing_else(completed: Graph) -> None
     asked = completed.asked()
     folder = spool_folder(completed.home, "completions", MODEL)
     files = sorted(file for file in folder.glob("*.parquet") if file.name != "0-empty.parquet")
-    assert len(files) == len(rows) > 50
+    assert len(files) == len(rows) == 60  # two variants of each prompt
     lost = files[::3]
     with duckdb.connect() as connection:
         missing = connection.execute(

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 
 from alignment_assets import sql
-from alignment_assets.inference.spool import answers_glob
+from alignment_assets.inference.spool import answer_files
 from alignment_assets.resources.warehouse import Published, Warehouse, WarehouseError
 from tests.tables import new_warehouse
 
@@ -248,7 +248,7 @@ def test_a_home_with_blanks_quotes_and_brackets_in_its_path(tmp_path: Path) -> N
     with warehouse.read() as connection:
         folder = warehouse.home / "spool" / "completions" / "model"
         assert connection.execute(
-            "SELECT count(*) FROM read_parquet($files)", {"files": answers_glob(folder)}
+            "SELECT count(*) FROM read_parquet($files)", {"files": answer_files(folder)}
         ).fetchall() == [(0,)]
 
 

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from alignment_assets import sql
 from alignment_assets.inference.progress import Progress, ProgressLog
 from alignment_assets.inference.requests import REQUEST_SCHEMA, Task
-from alignment_assets.inference.spool import ANSWERS_QUERY, answers_glob, spool_folder
+from alignment_assets.inference.spool import ANSWERS_QUERY, answer_files, spool_folder
 from alignment_assets.recipe import Recipe
 from alignment_assets.resources.gpus import GpuPool
 from alignment_assets.resources.inference import Inference, Job
@@ -121,7 +121,7 @@ class Answering:
         }
         connection.execute(
             f"CREATE OR REPLACE TEMP TABLE answers AS {ANSWERS_QUERY}",
-            {"files": answers_glob(self.folder), "settings": sorted(settings)},
+            {"files": answer_files(self.folder), "settings": sorted(settings)},
         )
         asked, unanswered = connection.execute(
             "SELECT count(*), count(*) FILTER (request_id NOT IN (SELECT request_id FROM answers)) "
@@ -155,7 +155,7 @@ class Answering:
         columns = ", ".join(REQUEST_SCHEMA.names)
         answered = f"SELECT request_id FROM ({ANSWERS_QUERY})"
         values = question.values
-        files = {"files": answers_glob(self.folder), "settings": [settings]}
+        files = {"files": answer_files(self.folder), "settings": [settings]}
         with self.warehouse.read() as connection:
             connection.execute(f"CREATE TEMP TABLE answered AS {answered}", files)
             total, pending = connection.execute(

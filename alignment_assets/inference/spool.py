@@ -43,7 +43,7 @@ def spool_folder(home: Path, asset: str, partition: str | None) -> Path:
     return home / "spool" / asset / (partition or "all")
 
 
-def answers_glob(folder: Path) -> list[str]:
+def answer_files(folder: Path) -> list[str]:
     """Return a spool folder's files for `ANSWERS_QUERY`; makes the folder readable if empty.
 
     A file without its end (a copy that was broken off, say) does not exist.

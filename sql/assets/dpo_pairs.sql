@@ -70,6 +70,7 @@ reference_rewards AS (
     WHERE policy = $policy AND model = $policy AND variant = 'reference' AND reward IS NOT NULL
     GROUP BY prompt_id
 )
+-- A text that was generated again since it was scored must not pass under the old reward.
 SELECT
     identify([$policy, drawn.prompt_id, pair_index::VARCHAR]) AS pair_id,
     $policy AS policy,
@@ -77,8 +78,12 @@ SELECT
     chosen.track,
     pair_index::INTEGER AS pair_index,
     alignment_prompts.messages AS prompt,
-    [{'role': 'assistant', 'content': chosen_text.text}] AS chosen,
-    [{'role': 'assistant', 'content': rejected_text.text}] AS rejected,
+    [{'role': 'assistant', 'content': CASE WHEN chosen_text.text_hash = chosen.text_hash THEN chosen_text.text
+        ELSE error('completions[' || chosen.model || '] changed since they were scored; '
+            || 'materialize its rewards and what follows again') END}] AS chosen,
+    [{'role': 'assistant', 'content': CASE WHEN rejected_text.text_hash = rejected.text_hash THEN rejected_text.text
+        ELSE error('completions[' || rejected.model || '] changed since they were scored; '
+            || 'materialize its rewards and what follows again') END}] AS rejected,
     chosen_completion_id,
     rejected_completion_id,
     chosen.model AS chosen_model,

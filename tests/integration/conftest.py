@@ -19,9 +19,6 @@ from alignment_assets.resources.gpus import GpuPool
 from alignment_assets.resources.inference import Job, VllmInference, close_engine
 from tests.conftest import changed_recipe
 
-# Without compiling: it starts sooner, and tests are short.
-QUICK_START = {"enforce_eager": True}
-
 
 @pytest.fixture(scope="session")
 def smollm2() -> Path:
@@ -65,6 +62,6 @@ def ask(
     write_requests(work, requests)
     job = Job(model, recipe, home, requests[0].task, work, spool, len(requests))
     progress = Progress("test", len(requests))
-    VllmInference(engine_arguments=QUICK_START).answer(job, GpuPool(), progress, lambda _: None)
+    VllmInference().answer(job, GpuPool(), progress, lambda _: None)
     assert progress.done == len(requests)
     return read_spool(spool)

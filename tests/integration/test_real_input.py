@@ -15,7 +15,6 @@ from alignment_assets.resources.inference import VllmInference
 from alignment_assets.resources.warehouse import Warehouse
 from alignment_assets.running import execute_runs, plan_runs
 from tests.conftest import SHARED_DATA
-from tests.integration.conftest import QUICK_START
 
 pytestmark = pytest.mark.integration
 
@@ -28,9 +27,7 @@ def test_forty_real_prompts_become_training_rows(
 ) -> None:
     recipe = load_recipe(str(RECIPE))
     warehouse = Warehouse(database=str(tmp_path / "alignment.duckdb"))
-    defs = build_defs(
-        recipe, {"warehouse": warehouse, "inference": VllmInference(engine_arguments=QUICK_START)}
-    )
+    defs = build_defs(recipe, {"warehouse": warehouse, "inference": VllmInference()})
 
     results = [result for _, result in execute_runs(defs, plan_runs(defs), instance)]
 

@@ -226,14 +226,25 @@ def browser(tmp_path_factory: Any) -> Iterator[Any]:
 
 
 def click(browser: Any, text: str) -> None:
-    """Click the button that starts with a text."""
+    """Click the button that starts with a text, once the page holds still long enough."""
+    from selenium.common.exceptions import (
+        ElementClickInterceptedException,
+        StaleElementReferenceException,
+    )
     from selenium.webdriver.common.by import By
 
-    def button() -> Any:
-        buttons = browser.find_elements(By.TAG_NAME, "button")
-        return next((b for b in buttons if b.text.startswith(text) and b.is_enabled()), None)
+    def clicked() -> bool:
+        try:
+            buttons = browser.find_elements(By.TAG_NAME, "button")
+            button = next((b for b in buttons if b.text.startswith(text) and b.is_enabled()), None)
+            if button is None:
+                return False
+            button.click()
+        except (ElementClickInterceptedException, StaleElementReferenceException):
+            return False  # the page was drawn anew meanwhile
+        return True
 
-    until(button, 30).click()
+    until(clicked, 30)
 
 
 def screenshot(browser: Any, name: str, folder: Path) -> None:

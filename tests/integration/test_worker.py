@@ -31,8 +31,7 @@ from tests.conftest import changed_recipe
 home = Path(sys.argv[1])
 recipe = changed_recipe()
 job = Job("smollm2-135m", recipe, home, "generate", home / "requests.parquet", home / "spool", 400)
-inference = VllmInference(engine_arguments={"enforce_eager": True})
-inference.answer(job, GpuPool(), Progress("step", 400), lambda p: print(p.done, flush=True))
+VllmInference().answer(job, GpuPool(), Progress("step", 400), lambda p: print(p.done, flush=True))
 """
 
 
