@@ -88,7 +88,7 @@ endif
 # Both builds of vLLM bring the same module, so a change of device starts afresh.
 .venv/installed-%: requirements/%.txt pyproject.toml
 	@case "$$PWD" in *[[:space:]]*) echo >&2 \
-		'torch cannot compile in a folder with a space in its path: move this one'; exit 1;; esac
+		'vLLM and torch split paths at spaces (to preload, to compile): move this folder to a path without'; exit 1;; esac
 	@if [ -e .venv/device ] && [ "$$(< .venv/device)" != $* ]; then rm -rf .venv; fi
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo >&2 \
 		'Python 3.11 or newer is needed, $(PYTHON) is another or missing: make install PYTHON=python3.11'; exit 1; }

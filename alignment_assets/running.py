@@ -54,7 +54,7 @@ def plan_runs(
     """
     graph = defs.resolve_asset_graph()
     names = ", ".join(sorted(key.to_user_string() for key in graph.get_all_asset_keys()))
-    wanted = AssetSelection.all()
+    wanted: AssetSelection = AssetSelection.all()
     try:
         if selection:
             wanted = AssetSelection.from_string(selection)
