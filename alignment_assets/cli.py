@@ -26,7 +26,7 @@ app = typer.Typer(
 )
 models_app = typer.Typer(no_args_is_help=True, help="The weights that recipes use.")
 app.add_typer(models_app, name="models")
-console = Console(width=None if sys.stdout.isatty() else 120)
+console = Console(width=None if sys.stdout.isatty() else 160)
 errors = Console(stderr=True)
 
 RecipeOption = Annotated[
@@ -84,7 +84,7 @@ def materialize(
     if select is None and partition is None:
         print_summary(warehouse, chosen, console)
     console.print(_spent(totals, seconds), highlight=False)
-    print_next_steps(warehouse, chosen, console)
+    print_next_steps(warehouse, recipe, console)
     if failed_checks:
         raise Expected(
             f"checks failed: {', '.join(failed_checks)}; see them in the UI or run sql/checks"
@@ -218,6 +218,8 @@ def _count(result: ExecuteInProcessResult, totals: dict[str, float]) -> list[str
 
 def _spent(totals: dict[str, float], seconds: float) -> str:
     asked, reused = int(totals["requests_asked"]), int(totals["answers_reused"])
+    if asked == reused == 0:
+        return f"No engine was needed. {seconds:.0f} s in all."
     if asked == 0:
         return (
             f"No inference: all {reused:,} requests were answered before. {seconds:.0f} s in all."

@@ -54,20 +54,24 @@ def print_summary(warehouse: Warehouse, recipe: Recipe, console: Console) -> Non
         console.print(Panel(text, title="example pair", title_align="left"))
 
 
-def print_next_steps(warehouse: Warehouse, recipe: Recipe, console: Console) -> None:
-    """Print where the database is and what a user would do next."""
-    named = "" if recipe.name == "demo" else f" --recipe {recipe.name}"
+def print_next_steps(warehouse: Warehouse, named: str | None, console: Console) -> None:
+    """Print where the database is and what a user would do next.
+
+    Args:
+        warehouse: the recipe's database.
+        named: how the user named the recipe; None if not at all.
+        console: where to print.
+    """
+    recipe = f" --recipe {named}" if named else ""
+    steps = {
+        "make dev": "the asset graph in the browser",
+        f"alignment-assets status{recipe}": "what is done, missing or stale",
+        f"alignment-assets query win_rate_by_model{recipe}": "a question of sql/analysis",
+    }
+    width = max(map(len, steps))
+    lines = [f"  {command:{width}}  {what}" for command, what in steps.items()]
     console.print(f"Database: {warehouse.path}", soft_wrap=True, highlight=False)
-    console.print(
-        "Next:\n"
-        "  make dev                                          the asset graph in the browser\n"
-        f"  alignment-assets status{named}                           "
-        "what is done, missing or stale\n"
-        f"  alignment-assets query win_rate_by_model{named}          "
-        "one of the questions in sql/analysis",
-        highlight=False,
-        markup=False,
-    )
+    console.print("\n".join(["Next:", *lines]), highlight=False, markup=False, soft_wrap=True)
 
 
 def _short(text: str) -> str:

@@ -8,6 +8,7 @@ from alignment_assets import sql
 from alignment_assets.assets.factory import (
     count_values,
     publish,
+    publish_answers,
     table_asset,
     without_partition_list,
 )
@@ -96,10 +97,9 @@ def _completions_asset(recipe: Recipe) -> AssetsDefinition:
         answering = Answering(warehouse, inference, gpus, recipe, table, model, context.log.info)
         question = Question(table, model, parameters)
         answering.ask(question)
-        with warehouse.stage(table, {"model": model}) as staging:
-            answering.stage(staging, [question])
-            staging.insert(query, parameters)
-            counted = count_values(staging, "finish_reason")
-            return publish(context, staging, parameters, {**answering.metadata(), **counted})
+        partition = {"model": model}
+        return publish_answers(
+            context, answering, [question], query, parameters, partition, counts="finish_reason"
+        )
 
     return build

@@ -26,6 +26,7 @@ from dagster import (
 from dagster._utils.warnings import BetaWarning
 
 from alignment_assets import sql
+from alignment_assets.inference.answering import Answering, Question
 from alignment_assets.recipe import Recipe
 from alignment_assets.resources.warehouse import Staging, Warehouse
 
@@ -127,6 +128,33 @@ def publish(
         metadata={count: published.rows, **(metadata or {})},
         data_version=DataVersion(published.data_version),
     )
+
+
+def publish_answers(
+    context: AssetExecutionContext,
+    answering: Answering,
+    questions: Sequence[Question],
+    query: str,
+    parameters: Mapping[str, Any],
+    partition: Mapping[str, str],
+    counts: str | None = None,
+) -> MaterializeResult[None]:
+    """Build the rows that the answers to some questions make, and publish them.
+
+    Args:
+        context: the step.
+        answering: what has asked the questions.
+        questions: all of them; each must be answered.
+        query: makes the rows from the temporary tables ``requests`` and ``answers``.
+        parameters: what the query and the table's rules may name.
+        partition: the partition's column and value.
+        counts: a column whose values are counted in the materialization's metadata.
+    """
+    with answering.warehouse.stage(answering.asset, partition) as staging:
+        answering.stage(staging, questions)
+        staging.insert(query, parameters)
+        counted = count_values(staging, counts) if counts else {}
+        return publish(context, staging, parameters, {**answering.metadata(), **counted})
 
 
 def sql_asset(

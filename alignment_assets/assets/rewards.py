@@ -8,7 +8,7 @@ from dagster import AssetExecutionContext, AssetsDefinition, MaterializeResult
 from alignment_assets import sql
 from alignment_assets.assets.factory import (
     from_models,
-    publish,
+    publish_answers,
     sql_asset,
     table_asset,
     without_partition_list,
@@ -106,10 +106,8 @@ def _rewards_asset(recipe: Recipe) -> AssetsDefinition:
             }
             questions.append(Question(f"rewards_{scoring.task}", scoring.model, asked))
             answering.ask(questions[-1])
-        with warehouse.stage(table, {"model": model}) as staging:
-            answering.stage(staging, questions)
-            staging.insert(query, parameters)
-            return publish(context, staging, parameters, answering.metadata())
+        partition = {"model": model}
+        return publish_answers(context, answering, questions, query, parameters, partition)
 
     return build
 
@@ -146,9 +144,7 @@ def _judge_comparisons_asset(recipe: Recipe) -> AssetsDefinition:
         require_rewards(warehouse, parameters, f"{table}[{policy}]")
         question = Question(table, judge, parameters)
         answering.ask(question)
-        with warehouse.stage(table, {"policy": policy}) as staging:
-            answering.stage(staging, [question])
-            staging.insert(query, parameters)
-            return publish(context, staging, parameters, answering.metadata())
+        partition = {"policy": policy}
+        return publish_answers(context, answering, [question], query, parameters, partition)
 
     return build
