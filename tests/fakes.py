@@ -73,6 +73,7 @@ class FakeInference(Inference):
                             "request_id": request.request_id,
                             "task": request.task,
                             "model": job.model,
+                            "gpus": gpus.device_count(),
                             "messages": request.messages,
                         }
                     ),

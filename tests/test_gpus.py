@@ -9,7 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from alignment_assets.definitions import build_defs
 from alignment_assets.resources.gpus import GpuError, GpuPool, visible_devices
+from alignment_assets.running import execute_runs, plan_runs
+from tests.conftest import Graph
 from tests.processes import other, wait_for_word
 
 
@@ -177,3 +180,16 @@ def test_without_a_driver_there_are_no_devices(
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert GpuPool(lock_folder=str(tmp_path)).device_count() == 0
+
+
+def test_other_gpus_and_another_engine_are_injected_without_touching_an_asset(graph: Graph) -> None:
+    resources = {
+        "warehouse": graph.warehouse,
+        "inference": graph.inference,
+        "gpus": EightGpus(),
+    }
+    defs = build_defs(graph.recipe, resources)
+    graph.materialize('not (key:"controversy_labels"+) and not key:"human_labels"')
+    runs = plan_runs(defs, "key:controversy_labels")
+    assert all(result.success for _, result in execute_runs(defs, runs, graph.instance))
+    assert {request["gpus"] for request in graph.asked()} == {8}
