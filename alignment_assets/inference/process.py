@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -43,6 +44,13 @@ class WorkerProcess:
                 start_new_session=True,
                 text=True,
             )
+        threading.Thread(target=self._end_group_with_worker, daemon=True).start()
+
+    def _end_group_with_worker(self) -> None:
+        """When the worker dies, end what it started, which may hold the pipe that we read."""
+        self._process.wait()
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
 
     @property
     def alive(self) -> bool:
