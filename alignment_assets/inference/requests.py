@@ -17,9 +17,6 @@ import pyarrow.parquet as pq
 
 Task = Literal["generate", "grade", "rate", "compare", "classify"]
 
-# Only these end a request for good; a refusal stands only under the engine settings it names.
-FINAL_REASONS = ("stop", "length")
-
 _MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
 
 REQUEST_SCHEMA = pa.schema(
