@@ -52,7 +52,7 @@ dev: install ## Start the Dagster UI on http://127.0.0.1:3000; PORT=3001 takes a
 
 .PHONY: test
 test: install ## Run all tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 .PHONY: lint
 lint: install ## Check style and formatting

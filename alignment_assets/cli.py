@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -17,7 +19,12 @@ from rich.console import Console
 
 from alignment_assets import querying
 from alignment_assets.definitions import build_defs, default_resources
+from alignment_assets.inference.fingerprint import ModelError
+from alignment_assets.inference.spool import SpoolError
 from alignment_assets.recipe import Recipe, RecipeError, load_recipe
+from alignment_assets.resources.locking import LockTimeout
+from alignment_assets.resources.warehouse import WarehouseError
+from alignment_assets.revisions import RevisionError
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -25,7 +32,9 @@ app = typer.Typer(
     help="Turn prompt collections into preference-alignment training data.",
 )
 models_app = typer.Typer(no_args_is_help=True, help="The weights that recipes use.")
+spool_app = typer.Typer(no_args_is_help=True, help="The answers of engines that are on disk.")
 app.add_typer(models_app, name="models")
+app.add_typer(spool_app, name="spool")
 console = Console(width=None if sys.stdout.isatty() else 160)
 errors = Console(stderr=True)
 
@@ -35,6 +44,10 @@ RecipeOption = Annotated[
         "--recipe", help="Name or path of the recipe (default: ALIGNMENT_RECIPE, then demo)."
     ),
 ]
+FormatOption = Annotated[querying.Format, typer.Option("--format", help="How rows are written.")]
+OutputOption = Annotated[Path | None, typer.Option("--output", "-o", help="A file to write to.")]
+# A model whose weights cannot be found.
+MODEL_FAILURES = (ModelError, RevisionError, LookupError)
 
 
 class Expected(Exception):
@@ -97,27 +110,54 @@ def query(
         str, typer.Argument(help="A question of sql/analysis, or a file with one SELECT.")
     ],
     recipe: RecipeOption = None,
-    format: Annotated[querying.Format, typer.Option(help="How rows are written.")] = "table",
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="A file to write to.")
-    ] = None,
+    format: FormatOption = "table",
+    output: OutputOption = None,
     param: Annotated[
         list[str] | None, typer.Option(help="A parameter of the query, name=value.")
     ] = None,
+    snapshot: Annotated[
+        bool, typer.Option("--snapshot", help="Ask the last snapshot; no writer waits for it.")
+    ] = False,
 ) -> None:
     """Ask the database: read-only, and without access to any other file."""
     chosen = _load(recipe)
-    try:
+    with _expected(querying.QueryError):
         parameters = querying.parse_parameters(param or [])
         rows = querying.answer(
             default_resources(chosen)["warehouse"],
             chosen,
             querying.question_text(question),
             parameters,
+            snapshot=snapshot,
         )
         querying.write(rows, format, output, console)
-    except querying.QueryError as error:
+
+
+@app.command()
+def snapshot(
+    recipe: RecipeOption = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="A file, or with --table a new folder; by default in <home>/snapshots.",
+        ),
+    ] = None,
+    table: Annotated[
+        list[str] | None,
+        typer.Option(help="Write this table as Parquet; may be given several times."),
+    ] = None,
+) -> None:
+    """Copy the database as it is now, for readers who want to stay: `query --snapshot` asks it."""
+    warehouse = default_resources(_load(recipe))["warehouse"]
+    if not warehouse.is_there:
+        raise Expected(f"no database {warehouse.path} yet; run `alignment-assets materialize`")
+    try:
+        made = warehouse.export(table, output) if table else warehouse.snapshot(output)
+    except (WarehouseError, LockTimeout, OSError) as error:
         raise Expected(str(error)) from error
+    console.print(f"{made}", soft_wrap=True, markup=False, highlight=False)
 
 
 @app.command()
@@ -158,6 +198,135 @@ def doctor(recipe: RecipeOption = None) -> None:
         raise typer.Exit(1)
 
 
+@app.command()
+def forecast(
+    recipe: RecipeOption = None,
+    pilot: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="First ask so many requests of each model and task that has no runs yet. Their "
+            "answers count.",
+        ),
+    ] = None,
+    format: FormatOption = "table",
+    output: OutputOption = None,
+) -> None:
+    """Tell what the pending requests will take: tokens, engine hours, disk, finish time.
+
+    It goes by earlier runs of the same models and tasks. Forecasts are kept: what has run since one
+    is shown against it.
+    """
+    from alignment_assets.forecast import (
+        SHOWN_OF_ACTUAL,
+        Forecaster,
+        for_terminal,
+        now_utc,
+        total_line,
+    )
+
+    chosen = _load(recipe)
+    resources = default_resources(chosen)
+    warehouse = resources["warehouse"]
+    forecaster = Forecaster(
+        warehouse,
+        resources["inference"],
+        resources["gpus"],
+        chosen,
+        lambda line: errors.print(line, markup=False, highlight=False, soft_wrap=True),
+    )
+    with _expected(SpoolError, LockTimeout, querying.QueryError, *MODEL_FAILURES):
+        if pilot:
+            forecaster.pilot(pilot)
+        now = now_utc()
+        rows = forecaster.forecast(forecaster.pending(), now)
+        forecaster.keep(rows, now)
+        if format != "table" or output:
+            querying.write(rows, format, output, console)
+            return
+        querying.show(for_terminal(rows), console)
+        console.print(total_line(rows), highlight=False, soft_wrap=True)
+        actual = querying.answer(
+            warehouse, chosen, querying.question_text("forecast_against_actual"), {}
+        )
+    if actual.num_rows:
+        shown = actual.select([*SHOWN_OF_ACTUAL]).rename_columns([*SHOWN_OF_ACTUAL.values()])
+        querying.show(shown, console, "Forecast against actual")
+
+
+@spool_app.command("list")
+def list_answers(
+    recipe: RecipeOption = None, format: FormatOption = "table", output: OutputOption = None
+) -> None:
+    """Show what answers each asset and partition has, also those that left the recipe."""
+    from alignment_assets.spool_care import list_spool
+
+    chosen = _load(recipe)
+    with _expected(SpoolError, querying.QueryError):
+        rows = list_spool(default_resources(chosen)["warehouse"].home, chosen)
+        querying.write(rows, format, output, console)
+
+
+@spool_app.command("verify")
+def verify_answers(recipe: RecipeOption = None) -> None:
+    """Read every file in full; set aside (rename, never delete) those that cannot be read.
+
+    Ends with status 1 if there were any; run the partitions again, and their requests are asked.
+    """
+    from alignment_assets.spool_care import verify_spool
+
+    chosen = _load(recipe)
+    home = default_resources(chosen)["warehouse"].home
+    with console.status("reading"):
+        rows, set_aside = verify_spool(home, chosen)
+    querying.show(rows, console)
+    spare = sum(rows["spare_answers"].to_pylist()) if rows.num_rows else 0
+    if spare:
+        console.print(
+            f"{spare:,} spare answers: of several to a request the first final one in file order "
+            f"counts, the others do no harm.",
+            highlight=False,
+        )
+    for line in set_aside:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    if set_aside:
+        raise typer.Exit(1)
+
+
+@spool_app.command("prune")
+def prune_answers(
+    recipe: RecipeOption = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Drop without asking.")] = False,
+) -> None:
+    """Drop answers to requests that are no longer asked, after a look at what would go."""
+    from alignment_assets.assets.questions import all_questions
+    from alignment_assets.spool_care import cuts_table, plan_cuts, prune_spool
+
+    chosen = _load(recipe)
+    resources = default_resources(chosen)
+    warehouse = resources["warehouse"]
+    if not warehouse.path.exists():
+        raise Expected(f"no database {warehouse.path}: nothing says which requests there are")
+    with _expected(SpoolError, LockTimeout, *MODEL_FAILURES):
+        questions = all_questions(
+            chosen, lambda model: resources["inference"].fingerprint(model, chosen, warehouse.home)
+        )
+        with warehouse.read() as connection:
+            cuts = plan_cuts(connection, warehouse.home, chosen, questions)
+        querying.show(cuts_table(cuts), console)
+        if not any(cut.dropped or cut.folder.left_over for cut in cuts):
+            console.print("Nothing to drop.")
+            return
+        if not yes:
+            typer.confirm("Drop these answers for good?", abort=True)
+        cuts = prune_spool(warehouse, chosen, questions)
+    console.print(
+        f"Dropped {sum(cut.dropped for cut in cuts):,} answers, "
+        f"about {sum(cut.freed for cut in cuts):,} bytes.",
+        highlight=False,
+    )
+
+
 @models_app.command("prepare-demo")
 def prepare_demo() -> None:
     """Unpack SmolLM2-135M-Instruct, which the demo runs on, into data/models."""
@@ -181,6 +350,15 @@ def main() -> None:
     except Expected as error:
         errors.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
         raise SystemExit(1) from None
+
+
+@contextmanager
+def _expected(*kinds: type[Exception]) -> Iterator[None]:
+    """Show these errors without a traceback."""
+    try:
+        yield
+    except kinds as error:
+        raise Expected(str(error)) from error
 
 
 def _load(name: str | None) -> Recipe:

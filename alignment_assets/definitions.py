@@ -20,19 +20,22 @@ from alignment_assets.checks import table_checks
 from alignment_assets.paths import home_folder
 from alignment_assets.recipe import Recipe, load_recipe
 from alignment_assets.resources.gpus import GpuPool
-from alignment_assets.resources.inference import VllmInference
+from alignment_assets.resources.model_inference import ModelInference
 from alignment_assets.resources.warehouse import Warehouse
 
 
 def default_resources(recipe: Recipe) -> dict[str, Any]:
-    """Return the resources of a run on this host: its DuckDB file, vLLM and the host's GPUs."""
-    limits = {"memory_limit": recipe.warehouse.memory_limit, "threads": recipe.warehouse.threads}
+    """Return the resources of a run on this host: its DuckDB file, its models, the host's GPUs."""
+    limits = recipe.warehouse.model_dump(exclude_none=True)
+    if recipe.warehouse.temp_directory:
+        limits["temp_directory"] = str(recipe.resolve(recipe.warehouse.temp_directory))
     return {
         "warehouse": Warehouse(
             database=str(home_folder(recipe.name) / "alignment.duckdb"),
-            connection_config={key: value for key, value in limits.items() if value is not None},
+            connection_config=limits,
+            recipe=recipe.name,
         ),
-        "inference": VllmInference(),
+        "inference": ModelInference(),
         "gpus": GpuPool(),
     }
 

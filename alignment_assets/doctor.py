@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.metadata
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 import duckdb
 import psutil
 
+from alignment_assets.forecast import all_expected_completions
 from alignment_assets.paths import from_environment
-from alignment_assets.recipe import Recipe
-from alignment_assets.resources.gpus import GpuPool
-from alignment_assets.resources.locking import LockTimeout, describe_holder, locked
-from alignment_assets.resources.warehouse import Warehouse
+from alignment_assets.recipe import Model, Recipe
+from alignment_assets.resources.endpoints import endpoints_of, endpoints_place, served_name
+from alignment_assets.resources.gpus import GpuError, GpuPool
+from alignment_assets.resources.locking import LockTimeout
+from alignment_assets.resources.warehouse import Warehouse, WarehouseError
 
 GIGA = 1 << 30
 # Measured on the published size: a completion takes about this many bytes in the database and as
@@ -44,26 +47,32 @@ class Finding:
 def examine(warehouse: Warehouse, recipe: Recipe, gpus: GpuPool) -> Iterator[Finding]:
     """Yield what there is to say about this machine and a recipe, the database first."""
     yield _database(warehouse)
-    yield _vllm_build()
-    yield from _gpus(gpus, recipe)
-    yield _memory(recipe, gpus)
+    local = {name: model for name, model in recipe.models.items() if model.endpoints is None}
+    if local:
+        yield _vllm_build()
+        yield from _gpus(gpus, local)
+        yield _memory(local, gpus)
     yield _disk(warehouse, recipe)
     for name in recipe.models:
-        yield _model(name, recipe)
+        if name in local:
+            yield _model(name, recipe)
+        else:
+            yield from _endpoints(name, recipe)
 
 
 def _database(warehouse: Warehouse) -> Finding:
     path = warehouse.path
-    if not path.exists():
+    if not warehouse.is_there:
         return Finding("database", "ok", f"{path} is not there yet; the first run makes it")
-    lock = warehouse.lock_path
+    impatient = warehouse.model_copy(update={"lock_timeout": 0.0})
     try:
-        with locked(lock, exclusive=False, timeout=0, purpose="examining"):
-            duckdb.connect(str(path), read_only=True).close()
+        with impatient.read():
+            pass
     except LockTimeout:
-        return Finding("database", "warning", f"{path} is being written by {describe_holder(lock)}")
-    except duckdb.Error as error:
-        return Finding("database", "problem", f"{error}; close it there, writes wait until then")
+        held = " and ".join(warehouse.holders())
+        return Finding("database", "warning", f"{path} cannot be read now: held by {held}")
+    except (WarehouseError, duckdb.Error) as error:
+        return Finding("database", "problem", str(error))
     return Finding("database", "ok", f"{path}, {path.stat().st_size / GIGA:.2f} GiB, free to read")
 
 
@@ -76,14 +85,20 @@ def _vllm_build() -> Finding:
     return Finding("vLLM", "problem", "no build is installed; run `make install`")
 
 
-def _gpus(gpus: GpuPool, recipe: Recipe) -> Iterator[Finding]:
-    count = gpus.device_count()
+def _gpus(gpus: GpuPool, models: Mapping[str, Model]) -> Iterator[Finding]:
+    try:
+        memory = gpus.device_memory()
+    except GpuError as error:
+        yield Finding("GPUs", "problem", str(error))
+        return
+    count = len(memory)
     if count == 0:
         yield Finding("GPUs", "warning", "none: models run on the CPU, which is fit for small ones")
         return
-    memory = gpus.device_memory()
     yield Finding("GPUs", "ok", f"{count}, {min(memory) / GIGA:.0f} GiB each at least")
-    for name, model in recipe.models.items():
+    for reason, devices in gpus.occupied().items():
+        yield Finding(", ".join(devices), "warning", f"{reason}; engines wait until it is free")
+    for name, model in models.items():
         weights = model.billions * 2e9
         if model.gpus > count:
             text = f"wants {model.gpus} of {count} GPUs; set models.{name}.gpus"
@@ -96,14 +111,21 @@ def _gpus(gpus: GpuPool, recipe: Recipe) -> Iterator[Finding]:
             yield Finding(f"GPUs for {name}", "problem", text)
 
 
-def _memory(recipe: Recipe, gpus: GpuPool) -> Finding:
+def _memory(models: Mapping[str, Model], gpus: GpuPool) -> Finding:
     memory = psutil.virtual_memory()
-    largest = max(model.billions for model in recipe.models.values()) * 2e9
+    largest = max(model.billions for model in models.values()) * 2e9
     text = f"{memory.available / GIGA:.1f} of {memory.total / GIGA:.1f} GiB available"
-    if gpus.device_count() == 0 and largest * 1.2 > memory.available:
+    if _runs_on_cpu(gpus) and largest * 1.2 > memory.available:
         needed = f"the largest model needs about {largest * 1.2 / GIGA:.0f} GiB on the CPU"
         return Finding("memory", "problem", f"{text}; {needed}")
     return Finding("memory", "ok", text)
+
+
+def _runs_on_cpu(gpus: GpuPool) -> bool:
+    try:
+        return gpus.device_count() == 0
+    except GpuError:  # a finding of its own
+        return False
 
 
 def _disk(warehouse: Warehouse, recipe: Recipe) -> Finding:
@@ -111,7 +133,8 @@ def _disk(warehouse: Warehouse, recipe: Recipe) -> Finding:
     while not folder.exists():
         folder = folder.parent
     free = shutil.disk_usage(folder).free
-    hub = sum(m.billions * 2e9 for m in recipe.models.values() if m.weights.startswith("hf:"))
+    local = [model for model in recipe.models.values() if model.endpoints is None]
+    hub = sum(model.billions * 2e9 for model in local if model.weights.startswith("hf:"))
     completions = _expected_completions(warehouse, recipe) * BYTES_PER_COMPLETION
     text = (
         f"{free / GIGA:.0f} GiB free; about {completions / GIGA:.1f} GiB for database and spool, "
@@ -122,22 +145,10 @@ def _disk(warehouse: Warehouse, recipe: Recipe) -> Finding:
 
 def _expected_completions(warehouse: Warehouse, recipe: Recipe) -> int:
     """Return how many completions a recipe makes of its prompts so far, else of those published."""
-    tracks: dict[str, int] = {
-        str(track): count for track, count in recipe.published_prompts.items()
-    }
-    if warehouse.path.exists():
-        with warehouse.read() as connection:
-            rows = connection.execute(
-                "SELECT track, count(*) FROM alignment_prompts GROUP BY track"
-            ).fetchall()
-        tracks = dict(rows) or tracks
-    asked = recipe.completions
-    references = asked.reference_completions * len(asked.policies)
-    standard = len(asked.models) * len(asked.standard_variants) + len(asked.standard_charter_models)
-    controversial = len(asked.models) * len(asked.controversial_variants)
-    return tracks.get("standard", 0) * (standard + references) + tracks.get("controversial", 0) * (
-        controversial + references
-    )
+    if not warehouse.is_there:
+        return all_expected_completions(None, recipe)
+    with warehouse.read() as connection:
+        return all_expected_completions(connection, recipe)
 
 
 def _model(name: str, recipe: Recipe) -> Finding:
@@ -154,6 +165,25 @@ def _model(name: str, recipe: Recipe) -> Finding:
         hint = "; run `alignment-assets models prepare-demo`" if recipe.name == "demo" else ""
         return Finding(subject, "problem", f"no model in {folder}{hint}")
     return _reachable(subject, value.removeprefix("hf:"), model.revision)
+
+
+def _endpoints(name: str, recipe: Recipe) -> Iterator[Finding]:
+    from alignment_assets.inference.endpoint_http import EndpointError, Server, examine
+
+    model, where = recipe.models[name], endpoints_place(name, recipe)
+    subject = f"model {name}"
+    try:
+        found = asyncio.run(examine(endpoints_of(model), where, served_name(model)))
+    except (EndpointError, LookupError) as error:
+        yield Finding(subject, "problem", str(error))
+        return
+    answering = any(isinstance(server, Server) for server in found.values())
+    for url, server in found.items():
+        if isinstance(server, Server):
+            yield Finding(subject, "ok", f"{url} serves it, {server.version}")
+        else:
+            # The others answer for it meanwhile.
+            yield Finding(subject, "warning" if answering else "problem", server)
 
 
 def _reachable(subject: str, repository: str, revision: str) -> Finding:

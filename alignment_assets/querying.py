@@ -19,7 +19,8 @@ from rich.text import Text
 
 from alignment_assets import sql
 from alignment_assets.recipe import Recipe
-from alignment_assets.resources.warehouse import Warehouse
+from alignment_assets.resources.locking import LockTimeout
+from alignment_assets.resources.warehouse import Warehouse, WarehouseError
 
 Format = Literal["table", "csv", "json", "parquet"]
 TABLE_ROWS = 200
@@ -59,16 +60,29 @@ def parse_parameters(given: list[str]) -> dict[str, Any]:
 
 
 def answer(
-    warehouse: Warehouse, recipe: Recipe, text: str, parameters: Mapping[str, Any]
+    warehouse: Warehouse,
+    recipe: Recipe,
+    text: str,
+    parameters: Mapping[str, Any],
+    *,
+    snapshot: bool = False,
 ) -> pa.Table:
     """Run one statement and return its rows.
 
     The recipe's settings stand ready as parameters, those given come first.
 
+    Args:
+        warehouse: the database.
+        recipe: whose settings are parameters.
+        text: the statement.
+        parameters: values that it names.
+        snapshot: ask the last snapshot, for which no writer waits.
+
     Raises:
-        QueryError: DuckDB refuses the statement, or a parameter has no value.
+        QueryError: DuckDB refuses the statement, a parameter has no value, or the database cannot
+            be read.
     """
-    if not warehouse.path.exists():
+    if not (snapshot or warehouse.is_there):
         raise QueryError(
             f"no database {warehouse.path} yet; "
             f"run `alignment-assets materialize --recipe {recipe.name}`"
@@ -78,11 +92,12 @@ def answer(
         statements = duckdb.extract_statements(text)
         if len(statements) != 1:
             raise QueryError(f"one statement at a time, these are {len(statements)}")
-        with warehouse.read(isolated=True) as connection:
+        opened = warehouse.read_snapshot if snapshot else warehouse.read
+        with opened(isolated=True) as connection:
             return connection.execute(text, sql.named_parameters(text, values)).to_arrow_table()
     except KeyError as error:
         raise QueryError(f"{error.args[0]}; give it with --param name=value") from error
-    except duckdb.Error as error:
+    except (duckdb.Error, WarehouseError, LockTimeout) as error:
         raise QueryError(str(error)) from error
 
 

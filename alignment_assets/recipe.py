@@ -6,6 +6,7 @@ touching engines and naming assets do not.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from datetime import date
@@ -20,6 +21,7 @@ from pydantic import (
     Field,
     PrivateAttr,
     ValidationError,
+    field_validator,
     model_validator,
 )
 
@@ -126,15 +128,49 @@ class Sampling(_Part):
         return json.dumps(self.model_dump(), sort_keys=True)
 
 
-class Model(_Part):
-    """Weights and how an engine serves them."""
+class Endpoints(_Part):
+    """OpenAI-compatible servers that answer for a model, all alike."""
 
-    weights: str = Field(description="hf:owner/name, a local folder, or env:NAME holding either")
+    urls: tuple[str, ...] = Field(min_length=1, description="with the /v1 that ends them")
+    name: str | None = Field(None, description="the servers' name of the model, else its weights'")
+    api_key: Annotated[
+        str | None, Field(pattern=r"^env:\w+$", description="env:NAME; no key stands in a recipe")
+    ] = None
+    concurrency: Annotated[int, Field(ge=1, description="requests in flight at each, at most")] = (
+        256
+    )
+    timeout: Annotated[float, Field(gt=0, description="seconds for one answer")] = 600.0
+
+    @field_validator("urls")
+    @classmethod
+    def _urls_are_http(cls, urls: tuple[str, ...]) -> tuple[str, ...]:
+        for url in urls:
+            if not url.startswith(("http://", "https://")):
+                raise ValueError(f"{url!r} does not begin with http:// or https://")
+            if "@" in url or "?" in url:
+                raise ValueError("a url has no user, password or query; a key goes to api_key")
+        stripped = tuple(url.rstrip("/") for url in urls)
+        if len(set(stripped)) < len(stripped):
+            raise ValueError(f"{list(stripped)} names an endpoint twice")
+        return stripped
+
+
+class Model(_Part):
+    """Weights, and what serves them: vLLM on this host, or endpoints elsewhere."""
+
+    weights: str = Field(
+        description="hf:owner/name, a local folder, env:NAME holding either, or served:NAME for "
+        "weights that only endpoints know"
+    )
     revision: str = "main"
+    endpoints: Endpoints | None = None
     billions: Annotated[
         float, Field(gt=0, description="parameters, in billions; orders partitions")
     ]
     gpus: Annotated[int, Field(ge=1, description="tensor parallel size")] = 1
+    replicas: Annotated[
+        int | None, Field(ge=1, description="engines side by side; by default all that fit")
+    ] = None
     max_model_len: Count = 8192
     max_num_seqs: Count = 256
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
@@ -142,6 +178,24 @@ class Model(_Part):
     chat_template_arguments: dict[str, Any] = Field(default_factory=dict)
     max_tokens: Count | None = Field(None, description="overrides completions.sampling")
     temperature: Annotated[float, Field(ge=0)] | None = None
+
+    @model_validator(mode="after")
+    def _served_weights_have_endpoints(self) -> Model:
+        if self.weights.startswith("served:") and self.endpoints is None:
+            raise ValueError(f"weights {self.weights!r} need endpoints that serve them")
+        return self
+
+
+class Inference(_Part):
+    """What is done about requests that fail."""
+
+    attempts: Annotated[
+        int,
+        Field(ge=1, description="how often a request is asked that the engine fails"),
+    ] = 5
+    max_failed_share: Annotated[
+        float, Field(ge=0, le=1, description="of a partition's requests; more, and it is not made")
+    ] = 0.01
 
 
 class Controversy(_Part):
@@ -224,6 +278,9 @@ class Warehouse(_Part):
 
     memory_limit: str | None = None
     threads: Count | None = None
+    temp_directory: Annotated[
+        str | None, Field(description="a folder; queries that outgrow memory spill there")
+    ] = None
 
 
 class Recipe(_Part):
@@ -241,6 +298,7 @@ class Recipe(_Part):
     licence: Licence
     consent: Consent
     models: dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")], Model]
+    inference: Inference = Inference()
     controversy: Controversy
     completions: Completions
     rewards: Rewards
@@ -276,6 +334,12 @@ class Recipe(_Part):
     def resolve(self, path: str) -> Path:
         """Return a path of the recipe, which is relative to the recipe's own file."""
         return Path(os.path.normpath(self._folder / Path(path).expanduser())).absolute()
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of everything that the recipe says, defaults included."""
+        content = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        return hashlib.sha256(content.encode()).hexdigest()
 
     @property
     def wordings_folder(self) -> Path:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -109,17 +109,35 @@ def tables() -> dict[str, Table]:
     ddl = {name: path.read_text(encoding="utf-8") for name, path in files.items()}
     for text in ddl.values():
         connection.execute(text)
-    columns: dict[str, list[Column]] = {name: [] for name in ddl}
+    declared = describe_tables(connection, "memory")
+    connection.close()
+    return {name: replace(declared[name], ddl=ddl[name]) for name in ddl}
+
+
+def describe_tables(connection: duckdb.DuckDBPyConnection, database: str) -> dict[str, Table]:
+    """Return the tables that an attached database has, by name, without their statements."""
+    # Not as a parameter: with one, DuckDB loads pandas.
+    where = f"database_name = {text_literal(database)} AND schema_name = 'main'"
+    columns: dict[str, list[Column]] = {}
     for table, *column in connection.execute(
         "SELECT table_name, column_name, data_type, is_nullable, coalesce(comment, '') "
-        "FROM duckdb_columns() WHERE table_name IN (SELECT table_name FROM duckdb_tables()) "
-        "ORDER BY table_name, column_index"
+        f"FROM duckdb_columns() WHERE {where} ORDER BY table_name, column_index"
     ).fetchall():
-        columns[table].append(Column(*column))
-    comments = dict(
-        connection.execute(
-            "SELECT table_name, coalesce(comment, '') FROM duckdb_tables()"
+        columns.setdefault(table, []).append(Column(*column))
+    return {
+        name: Table(name, comment, tuple(columns[name]), ddl="")
+        for name, comment in connection.execute(
+            f"SELECT table_name, coalesce(comment, '') FROM duckdb_tables() WHERE {where}"
         ).fetchall()
-    )
-    connection.close()
-    return {name: Table(name, comments[name], tuple(columns[name]), ddl[name]) for name in ddl}
+    }
+
+
+def text_literal(value: object) -> str:
+    """Return a text as SQL, for statements that take no parameter."""
+    return "'" + str(value).replace("'", "''") + "'"
+
+
+@cache
+def schema_version() -> str:
+    """Return a hash of every table, column, type and comment of ``sql/schema``."""
+    return digest([asdict(replace(table, ddl="")) for table in tables().values()])

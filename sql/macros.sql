@@ -41,3 +41,7 @@ CREATE OR REPLACE TEMP MACRO as_transcript(messages) AS
 -- The fixed part of a template before its n-th marker, or after its last.
 CREATE OR REPLACE TEMP MACRO template_part(template, number) AS
     string_split_regex(template, '\{[a-z]+\}')[number];
+
+-- Characters in a conversation: what engines are asked first is what is long.
+CREATE OR REPLACE TEMP MACRO conversation_length(messages) AS
+    list_sum(list_transform(messages, lambda message: length(message.content)));

@@ -43,6 +43,7 @@ class Graph:
     home: Path
     instance: DagsterInstance
     inference: FakeInference
+    lock_timeout: float = 30
 
     def with_recipe(self, recipe: Recipe) -> Graph:
         return replace(self, recipe=recipe)
@@ -52,7 +53,9 @@ class Graph:
 
     @property
     def warehouse(self) -> Warehouse:
-        return Warehouse(database=str(self.home / "alignment.duckdb"), lock_timeout=30)
+        return Warehouse(
+            database=str(self.home / "alignment.duckdb"), lock_timeout=self.lock_timeout
+        )
 
     @property
     def defs(self) -> Definitions:

@@ -14,11 +14,11 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from alignment_assets.inference.progress import Progress
-from alignment_assets.inference.requests import Answer, EngineIdentity, Request, read_requests
+from alignment_assets.inference.requests import Answer, EngineIdentity, Request
 from alignment_assets.inference.spool import SpoolWriter
+from alignment_assets.inference.work import WorkQueue
 from alignment_assets.recipe import Model, Recipe
 from alignment_assets.resources.gpus import GpuPool
 from alignment_assets.resources.inference import Inference, Job
@@ -54,13 +54,13 @@ class FakeInference(Inference):
 
     def answer(
         self, job: Job, gpus: GpuPool, progress: Progress, report: Callable[[Progress], None]
-    ) -> dict[str, Any]:
+    ) -> None:
         identity = EngineIdentity("fake", "1", self.settings(job.recipe.models[job.model]))
         report(progress)
         progress.answering()
         asked = Path(self.log or os.devnull)
         with SpoolWriter(job.spool, identity) as writer, asked.open("a") as log:
-            for request in read_requests(job.requests):
+            for request in WorkQueue(job.requests):
                 if self.seconds_per_request:
                     time.sleep(self.seconds_per_request)
                 answer = self._answer(request)
@@ -81,11 +81,13 @@ class FakeInference(Inference):
                     flush=True,
                 )
                 progress.done += 1
-                progress.refused += answer.error is not None
+                progress.failed += answer.error is not None
                 progress.completion_tokens += answer.completion_tokens or 0
                 progress.prompt_tokens += answer.prompt_tokens or 0
                 report(progress)
-        return {"engine_log": self.log}
+        progress.engine, progress.engine_version = identity.engine, identity.version
+        progress.logs = [self.log]
+        progress.weights = job.recipe.models[job.model].weights
 
     def _answer(self, request: Request) -> Answer:
         characters = sum(len(message["content"]) for message in request.messages)

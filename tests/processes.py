@@ -13,7 +13,7 @@ from typing import Any
 # own process comes along.
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(
-    ["alignment_assets.resources.warehouse", "alignment_assets.resources.gpus", "tests.tables"]
+    ["alignment_assets.resources.warehouse", "tests.eight_gpus", "tests.tables"]
 )
 PATIENCE = 60.0
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from alignment_assets import sql
 from alignment_assets.assets.completions import variants
-from alignment_assets.assets.labels import grade_schema
+from alignment_assets.assets.questions import grade_schema
 from alignment_assets.conversations import Message, messages_hash, prompt_id
 from alignment_assets.inference.fingerprint import Weights, model_fingerprint
 from alignment_assets.recipe import Recipe

@@ -10,6 +10,7 @@ from dagster._core.definitions.data_version import CachingStaleStatusResolver
 from dagster._core.loader import LoadingContextForTest
 
 from alignment_assets.assets.rewards import MissingRewards
+from alignment_assets.inference.answering import TooManyFailures
 from alignment_assets.resources.warehouse import WarehouseError
 from tests.conftest import Graph, changed_recipe
 
@@ -157,7 +158,8 @@ def test_unparsable_grades_are_asked_again_kept_and_counted(graph: Graph) -> Non
 
 
 def test_a_request_that_does_not_fit_is_kept_as_such_and_fails_nothing_else(graph: Graph) -> None:
-    narrow = graph.with_inference(context_characters=1800)
+    tolerant = graph.with_recipe(changed_recipe({"inference": {"max_failed_share": 1.0}}))
+    narrow = tolerant.with_inference(context_characters=1800)
     narrow.materialize()
     refused = narrow.query(
         "SELECT variant, text, error FROM completions WHERE finish_reason = 'context_length'"
@@ -173,6 +175,26 @@ def test_a_request_that_does_not_fit_is_kept_as_such_and_fails_nothing_else(grap
     graph.materialize("key:completions")
     assert len(graph.asked()) - before == len(refused)
     assert graph.query("SELECT count(*) FROM completions WHERE text IS NULL") == [(0,)]
+
+
+def test_a_partition_that_fails_too_often_is_not_published_and_keeps_its_answers(
+    graph: Graph,
+) -> None:
+    model = "smollm2-135m"
+    graph.materialize("+key:completion_requests")
+    narrow = graph.with_inference(context_characters=1800)
+    with pytest.raises(TooManyFailures) as error:
+        narrow.materialize("key:completions", model)
+    for part in (f"completions[{model}]:", "max_failed_share of 1.00%", "× N characters."):
+        assert part in str(error.value)
+    assert graph.query("SELECT count(*) FROM completions") == [(0,)]
+    asked = len(graph.asked())
+    tolerant = narrow.with_recipe(changed_recipe({"inference": {"max_failed_share": 0.5}}))
+    tolerant.materialize("key:completions", model)
+    assert len(graph.asked()) == asked
+    ledger = graph.query("SELECT requests, answered, failed, outcome FROM inference_runs")
+    assert [row[3] for row in ledger] == ["done", "done"]  # the grader, and this model once
+    assert ledger[1][0] == ledger[1][1] > ledger[1][2] > 0
 
 
 def test_an_asset_without_its_upstream_refuses_to_be_empty(graph: Graph) -> None:

@@ -52,6 +52,7 @@ def graph_of(
     """Return a graph whose completions are given, with its wordings in place."""
     recipe = changed_recipe(
         {
+            "inference": {"max_failed_share": 1.0},
             "completions.models": [MODEL],
             "rewards.standard": {"task": "classify", "model": "smollm2-135m-judge"},
         }

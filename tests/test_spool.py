@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from datetime import timedelta
+from itertools import pairwise
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -200,6 +202,48 @@ def completed(graph: Graph) -> Graph:
     fill_prompts(slow.warehouse, {f"prompt {number}": "standard" for number in range(30)})
     slow.materialize("key:completion_requests or key:completions", MODEL)
     return slow
+
+
+def test_shared_prefixes_are_asked_back_to_back_and_long_prompts_first(graph: Graph) -> None:
+    policy = "smollm2-135m-policy"
+    graph.materialize("key:wordings or key:personas")
+    fill_prompts(
+        graph.warehouse,
+        {"why " * (number % 7 + 1) + str(number): "standard" for number in range(20)},
+    )
+    for model in (MODEL, policy):
+        graph.materialize("key:completion_requests or key:completions", model)
+    asked = [request["messages"] for request in graph.asked() if request["model"] == policy]
+    texts = [messages[-1]["content"] for messages in asked]
+    assert len(texts) == 20 * 4
+    assert all(len(set(texts[first : first + 4])) == 1 for first in range(0, 80, 4))
+    lengths = [len(text) for text in texts]
+    assert lengths == sorted(lengths, reverse=True) and lengths[0] > lengths[-1]
+    systems = [
+        request["messages"][0]["content"]
+        for request in graph.asked()
+        if request["model"] == MODEL and request["messages"][0]["role"] == "system"
+    ]
+    changes = sum(one != other for one, other in pairwise(systems))
+    assert changes == len(set(systems)) - 1 > 3
+
+
+def test_two_partitions_on_the_same_weights_share_no_answer_and_lose_none(graph: Graph) -> None:
+    one, other = "smollm2-135m", "smollm2-135m-policy"
+    weights = {graph.recipe.models[name].weights for name in (one, other)}
+    assert len(weights) == 1
+    graph.materialize("key:wordings or key:personas")
+    fill_prompts(graph.warehouse, {f"prompt {number}": "standard" for number in range(9)})
+    for model in (one, other):
+        graph.materialize("key:completion_requests or key:completions", model)
+    query = "SELECT count(*), count(DISTINCT request_id), count(DISTINCT model) FROM completions"
+    assert graph.query(query) == [(9 * 3 + 9 * 4, 9 * 3 + 9 * 4, 2)]
+    before = len(graph.asked())
+    shutil.rmtree(spool_folder(graph.home, "completions", one))
+    for model in (one, other):
+        graph.materialize("key:completions", model)
+    assert {request["model"] for request in graph.asked()[before:]} == {one}
+    assert len(graph.asked()) - before == 9 * 3
 
 
 def test_a_rerun_asks_what_is_missing_and_nothing_else(completed: Graph) -> None:

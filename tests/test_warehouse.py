@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 
 from alignment_assets import sql
 from alignment_assets.inference.spool import answer_files
+from alignment_assets.resources.machine import cores, memory_bytes
 from alignment_assets.resources.warehouse import Published, Warehouse, WarehouseError
 from tests.tables import new_warehouse
 
@@ -214,6 +216,104 @@ def test_a_table_that_differs_from_the_schema_is_named_with_its_columns(
         connection.execute("DROP TABLE dpo_pairs")
     assert rows_of(warehouse, "dpo_pairs") == []
     assert rows_of(warehouse, "personas") == [(0, "id 0", "person 0", None)]
+
+
+def test_a_replacement_that_the_disk_has_no_room_for_is_refused_before(
+    warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace_rows(warehouse, "personas", [person(number) for number in range(3000)])
+    usage = shutil.disk_usage(warehouse.home)
+    with warehouse.stage("personas") as staging:
+        staging.insert_arrow(pa.Table.from_pylist([person(number) for number in range(9000)]))
+        monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage._replace(free=20_000))
+        with pytest.raises(OSError, match=r"personas: replacing needs about .* MiB are free"):
+            staging.publish({})
+    with (
+        pytest.raises(OSError, match="personas: building new rows needs about"),
+        warehouse.stage("personas"),
+    ):
+        pass
+    monkeypatch.undo()
+    assert len(rows_of(warehouse, "personas")) == 3000
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "told"),
+    [
+        ("n_references", "1.7::DOUBLE", "n_references is DOUBLE and should be INTEGER"),
+        ("n_references", "1.7", r"n_references is DECIMAL\(2,1\)"),
+        ("n_references", "'1'", "n_references is VARCHAR"),
+        ("n_references", "true", "n_references is BOOLEAN"),
+        ("reason", "17", "reason is INTEGER and should be VARCHAR"),
+    ],
+)
+def test_values_that_a_cast_could_change_are_refused(
+    warehouse: Warehouse, column: str, value: str, told: str
+) -> None:
+    rows = pa.Table.from_pylist([excluded("one", 1)])
+    with (
+        pytest.raises(WarehouseError, match=told),
+        warehouse.stage("selection_exclusions") as staging,
+    ):
+        staging.connection.register("given", rows)
+        staging.insert(f"SELECT * REPLACE ({value} AS {column}) FROM given", {})
+    assert rows_of(warehouse, "selection_exclusions") == []
+
+
+def test_whole_numbers_fit_or_fail(warehouse: Warehouse) -> None:
+    row = {**excluded("one", 1), "n_references": 2**31}
+    with pytest.raises(duckdb.ConversionException, match="out of range"):
+        replace_rows(warehouse, "selection_exclusions", [row])
+    row["n_references"] = 2**31 - 1
+    assert replace_rows(warehouse, "selection_exclusions", [row]).rows == 1
+
+
+@pytest.mark.parametrize(
+    ("part", "told"),
+    [("'name': 'x'", "messages is STRUCT.*name"), ("'content': 5", "messages is STRUCT")],
+)
+def test_parts_of_a_struct_are_not_dropped_or_made_up(
+    warehouse: Warehouse, part: str, told: str
+) -> None:
+    query = f"""
+        SELECT 0 AS row_number, 'id' AS prompt_id, [{{'role': 'user', {part}}}] AS messages,
+            NULL AS messages_hash, NULL AS source, NULL AS upstream_id, NULL AS malformed_reason
+    """
+    with (
+        pytest.raises(WarehouseError, match=told),
+        warehouse.stage("polyglot_toxicity_prompts") as staging,
+    ):
+        staging.insert(query, {})
+
+
+@pytest.mark.parametrize("left", [b"", None])
+def test_what_a_killed_process_left_of_a_new_database_does_not_bar_the_next(
+    warehouse: Warehouse, left: bytes | None
+) -> None:
+    warehouse.home.mkdir()
+    if left is not None:
+        warehouse.path.write_bytes(left)
+    Path(f"{warehouse.path}.new").write_bytes(b"half a header")
+    with warehouse.get_connection() as connection:
+        connection.execute("CREATE TABLE notes AS SELECT 1 AS note")
+    assert rows_of(warehouse, "notes") == [(1,)]
+    assert rows_of(warehouse, "personas") == []
+
+
+def test_settings_come_from_the_machine_and_the_configuration(tmp_path: Path) -> None:
+    query = """
+        SELECT current_setting('threads'), current_setting('preserve_insertion_order'),
+            current_setting('enable_progress_bar'), current_setting('memory_limit')
+    """
+    with new_warehouse(tmp_path / "a").read() as connection:
+        (row,) = connection.execute(query).fetchall()
+    assert row[:3] == (cores(), False, False)
+    # Four runs at once, with something left for all else.
+    share, unit = row[3].split()
+    assert 4 * float(share) * {"MiB": 2**20, "GiB": 2**30}[unit] < memory_bytes()
+    with new_warehouse(tmp_path / "b", threads=1, memory_limit="100MiB").stage("personas") as new:
+        (row,) = new.connection.execute(query).fetchall()
+    assert row == (1, False, False, "100.0 MiB")
 
 
 def test_tables_of_others_are_left_alone(warehouse: Warehouse) -> None:

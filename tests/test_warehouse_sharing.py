@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import resource
 import time
 from contextlib import ExitStack
 from multiprocessing.connection import Connection
@@ -14,8 +15,8 @@ import duckdb
 import pyarrow as pa
 import pytest
 
-from alignment_assets.resources.locking import LockTimeout
-from alignment_assets.resources.warehouse import Warehouse
+from alignment_assets.resources.locking import LockTimeout, read_holder
+from alignment_assets.resources.warehouse import Warehouse, WarehouseError
 from tests.processes import other, wait_for_word
 from tests.tables import new_warehouse
 
@@ -201,8 +202,150 @@ def test_waiting_in_vain_says_for_whom(warehouse: Warehouse) -> None:
         pass
     with other(hold, warehouse.database, False) as notebook:
         process = notebook.hear()
-        with pytest.raises(duckdb.IOException, match=f"PID {process}"), hasty.read():
+        with pytest.raises(LockTimeout, match=f"process {process} .*outside"), hasty.read():
             pass
+
+
+def test_readers_of_ours_do_not_wait_for_a_writer_who_waits_for_somebody_outside(
+    warehouse: Warehouse,
+) -> None:
+    replace_partition(warehouse, "one", 0)
+    hasty = new_warehouse(warehouse.home).model_copy(update={"lock_timeout": 5})
+    with (
+        other(hold, warehouse.database, True) as notebook,
+        other(replace_once, warehouse.home) as run,
+    ):
+        notebook.hear()
+        run.hear()
+        wait_for_ticket(warehouse, outside=True)
+        for _ in range(5):
+            assert generations(hasty) == {"one": [(0, ROWS)]}
+        assert not run.pipe.poll()
+        notebook.tell()
+        assert run.hear() == "replaced"
+
+
+def wait_for_ticket(warehouse: Warehouse, *, outside: bool = False) -> None:
+    """Wait until somebody stands in line for the file, and for whom."""
+    folder = warehouse.path.with_name(warehouse.path.name + ".turns")
+    until = time.monotonic() + 30
+    while time.monotonic() < until:
+        tickets = [read_holder(ticket) for ticket in folder.glob("*.ticket")]
+        if any(bool(ticket.get("outside")) >= outside for ticket in tickets):
+            return
+        time.sleep(0.01)
+    raise AssertionError("nobody stands in line")
+
+
+def read_for_ever(pipe: Connection, home: Path) -> None:
+    warehouse = new_warehouse(home)
+    while True:
+        with warehouse.read():
+            if not pipe.poll(0.05):
+                continue
+        return
+
+
+def test_a_stream_of_readers_does_not_keep_a_writer_out(warehouse: Warehouse) -> None:
+    warehouse.prepare()
+    hasty = warehouse.model_copy(update={"lock_timeout": 15})
+    with ExitStack() as started:
+        for _ in range(4):
+            started.enter_context(other(read_for_ever, warehouse.home))
+        for number in range(3):
+            replace_partition(hasty, "one", number)
+
+
+def test_writers_come_in_the_order_they_asked(warehouse: Warehouse) -> None:
+    warehouse.prepare()
+    with other(write_and_wait, warehouse.home) as first, ExitStack() as started:
+        first.hear()
+        waiting = []
+        for number in range(3):
+            writer = started.enter_context(other(note_and_leave, warehouse.home, number))
+            writer.hear()
+            waiting.append(writer)
+            tickets = 0
+            while tickets < number + 2:  # with that of the first
+                tickets = len(list(warehouse.home.glob("*.turns/*.ticket")))
+        waiting[1].kill()  # and its turn goes to the next
+        first.tell()
+        assert [waiting[0].end(), waiting[2].end()] == [0, 0]
+    with warehouse.read() as connection:
+        assert connection.execute("SELECT note FROM notes").fetchall() == [(0,), (2,)]
+
+
+def note_and_leave(pipe: Connection, home: Path, number: int) -> None:
+    pipe.send("asking")
+    with new_warehouse(home).get_connection() as connection:
+        connection.execute("CREATE TABLE IF NOT EXISTS notes (note INTEGER)")
+        connection.execute("INSERT INTO notes VALUES ($number)", {"number": number})
+
+
+def read_and_wait(pipe: Connection, home: Path) -> None:
+    with new_warehouse(home).read():
+        pipe.send(os.getpid())
+        wait_for_word(pipe)
+
+
+def test_readers_are_named_to_a_writer_who_waits_in_vain(warehouse: Warehouse) -> None:
+    warehouse.prepare()
+    hasty = warehouse.model_copy(update={"lock_timeout": 0.3})
+    with (
+        other(read_and_wait, warehouse.home) as reader,
+        other(read_and_wait, warehouse.home) as killed,
+    ):
+        process, dead = reader.hear(), killed.hear()
+        killed.kill()
+        with pytest.raises(LockTimeout, match=f"process {process} .reading") as error:
+            replace_partition(hasty, "one", 0)
+        assert f"process {dead}" not in str(error.value)
+        assert "replacing selection_exclusions[one]" in str(error.value)
+
+
+def test_a_source_is_read_while_others_write(warehouse: Warehouse) -> None:
+    hasty = warehouse.model_copy(update={"lock_timeout": 1})
+    with warehouse.stage("personas", reads=False) as staging:
+        replace_partition(hasty, "one", 0)  # before all rows are there
+        row = {"row_number": 0, "persona_id": "a", "persona": "a", "malformed_reason": None}
+        staging.insert_arrow(pa.Table.from_pylist([row]))
+        assert staging.publish({}).rows == 1
+
+
+def replace_on_a_full_disk(pipe: Connection, home: Path, room: int) -> None:
+    """Replace while no file may grow beyond the database's size and some bytes more."""
+    warehouse = new_warehouse(home)
+    with warehouse.stage(TABLE, {"policy": "one"}) as staging:
+        staging.insert_arrow(generation("one", 1))
+        limit = warehouse.path.stat().st_size + room
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+        try:
+            staging.publish({})
+            pipe.send("replaced")
+        except WarehouseError as error:
+            pipe.send(str(error))
+
+
+@pytest.mark.parametrize("room", [0, 50_000, 200_000, 400_000])
+def test_a_disk_that_fills_up_leaves_old_or_new_rows_and_a_file_that_opens(
+    warehouse: Warehouse, room: int
+) -> None:
+    warehouse.prepare()
+    with warehouse.get_connection() as connection:  # a small file: writing more makes it grow
+        connection.execute(
+            f"INSERT INTO {TABLE} SELECT 'one', 'prompt ' || range, 'standard', 'none', 1, 0, 2 "
+            "FROM range(10)"
+        )
+    with other(replace_on_a_full_disk, warehouse.home, room) as writer:
+        outcome = writer.hear()
+    found = generations(warehouse)
+    if outcome == "replaced":
+        assert found == {"one": [(1, ROWS)]}
+    else:
+        assert "the old rows stay" in outcome and "File too large" in outcome
+        assert found == {"one": [(0, 10)]}
+    replace_partition(warehouse, "one", 2)  # once there is room
+    assert generations(warehouse) == {"one": [(2, ROWS)]}
 
 
 SMALL: dict[str, Any] = {"memory_limit": "40MB", "threads": 1}

@@ -6,13 +6,14 @@ from dagster import AssetExecutionContext, AssetsDefinition, MaterializeResult
 
 from alignment_assets import sql
 from alignment_assets.assets.factory import (
+    answering_for,
     count_values,
     publish,
     publish_answers,
     table_asset,
     without_partition_list,
 )
-from alignment_assets.inference.answering import Answering, Question
+from alignment_assets.assets.questions import completing
 from alignment_assets.partitions import model_partitions
 from alignment_assets.recipe import Recipe
 from alignment_assets.resources.gpus import GpuPool
@@ -69,7 +70,7 @@ def _completion_requests_asset(recipe: Recipe) -> AssetsDefinition:
         }
         with warehouse.stage(table, {"model": model}) as staging:
             staging.insert(query, parameters)
-            return publish(context, staging, parameters, count_values(staging, "variant"))
+            return publish(context, recipe, staging, parameters, count_values(staging, "variant"))
 
     return build
 
@@ -94,8 +95,8 @@ def _completions_asset(recipe: Recipe) -> AssetsDefinition:
     ) -> MaterializeResult[None]:
         model = context.partition_key
         parameters = {**recipe.settings(), "model": model}
-        answering = Answering(warehouse, inference, gpus, recipe, table, model, context.log.info)
-        question = Question(table, model, parameters)
+        answering = answering_for(context, warehouse, inference, gpus, recipe)
+        question = completing(recipe, model)
         answering.ask(question)
         partition = {"model": model}
         return publish_answers(

@@ -28,6 +28,8 @@ from dagster._utils.warnings import BetaWarning
 from alignment_assets import sql
 from alignment_assets.inference.answering import Answering, Question
 from alignment_assets.recipe import Recipe
+from alignment_assets.resources.gpus import GpuPool
+from alignment_assets.resources.inference import Inference
 from alignment_assets.resources.warehouse import Staging, Warehouse
 
 # A run makes one partition: a backfill policy says so, and Dagster calls it beta.
@@ -110,24 +112,56 @@ def from_models(tables: Sequence[str], mapping: PartitionMapping) -> list[AssetD
     return [AssetDep(AssetKey(table), partition_mapping=mapping) for table in tables]
 
 
+def answering_for(
+    context: AssetExecutionContext,
+    warehouse: Warehouse,
+    inference: Inference,
+    gpus: GpuPool,
+    recipe: Recipe,
+) -> Answering:
+    """Return what asks engines on behalf of a step's asset and partition."""
+    return Answering(
+        warehouse,
+        inference,
+        gpus,
+        recipe,
+        context.asset_key.to_user_string(),
+        context.partition_key if _is_partitioned(context) else None,
+        context.run_id,
+        context.log.info,
+    )
+
+
 def publish(
     context: AssetExecutionContext,
+    recipe: Recipe,
     staging: Staging,
     parameters: Mapping[str, Any],
     metadata: Mapping[str, Any] | None = None,
 ) -> MaterializeResult[None]:
     """Audit and publish staged rows and return the materialization that says so.
 
-    Its data version is that of the rows' content.
+    Its data version is that of the rows' content. The recipe's fingerprint stands in it for those
+    who look back; rows of another one are not refused.
     """
     empty_is_fine = staging.table.name in MAY_BE_EMPTY
     published = staging.publish(parameters, may_be_empty=empty_is_fine)
-    count = "dagster/partition_row_count" if context.has_partition_key else "dagster/row_count"
+    count = "dagster/partition_row_count" if _is_partitioned(context) else "dagster/row_count"
     context.log.info(f"{published.table}: {published.rows:,} rows published")
     return MaterializeResult(
-        metadata={count: published.rows, **(metadata or {})},
+        metadata={
+            count: published.rows,
+            "recipe": recipe.name,
+            "recipe_fingerprint": recipe.fingerprint,
+            **(metadata or {}),
+        },
         data_version=DataVersion(published.data_version),
     )
+
+
+def _is_partitioned(context: AssetExecutionContext) -> bool:
+    # A backfill's run has a range of one partition, and `has_partition_key` is False in it.
+    return context.assets_def.partitions_def is not None
 
 
 def publish_answers(
@@ -154,7 +188,8 @@ def publish_answers(
         answering.stage(staging, questions)
         staging.insert(query, parameters)
         counted = count_values(staging, counts) if counts else {}
-        return publish(context, staging, parameters, {**answering.metadata(), **counted})
+        metadata = {**answering.metadata(), **counted}
+        return publish(context, answering.recipe, staging, parameters, metadata)
 
 
 def sql_asset(
@@ -195,7 +230,7 @@ def sql_asset(
         with warehouse.stage(table, partition) as staging:
             staging.insert(query, parameters)
             counted = count_values(staging, counts) if counts else {}
-            return publish(context, staging, parameters, counted)
+            return publish(context, recipe, staging, parameters, counted)
 
     return build
 

@@ -1,13 +1,19 @@
 """Stage two: how controversial each licensed prompt is, and how far people and grades agree."""
 
-import json
 from typing import Any
 
 from dagster import AssetExecutionContext, AssetsDefinition, MaterializeResult
 
 from alignment_assets import sql
-from alignment_assets.assets.factory import count_values, publish, sql_asset, table_asset
-from alignment_assets.inference.answering import Answering, Question
+from alignment_assets.assets.factory import (
+    answering_for,
+    count_values,
+    publish,
+    sql_asset,
+    table_asset,
+)
+from alignment_assets.assets.questions import grading, grading_parameters
+from alignment_assets.inference.answering import Question
 from alignment_assets.recipe import Recipe
 from alignment_assets.resources.gpus import GpuPool
 from alignment_assets.resources.inference import Inference
@@ -42,29 +48,10 @@ def label_assets(recipe: Recipe) -> list[AssetsDefinition]:
     ]
 
 
-def grade_schema(reasoning_characters: int) -> str:
-    """Return the JSON schema of a grader's answer: reasoning first, then the grade."""
-    return json.dumps(
-        {
-            "type": "object",
-            "properties": {
-                "reasoning": {"type": "string", "maxLength": reasoning_characters},
-                "classification": {"type": "string", "enum": ["0", "1", "2", "3"]},
-            },
-            "required": ["reasoning", "classification"],
-            "additionalProperties": False,
-        }
-    )
-
-
 def _controversy_labels_asset(recipe: Recipe) -> AssetsDefinition:
     table, grader = "controversy_labels", recipe.controversy
     query, question_query = sql.read_sql("assets", table), sql.read_sql("requests", table)
-    fixed = {
-        **recipe.settings(),
-        "sampling": grader.sampling.as_json(),
-        "answer_schema": grade_schema(grader.reasoning_characters),
-    }
+    fixed = {**recipe.settings(), **grading_parameters(recipe)}
 
     @table_asset(
         table,
@@ -79,13 +66,11 @@ def _controversy_labels_asset(recipe: Recipe) -> AssetsDefinition:
     def build(
         context: AssetExecutionContext, warehouse: Warehouse, inference: Inference, gpus: GpuPool
     ) -> MaterializeResult[None]:
-        answering = Answering(warehouse, inference, gpus, recipe, table, None, context.log.info)
-        fixed["model_fingerprint"] = answering.fingerprint(grader.model)
+        answering = answering_for(context, warehouse, inference, gpus, recipe)
         questions: list[Question] = []
         unparsed: list[str] | None = None  # all prompts
         for attempt in range(grader.attempts):
-            parameters = {**fixed, "attempt": attempt, "only_prompts": unparsed}
-            questions.append(Question(table, grader.model, parameters))
+            questions.append(grading(recipe, answering.fingerprint, attempt, unparsed))
             answering.ask(questions[-1])
             with warehouse.stage(table) as staging:
                 answering.stage(staging, questions)
@@ -96,7 +81,9 @@ def _controversy_labels_asset(recipe: Recipe) -> AssetsDefinition:
                         **count_values(staging, "grade"),
                         **count_values(staging, "parsed_as"),
                     }
-                    return publish(context, staging, fixed, {**answering.metadata(), **counted})
+                    return publish(
+                        context, recipe, staging, fixed, {**answering.metadata(), **counted}
+                    )
             context.log.info(f"{table}: {len(unparsed):,} answers do not parse; asking them again")
         raise AssertionError("the last attempt returns")
 

@@ -177,7 +177,7 @@ def _source_asset(
     )
     def build(context: AssetExecutionContext, warehouse: Warehouse) -> MaterializeResult[None]:
         origin = {"dataset": reference.dataset if reference else "none"}
-        with warehouse.stage(table) as staging:
+        with warehouse.stage(table, reads=False) as staging:
             if reference is None:
                 context.log.warning(f"the recipe has no sources.{table}: the table stays empty")
             else:
@@ -186,7 +186,7 @@ def _source_asset(
                 rows = sources.read_rows(table, reference, recipe, commit)
                 _insert(staging, (make_row(number, row) for number, row in enumerate(rows)))
             counted = count_values(staging, "malformed_reason")
-            return publish(context, staging, recipe.settings(), {**origin, **counted})
+            return publish(context, recipe, staging, recipe.settings(), {**origin, **counted})
 
     return build
 
@@ -196,10 +196,10 @@ def _wordings_asset(recipe: Recipe) -> AssetsDefinition:
 
     @table_asset("wordings", group="completions", kinds={"python"}, version=sql.digest(texts))
     def build(context: AssetExecutionContext, warehouse: Warehouse) -> MaterializeResult[None]:
-        with warehouse.stage("wordings") as staging:
+        with warehouse.stage("wordings", reads=False) as staging:
             _insert(staging, wordings.read_wordings(recipe))
             return publish(
-                context, staging, recipe.settings(), {"folder": str(recipe.wordings_folder)}
+                context, recipe, staging, recipe.settings(), {"folder": str(recipe.wordings_folder)}
             )
 
     return build
@@ -231,7 +231,9 @@ def _origin_consent_asset(recipe: Recipe) -> AssetsDefinition:
                     for url, domain in origins
                 ),
             )
-            return publish(context, staging, recipe.settings(), count_values(staging, "status"))
+            return publish(
+                context, recipe, staging, recipe.settings(), count_values(staging, "status")
+            )
 
     return build
 

@@ -7,13 +7,14 @@ from dagster import AssetExecutionContext, AssetsDefinition, MaterializeResult
 
 from alignment_assets import sql
 from alignment_assets.assets.factory import (
+    answering_for,
     from_models,
     publish_answers,
     sql_asset,
     table_asset,
     without_partition_list,
 )
-from alignment_assets.inference.answering import Answering, Question
+from alignment_assets.assets.questions import comparing, rewarding
 from alignment_assets.partitions import model_feeds_policies, model_partitions, policy_partitions
 from alignment_assets.recipe import Recipe
 from alignment_assets.resources.gpus import GpuPool
@@ -94,18 +95,11 @@ def _rewards_asset(recipe: Recipe) -> AssetsDefinition:
         context: AssetExecutionContext, warehouse: Warehouse, inference: Inference, gpus: GpuPool
     ) -> MaterializeResult[None]:
         model = context.partition_key
-        answering = Answering(warehouse, inference, gpus, recipe, table, model, context.log.info)
+        answering = answering_for(context, warehouse, inference, gpus, recipe)
         parameters: dict[str, Any] = {**recipe.settings(), "model": model}
-        questions = []
-        for track, scoring in scorers.items():
-            asked = {
-                **parameters,
-                "track": track,
-                "rubric": scoring.rubric,
-                "scorer_fingerprint": answering.fingerprint(scoring.model),
-            }
-            questions.append(Question(f"rewards_{scoring.task}", scoring.model, asked))
-            answering.ask(questions[-1])
+        questions = rewarding(recipe, answering.fingerprint, model)
+        for question in questions:
+            answering.ask(question)
         partition = {"model": model}
         return publish_answers(context, answering, questions, query, parameters, partition)
 
@@ -113,7 +107,7 @@ def _rewards_asset(recipe: Recipe) -> AssetsDefinition:
 
 
 def _judge_comparisons_asset(recipe: Recipe) -> AssetsDefinition:
-    table, judge = "judge_comparisons", recipe.rewards.comparison_judge
+    table = "judge_comparisons"
     query, question_query = sql.read_sql("assets", table), sql.read_sql("requests", table)
 
     @table_asset(
@@ -135,14 +129,10 @@ def _judge_comparisons_asset(recipe: Recipe) -> AssetsDefinition:
         context: AssetExecutionContext, warehouse: Warehouse, inference: Inference, gpus: GpuPool
     ) -> MaterializeResult[None]:
         policy = context.partition_key
-        answering = Answering(warehouse, inference, gpus, recipe, table, policy, context.log.info)
-        parameters = {
-            **recipe.settings(),
-            "policy": policy,
-            "judge_fingerprint": answering.fingerprint(judge),
-        }
+        answering = answering_for(context, warehouse, inference, gpus, recipe)
+        parameters = {**recipe.settings(), "policy": policy}
         require_rewards(warehouse, parameters, f"{table}[{policy}]")
-        question = Question(table, judge, parameters)
+        question = comparing(recipe, answering.fingerprint, policy)
         answering.ask(question)
         partition = {"policy": policy}
         return publish_answers(context, answering, [question], query, parameters, partition)

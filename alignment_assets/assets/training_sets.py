@@ -68,6 +68,6 @@ def _quantile_rewards_asset(recipe: Recipe) -> AssetsDefinition:
         require_rewards(warehouse, parameters, f"{table}[{policy}]")
         with warehouse.stage(table, {"policy": policy}) as staging:
             staging.insert(query, parameters)
-            return publish(context, staging, parameters, count_values(staging, "band"))
+            return publish(context, recipe, staging, parameters, count_values(staging, "band"))
 
     return build

@@ -6,38 +6,66 @@ build the rows. Here belongs that order of things; SQL says what is asked and wh
 
 from __future__ import annotations
 
+import os
+import shutil
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pyarrow.parquet as pq
+from duckdb import DuckDBPyConnection
 
 from alignment_assets import sql
+from alignment_assets.inference.ledger import LedgerEntry
 from alignment_assets.inference.progress import Progress, ProgressLog
 from alignment_assets.inference.requests import REQUEST_SCHEMA, Task
-from alignment_assets.inference.spool import ANSWERS_QUERY, answer_files, spool_folder
+from alignment_assets.inference.spool import (
+    ANSWERS_QUERY,
+    SETTLED_QUERY,
+    read_answers,
+    spool_folder,
+)
+from alignment_assets.inference.work import ROW_GROUP
 from alignment_assets.recipe import Recipe
 from alignment_assets.resources.gpus import GpuPool
 from alignment_assets.resources.inference import Inference, Job
 from alignment_assets.resources.warehouse import Staging, Warehouse
 
-_RENDERED = ", ".join(name for name in REQUEST_SCHEMA.names if name != "request_id")
-WORK_BATCH = 1024
+# What a question has for engines alone.
+_RENDERED = ", ".join([*(set(REQUEST_SCHEMA.names) - {"request_id"}), "asking_order"])
+# Reasons that the message of a partition names in which too many requests failed.
+REASONS = 5
+_REASONS_QUERY = f"""
+SELECT
+    regexp_replace(coalesce(error, finish_reason), '\\d+', 'N', 'g') AS reason,
+    count(*) AS requests
+FROM requests
+JOIN answers USING (request_id)
+WHERE finish_reason NOT IN ('stop', 'length')
+GROUP BY reason
+ORDER BY requests DESC, reason
+LIMIT {REASONS}
+"""
 
 
 class UnansweredError(RuntimeError):
     """Requests that have no answer; the message says how many and to run again."""
 
 
+class TooManyFailures(RuntimeError):
+    """More requests failed than the recipe allows; the message has the most common reasons."""
+
+
 @dataclass(frozen=True)
 class Question:
-    """A file of ``sql/requests`` with its parameters, and the model that is to answer."""
+    """A file of ``sql/requests`` with its parameters, the model that is to answer, and the task."""
 
     name: str
     model: str
+    task: Task
     parameters: dict[str, Any]
 
     @property
@@ -53,7 +81,12 @@ class Question:
 
 @dataclass
 class Answering:
-    """Asks engines on behalf of one asset (or partition of it) and collects the answers."""
+    """Asks engines on behalf of one asset (or partition of it) and collects the answers.
+
+    Attributes:
+        run_id: the Dagster run; None outside of one.
+        log: takes a line now and then.
+    """
 
     warehouse: Warehouse
     inference: Inference
@@ -61,15 +94,13 @@ class Answering:
     recipe: Recipe
     asset: str
     partition: str | None
+    run_id: str | None
     log: Callable[[str], None]
 
     def __post_init__(self) -> None:
         """Start with nothing asked."""
-        self.asked = 0
         self.reused = 0
-        self.notes: dict[str, Any] = {}
-        self.tokens_out = self.tokens_in = self.tokens_cached = 0
-        self.seconds = self.seconds_loading = 0.0
+        self.runs: list[Progress] = []
 
     @property
     def label(self) -> str:
@@ -85,26 +116,41 @@ class Answering:
         """Return the fingerprint of one of the recipe's models."""
         return self.inference.fingerprint(model, self.recipe, self.warehouse.home)
 
-    def ask(self, question: Question) -> None:
-        """Have the engine answer what the spool does not answer yet."""
-        settings = self.inference.settings(self.recipe.models[question.model])
+    def count(self, question: Question) -> tuple[int, int]:
+        """Return how many requests a question has, and how many of them are unanswered."""
+        with self.warehouse.read() as connection:
+            return self._count(connection, question)
+
+    def ask(self, question: Question, at_most: int | None = None) -> None:
+        """Have the engine answer what the spool does not answer yet.
+
+        Args:
+            question: what is asked.
+            at_most: only so many of the requests, drawn by their hash: a pilot.
+        """
         work = self.warehouse.home / "work"
         work.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=work, prefix=f"{self.asset}-") as folder:
+        _remove_left_work(work)
+        with tempfile.TemporaryDirectory(dir=work, prefix=f"{os.getpid()}-") as folder:
             requests = Path(folder) / "requests.parquet"
-            total, pending, task = self._write_pending(question, settings, requests)
-            self.asked += pending
+            with self.warehouse.read() as connection:
+                total, pending = self._count(connection, question)
+                if pending:
+                    self._write_pending(connection, question, requests, at_most)
             self.reused += total - pending
-            if pending == 0:
+            if pending:
+                asked = min(pending, at_most or pending)
+                self._run(question, requests, asked, total - pending)
+            else:
                 self.log(f"{self.label}: all {total:,} requests are answered already; no inference")
-                return
-            self._run(question, requests, pending, total - pending, task)
 
     def stage(self, staging: Staging, questions: Sequence[Question]) -> None:
         """Put the temporary tables ``requests`` and ``answers`` beside the new rows.
 
         Raises:
             UnansweredError: a request has no answer in the spool.
+            SpoolError: a file of answers cannot be read.
+            TooManyFailures: a larger share of them failed than the recipe allows.
         """
         connection = staging.connection
         for number, question in enumerate(questions):
@@ -116,13 +162,8 @@ class Answering:
             connection.execute(
                 f"{create} SELECT * EXCLUDE ({_RENDERED}) FROM ({question.sql}\n)", question.values
             )
-        settings = {
-            self.inference.settings(self.recipe.models[question.model]) for question in questions
-        }
-        connection.execute(
-            f"CREATE OR REPLACE TEMP TABLE answers AS {ANSWERS_QUERY}",
-            {"files": answer_files(self.folder), "settings": sorted(settings)},
-        )
+        settings = {self._settings(question) for question in questions}
+        read_answers(connection, "answers", ANSWERS_QUERY, self.folder, [*settings], self.log)
         asked, unanswered = connection.execute(
             "SELECT count(*), count(*) FILTER (request_id NOT IN (SELECT request_id FROM answers)) "
             "FROM requests"
@@ -131,64 +172,134 @@ class Answering:
             raise UnansweredError(
                 f"{self.label}: {unanswered:,} of {asked:,} requests unanswered; run it again"
             )
+        self._check_failures(connection, asked)
 
     def metadata(self) -> dict[str, Any]:
-        """Return what the run did, for a materialization."""
-        return {
-            "requests_asked": self.asked,
+        """Return what engines did for the asset, for a materialization."""
+        runs = self.runs
+        seconds = sum(run.seconds for run in runs)
+        tokens_in = sum(run.prompt_tokens for run in runs)
+        tokens_out = sum(run.completion_tokens for run in runs)
+        cached = sum(run.cached_tokens for run in runs)
+        asked = {
+            "requests_asked": sum(run.total for run in runs),
             "answers_reused": self.reused,
-            "tokens_in": self.tokens_in,
-            "tokens_out": self.tokens_out,
-            "tokens_cached": self.tokens_cached,
-            "seconds_loading": round(self.seconds_loading, 2),
-            "seconds_answering": round(self.seconds, 2),
-            "tokens_out_per_second": round(self.tokens_out / self.seconds, 1)
-            if self.seconds
-            else 0.0,
-            **self.notes,
+        }
+        if not runs:
+            return asked
+        return {
+            **asked,
+            "requests_failed": sum(run.failed for run in runs),
+            "tokens_in": tokens_in,
+            "tokens_out": tokens_out,
+            "tokens_cached": cached,
+            "prefix_cache_share": round(cached / tokens_in, 4) if tokens_in else 0.0,
+            "seconds_loading": round(sum(run.seconds_loading for run in runs), 2),
+            "seconds_answering": round(seconds, 2),
+            "tokens_in_per_second": round(tokens_in / seconds, 1) if seconds else 0.0,
+            "tokens_out_per_second": round(tokens_out / seconds, 1) if seconds else 0.0,
+            "engine": ", ".join(sorted({f"{run.engine} {run.engine_version}" for run in runs})),
+            "engines": max(run.engines for run in runs),
+            "engine_restarts": sum(run.restarts for run in runs),
+            "gpus": max(run.gpus for run in runs),
+            "engine_logs": sorted({log for run in runs for log in run.logs}),
         }
 
-    def _write_pending(
-        self, question: Question, settings: str, path: Path
-    ) -> tuple[int, int, Task]:
-        """Write the unanswered requests; return the counts (all, unanswered) and the task."""
-        columns = ", ".join(REQUEST_SCHEMA.names)
-        answered = f"SELECT request_id FROM ({ANSWERS_QUERY})"
-        values = question.values
-        files = {"files": answer_files(self.folder), "settings": [settings]}
-        with self.warehouse.read() as connection:
-            connection.execute(f"CREATE TEMP TABLE answered AS {answered}", files)
-            total, pending = connection.execute(
-                "SELECT count(*), count(*) FILTER (request_id NOT IN (FROM answered)) "
-                f"FROM (SELECT request_id FROM ({question.sql}\n))",
-                values,
-            ).fetchone() or (0, 0)
-            if pending == 0:
-                return total, 0, "generate"
-            batches = connection.execute(
-                f"SELECT {columns} FROM ({question.sql}\n) WHERE request_id NOT IN (FROM answered)",
-                values,
-            ).to_arrow_reader(WORK_BATCH)
-            with pq.ParquetWriter(path, REQUEST_SCHEMA, compression="zstd") as writer:
-                for batch in batches:
-                    writer.write_batch(batch.cast(REQUEST_SCHEMA))
-        task: Task = next(pq.ParquetFile(path).iter_batches(batch_size=1)).column("task")[0].as_py()
-        return total, pending, task
+    def _settings(self, question: Question) -> str:
+        return self.inference.settings(self.recipe.models[question.model])
 
-    def _run(
-        self, question: Question, requests: Path, pending: int, reused: int, task: Task
+    def _count(self, connection: DuckDBPyConnection, question: Question) -> tuple[int, int]:
+        """Make the table ``settled`` of the requests that need not be asked, and count."""
+        settings = [self._settings(question)]
+        read_answers(connection, "settled", SETTLED_QUERY, self.folder, settings, self.log)
+        return connection.execute(
+            "SELECT count(*), count(*) FILTER (request_id NOT IN (FROM settled)) "
+            f"FROM (SELECT request_id FROM ({question.sql}\n))",
+            question.values,
+        ).fetchone() or (0, 0)
+
+    def _write_pending(
+        self,
+        connection: DuckDBPyConnection,
+        question: Question,
+        path: Path,
+        at_most: int | None,
     ) -> None:
+        columns = ", ".join(REQUEST_SCHEMA.names)
+        unsettled = f"FROM ({question.sql}\n) WHERE request_id NOT IN (FROM settled)"
+        # Ordered here and not in the question: a join may take rows in any order.
+        order = "asking_order" if at_most is None else "request_id LIMIT $at_most"
+        query = f"SELECT {columns} {unsettled} ORDER BY {order}"
+        values = question.values | ({} if at_most is None else {"at_most": at_most})
+        batches = connection.execute(query, values).to_arrow_reader(ROW_GROUP)
+        with pq.ParquetWriter(path, REQUEST_SCHEMA, compression="zstd") as writer:
+            for batch in batches:
+                writer.write_batch(batch.cast(REQUEST_SCHEMA), row_group_size=ROW_GROUP)
+
+    def _run(self, question: Question, requests: Path, pending: int, reused: int) -> None:
         progress = Progress(self.label, pending, reused)
+        self.runs.append(progress)
         report = ProgressLog(self.log)
+        home = self.warehouse.home
         job = Job(
-            question.model, self.recipe, self.warehouse.home, task, requests, self.folder, pending
+            question.model,
+            self.recipe,
+            home,
+            question.task,
+            requests,
+            self.folder,
+            pending,
+            self.log,
         )
-        started = time.monotonic()
-        self.notes |= self.inference.answer(job, self.gpus, progress, report)
-        progress.finish()
+        entry = LedgerEntry(self.folder)
+        failure: BaseException | None = None
+        try:
+            self.inference.answer(job, self.gpus, progress, report)
+        except BaseException as error:
+            failure = error
+            raise
+        finally:
+            progress.finish()
+            try:
+                entry.write(
+                    self.warehouse,
+                    progress,
+                    asset=self.asset,
+                    partition=self.partition,
+                    dagster_run_id=self.run_id,
+                    task=question.task,
+                    model=question.model,
+                    model_fingerprint=self.fingerprint(question.model),
+                    error=failure,
+                )
+            except Exception as error:
+                if failure is None:
+                    raise
+                self.log(f"{self.label}: not entered into inference_runs: {error}")
         report(progress)
-        self.seconds += time.monotonic() - started - progress.seconds_loading
-        self.seconds_loading += progress.seconds_loading
-        self.tokens_in += progress.prompt_tokens
-        self.tokens_out += progress.completion_tokens
-        self.tokens_cached += progress.cached_tokens
+
+    def _check_failures(self, connection: DuckDBPyConnection, asked: int) -> None:
+        (failed,) = connection.execute(
+            "SELECT count(*) FROM requests JOIN answers USING (request_id) "
+            "WHERE finish_reason NOT IN ('stop', 'length')"
+        ).fetchone() or (0,)
+        allowed = self.recipe.inference.max_failed_share
+        if failed <= allowed * asked:
+            return
+        reasons = "; ".join(
+            f"{count:,} × {reason}"
+            for reason, count in connection.execute(_REASONS_QUERY).fetchall()
+        )
+        raise TooManyFailures(
+            f"{self.label}: {failed:,} of {asked:,} requests failed, more than the recipe's "
+            f"inference.max_failed_share of {allowed:.2%}. Most common: {reasons}. The answers are "
+            f"kept and the old rows stay; put the reason right or raise the share, and run it again"
+        )
+
+
+def _remove_left_work(work: Path) -> None:
+    """Remove work files whose process was killed."""
+    for folder in work.glob("*-*"):
+        owner = folder.name.split("-", 1)[0]
+        if owner.isdigit() and not psutil.pid_exists(int(owner)):
+            shutil.rmtree(folder, ignore_errors=True)

@@ -28,7 +28,7 @@ class Weights:
     """Where an engine loads a model from, and what its content is.
 
     Attributes:
-        location: a local folder or a hub repository.
+        location: a local folder, a hub repository, or the name that endpoints serve.
         commit: the resolved commit of a hub repository; None for a folder.
         content: the commit, or a hash over the folder's files.
     """
@@ -48,6 +48,8 @@ def resolve_weights(name: str, recipe: Recipe, home: Path) -> Weights:
     """
     model = recipe.models[name]
     value = from_environment(model.weights, f"recipe {recipe.name}: models.{name}.weights")
+    if value.startswith("served:"):
+        return Weights(value.removeprefix("served:"), None, f"{value}@{model.revision}")
     if value.startswith("hf:"):
         repository = value.removeprefix("hf:")
         commit = hub_commit("model", repository, model.revision, home)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import queue
 import re
 import signal
 import subprocess
@@ -44,7 +45,9 @@ class WorkerProcess:
                 start_new_session=True,
                 text=True,
             )
+        self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         threading.Thread(target=self._end_group_with_worker, daemon=True).start()
+        threading.Thread(target=self._read_lines, daemon=True).start()
 
     def _end_group_with_worker(self) -> None:
         """When the worker dies, end what it started, which may hold the pipe that we read."""
@@ -52,24 +55,38 @@ class WorkerProcess:
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
 
+    def _read_lines(self) -> None:
+        assert self._process.stdout
+        with suppress(ValueError):  # closed while we read
+            for line in self._process.stdout:
+                self._lines.put(line)
+        self._lines.put(None)
+
     @property
     def alive(self) -> bool:
         """Whether the process runs."""
         return self._process.poll() is None
 
-    def ask(self, command: Mapping[str, Any], until: str) -> Iterator[dict[str, Any]]:
+    def ask(
+        self, command: Mapping[str, Any], until: str, silence: float
+    ) -> Iterator[dict[str, Any]]:
         """Send a command and yield the worker's reports, the last one being the event ``until``.
 
+        Args:
+            command: what to do.
+            until: the event that ends it.
+            silence: seconds without a report after which the worker counts as dead.
+
         Raises:
-            WorkerError: it reports a failure, or dies.
+            WorkerError: it reports a failure, hangs or dies.
         """
-        assert self._process.stdin and self._process.stdout
+        assert self._process.stdin
         try:
             self._process.stdin.write(json.dumps(command) + "\n")
             self._process.stdin.flush()
         except BrokenPipeError:
             raise WorkerError(self._explain("is dead")) from None
-        for line in self._process.stdout:
+        while (line := self._next_line(silence)) is not None:
             report: dict[str, Any] = json.loads(line)
             if report["event"] == "failed":
                 raise WorkerError(self._explain(f"failed: {report['error']}"))
@@ -78,6 +95,12 @@ class WorkerProcess:
                 return
         code = self._process.wait()
         raise WorkerError(self._explain(f"ended with exit code {code}"))
+
+    def _next_line(self, silence: float) -> str | None:
+        try:
+            return self._lines.get(timeout=silence)
+        except queue.Empty:
+            raise WorkerError(self._explain(f"has said nothing for {silence:.0f} s")) from None
 
     def close(self) -> None:
         """End the worker and every process it started."""

@@ -15,7 +15,18 @@ class Progress:
         label: what runs, e.g. ``completions[qwen3-14b]``.
         total: requests to answer.
         reused: requests that the spool had answered already.
-        state: loading or answering.
+        state: loading, answering or done.
+        done: requests with an answer or a reason, those counted in ``failed`` among them.
+        failed: requests that ended without an answer.
+        in_flight: requests that the engines hold.
+        prompt_tokens: of requests answered, ``cached_tokens`` of them from the prefix cache.
+        weights: what answers: where its weights are, and their commit or content hash.
+        engine: the backend, once it is known.
+        engine_version: its version; several are joined by commas.
+        engines: how many engines or endpoints share the work.
+        gpus: the GPUs they hold together.
+        restarts: engines that died and were started again.
+        logs: the engines' log files.
     """
 
     label: str
@@ -23,12 +34,19 @@ class Progress:
     reused: int = 0
     state: str = "loading"
     done: int = 0
-    refused: int = 0
+    failed: int = 0
     in_flight: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cached_tokens: int = 0
     seconds_loading: float = 0.0
+    weights: str = ""
+    engine: str = ""
+    engine_version: str = ""
+    engines: int = 1
+    gpus: int = 0
+    restarts: int = 0
+    logs: list[str] = field(default_factory=list)
     _started: float = field(default_factory=time.monotonic, repr=False)
     _ended: float | None = field(default=None, repr=False)
 
@@ -38,7 +56,9 @@ class Progress:
         self.state, self._started = "answering", time.monotonic()
 
     def finish(self) -> None:
-        """All requests are answered: the clock stops."""
+        """Nothing more comes: the clock stops."""
+        if self.state == "loading":
+            self.answering()
         self.state, self._ended = "done", time.monotonic()
 
     @property
@@ -71,7 +91,7 @@ class Progress:
         cached = self.cached_tokens / self.prompt_tokens if self.prompt_tokens else 0.0
         eta = "" if self.eta_seconds is None else f", ETA {self.eta_seconds:,.0f} s"
         return (
-            f"{self.label}: {self.done:,}/{self.total:,} done, {self.refused:,} refused, "
+            f"{self.label}: {self.done:,}/{self.total:,} done, {self.failed:,} failed, "
             f"{self.in_flight:,} in flight, {self.output_tokens_per_second:,.0f} tokens/s out, "
             f"{self.prompt_tokens_per_second:,.0f} in ({cached:.0%} cached){eta}"
         )

@@ -1,21 +1,19 @@
-"""One thing an engine is asked, one answer, and the work file that carries requests to a worker.
+"""One thing an engine is asked, and one answer.
 
 Here belong the forms alone. Which requests there are is SQL (``sql/requests``).
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Literal
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 Task = Literal["generate", "grade", "rate", "compare", "classify"]
+
+FinishReason = Literal["stop", "length", "context_length", "rejected", "failed"]
 
 _MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
 
@@ -82,17 +80,19 @@ class Answer:
     """What became of a request.
 
     Attributes:
-        finish_reason: stop or length (final); context_length or rejected (a refusal).
+        finish_reason: stop or length (final); context_length or rejected (a refusal, which stands
+            under the engine's settings); failed (no answer in spite of retries: a later run asks
+            again).
         text: what was generated, for generate and grade.
         value: the logit, for classify.
         label_logprobs: for rate and compare.
-        error: why it was refused.
+        error: why it was refused or failed.
         seconds: from submission to end.
     """
 
     request_id: str
     task: Task
-    finish_reason: Literal["stop", "length", "context_length", "rejected"]
+    finish_reason: FinishReason
     text: str | None = None
     value: float | None = None
     label_logprobs: dict[str, float] | None = None
@@ -111,11 +111,3 @@ class EngineIdentity:
     engine: str
     version: str
     settings: str
-
-
-def read_requests(path: Path) -> Iterator[Request]:
-    """Yield the requests of a work file, a few thousand in memory at a time."""
-    for batch in pq.ParquetFile(path).iter_batches(batch_size=1024):
-        for row in batch.to_pylist():
-            row["sampling"] = json.loads(row["sampling"] or "{}")
-            yield Request(**row)

@@ -2,22 +2,29 @@
 
 ``<spool>/<asset>/<partition>/<writer>-<number>.parquet``, each written aside, synced and renamed,
 so that a file is there whole or not at all; several writers may fill one folder. Here belong
-writing and the query that reads it back; which answer belongs to which row is SQL.
+writing and the queries that read it back; which answer belongs to which row is SQL, and looking
+after old answers is `alignment_assets.spool_care`'s part.
 """
 
 from __future__ import annotations
 
 import glob
+import logging
 import os
 import time
 import uuid
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 
+import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from alignment_assets.inference.requests import ANSWER_SCHEMA, Answer, EngineIdentity
+
+logger = logging.getLogger(__name__)
+Report = Callable[[str], None]
 
 FLUSH_ROWS = 1000
 FLUSH_SECONDS = 5.0
@@ -25,16 +32,34 @@ FLUSH_SECONDS = 5.0
 # A Parquet file begins and ends with these bytes, and has a length of four before the last.
 PARQUET_MAGIC = b"PAR1"
 PARQUET_ENDS = 12
+# A folder without answers has this file, so that it can be read.
+EMPTY_FILE = "0-empty.parquet"
+# What is put behind the name of a file that cannot be read.
+ASIDE = ".torn"
+# What DuckDB raises at a file that it cannot read.
+UNREADABLE = (duckdb.Error, UnicodeDecodeError)
+# Files that are pruned while they are read make a reader start again, at most so often.
+READINGS = 5
 
-# The answer to each request that counts: the first final one, or else the first refusal under the
-# engine's present settings. `$files` may match nothing: the writer leaves an empty file first.
+# The answer to each request that counts: the first final one, else the first refusal under the
+# engine's present settings, else that it failed.
 ANSWERS_QUERY = """
 SELECT * EXCLUDE (filename, file_row_number)
 FROM read_parquet($files, filename = true, file_row_number = true)
-WHERE finish_reason IN ('stop', 'length') OR list_contains($settings, engine_settings)
+WHERE finish_reason IN ('stop', 'length', 'failed') OR list_contains($settings, engine_settings)
 QUALIFY row_number() OVER (
     PARTITION BY request_id
-    ORDER BY finish_reason NOT IN ('stop', 'length'), filename, file_row_number) = 1
+    ORDER BY
+        finish_reason NOT IN ('stop', 'length'), finish_reason = 'failed', filename, file_row_number
+) = 1
+"""
+
+# The requests that need not be asked again.
+SETTLED_QUERY = """
+SELECT DISTINCT request_id
+FROM read_parquet($files)
+WHERE finish_reason IN ('stop', 'length')
+    OR (finish_reason <> 'failed' AND list_contains($settings, engine_settings))
 """
 
 
@@ -43,17 +68,107 @@ def spool_folder(home: Path, asset: str, partition: str | None) -> Path:
     return home / "spool" / asset / (partition or "all")
 
 
-def answer_files(folder: Path) -> list[str]:
-    """Return a spool folder's files for `ANSWERS_QUERY`; makes the folder readable if empty.
+class SpoolError(RuntimeError):
+    """Answers that cannot be read; the message names the file and what to do."""
 
-    A file without its end (a copy that was broken off, say) does not exist.
+
+def whole_files(folder: Path, report: Report = logger.warning) -> list[Path]:
+    """Return a spool folder's files in their order.
+
+    A file without its end (a copy that was broken off, say) is set aside under another name and
+    reported; what it answered is asked again.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    files = [path for path in sorted(folder.glob("*.parquet")) if _is_whole(path)]
-    if not files:
-        files = [folder / "0-empty.parquet"]
-        _write(ANSWER_SCHEMA.empty_table(), files[0])
+    files = []
+    for path in sorted(folder.glob("*.parquet")):
+        try:
+            if _is_whole(path):
+                files.append(path)
+                continue
+            aside = set_aside(path)
+        except FileNotFoundError:  # pruned, or set aside by another reader
+            continue
+        report(f"{path}: the file is torn; set aside as {aside.name}, its requests are asked again")
+    return files
+
+
+def answer_files(folder: Path, report: Report = logger.warning) -> list[str]:
+    """Return `whole_files` as DuckDB reads them; makes the folder readable if empty."""
+    return as_patterns(_readable_files(folder, report))
+
+
+def as_patterns(files: Sequence[Path]) -> list[str]:
+    """Return files for ``read_parquet``, which takes names for patterns."""
     return [glob.escape(str(path)) for path in files]
+
+
+def read_answers(
+    connection: duckdb.DuckDBPyConnection,
+    table: str,
+    query: str,
+    folder: Path,
+    settings: Sequence[str],
+    report: Report = logger.warning,
+) -> None:
+    """Make a temporary table of what a spool folder answers.
+
+    Args:
+        connection: takes the table.
+        table: its name.
+        query: `ANSWERS_QUERY` or `SETTLED_QUERY`.
+        folder: the spool folder.
+        settings: of the engines that would be asked now: their refusals stand.
+        report: told of torn files.
+
+    Raises:
+        SpoolError: a file cannot be read.
+    """
+    create = f"CREATE OR REPLACE TEMP TABLE {table} AS {query}"
+    for reading in range(1, READINGS + 1):
+        files = _readable_files(folder, report)
+        values = {"files": as_patterns(files), "settings": sorted(set(settings))}
+        try:
+            connection.execute(create, values)
+            return
+        except UNREADABLE as error:
+            if reading < READINGS and not all(path.exists() for path in files):
+                continue
+            raise_unreadable(files, error)
+            raise
+
+
+def raise_unreadable(files: Sequence[Path], error: Exception) -> None:
+    """Raise a `SpoolError` if one of the files explains an error of a query that read them."""
+    for path in files:
+        if path.exists() and (reason := what_is_wrong(path)):
+            raise SpoolError(
+                f"{path}: cannot be read ({reason}); run `alignment-assets spool verify`, which "
+                f"sets such files aside, then run this again"
+            ) from error
+
+
+def what_is_wrong(path: Path) -> str | None:
+    """Read a spool file to its last byte; return why that cannot be done, or None if it can.
+
+    Raises:
+        OSError: the disk does not give it; that says nothing about its content.
+    """
+    content = pa.BufferReader(path.read_bytes())
+    try:
+        with pq.ParquetFile(content, page_checksum_verification=True) as file:
+            names = file.read(use_threads=False).schema.names
+    except Exception as error:  # damaged bytes fail in many ways
+        return (str(error).splitlines() or [type(error).__name__])[0]
+    missing = [name for name in ANSWER_SCHEMA.names if name not in names]
+    return f"it lacks the columns {', '.join(missing)}" if missing else None
+
+
+def set_aside(path: Path) -> Path:
+    """Give a file that cannot be read a name that is no answer's; return it. Nothing is lost."""
+    aside, number = path.with_name(path.name + ASIDE), 1
+    while aside.exists():
+        number += 1
+        aside = path.with_name(f"{path.name}.{number}{ASIDE}")
+    return path.rename(aside)
 
 
 class SpoolWriter:
@@ -100,7 +215,7 @@ class SpoolWriter:
             return
         rows, self._rows = self._rows, []
         table = pa.Table.from_pylist([self._row(answer) for answer in rows], schema=ANSWER_SCHEMA)
-        _write(table, self._folder / f"{self._writer}-{self._number:08d}.parquet")
+        write_file(table, self._folder / f"{self._writer}-{self._number:08d}.parquet")
         self._number += 1
 
     def _row(self, answer: Answer) -> dict[str, object]:
@@ -116,10 +231,11 @@ class SpoolWriter:
         }
 
 
-def _write(table: pa.Table, path: Path) -> None:
+def write_file(table: pa.Table, path: Path) -> None:
+    """Write answers to a file that is there whole or not at all, also when the machine stops."""
     aside = path.with_suffix(f".{uuid.uuid4().hex}.tmp")
     with aside.open("wb") as file:
-        pq.write_table(table, file, compression="zstd")
+        pq.write_table(table, file, compression="zstd", write_page_checksum=True)
         file.flush()
         os.fsync(file.fileno())
     aside.rename(path)
@@ -128,6 +244,15 @@ def _write(table: pa.Table, path: Path) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def _readable_files(folder: Path, report: Report) -> list[Path]:
+    folder.mkdir(parents=True, exist_ok=True)
+    files = whole_files(folder, report)
+    if not files:
+        files = [folder / EMPTY_FILE]
+        write_file(ANSWER_SCHEMA.empty_table(), files[0])
+    return files
 
 
 def _is_whole(path: Path) -> bool:

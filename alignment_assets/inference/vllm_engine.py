@@ -34,12 +34,14 @@ class EngineSettings:
     Attributes:
         location: a local folder or a hub repository.
         commit: the repository's commit; None for a folder.
+        content: the commit, or a hash over the folder's files: other weights are another engine.
         runner: generate, or pooling for a sequence classifier.
         refusal_settings: the settings that decide what the engine refuses, as canonical JSON.
     """
 
     location: str
     commit: str | None
+    content: str
     runner: str
     tensor_parallel_size: int
     max_model_len: int
@@ -65,24 +67,7 @@ class VllmEngine:
 
     def __init__(self, settings: EngineSettings) -> None:
         self._settings = settings
-        generation = {
-            "structured_outputs_config": {"backend": "xgrammar", "disable_any_whitespace": True}
-        }
-        self._llm = LLM(
-            model=settings.location,
-            revision=settings.commit,
-            tokenizer_revision=settings.commit,
-            runner=settings.runner,
-            tensor_parallel_size=settings.tensor_parallel_size,
-            max_model_len=settings.max_model_len,
-            max_num_seqs=settings.max_num_seqs,
-            dtype=settings.dtype,
-            trust_remote_code=False,
-            load_format="safetensors",
-            generation_config="vllm",
-            **(generation if settings.runner == "generate" else {}),
-            **{**_cpu_defaults(), **settings.engine_arguments},
-        )
+        self._llm = LLM(**llm_arguments(settings))
         self._engine = self._llm.llm_engine
         self._chat = ChatEncoder(
             self._llm.get_tokenizer(),
@@ -195,6 +180,27 @@ class VllmEngine:
             }
             return replace(answer, label_logprobs=logprobs)
         return replace(answer, finish_reason=completion.finish_reason, text=completion.text)
+
+
+def llm_arguments(settings: EngineSettings) -> dict[str, Any]:
+    """Return the arguments of `vllm.LLM`."""
+    arguments: dict[str, Any] = {
+        "model": settings.location,
+        "revision": settings.commit,
+        "tokenizer_revision": settings.commit,
+        "runner": settings.runner,
+        "tensor_parallel_size": settings.tensor_parallel_size,
+        "max_model_len": settings.max_model_len,
+        "max_num_seqs": settings.max_num_seqs,
+        "dtype": settings.dtype,
+        "trust_remote_code": False,
+        "load_format": "safetensors",
+        "generation_config": "vllm",
+    }
+    if settings.runner == "generate":
+        structured = {"backend": "xgrammar", "disable_any_whitespace": True}
+        arguments["structured_outputs_config"] = structured
+    return {**arguments, **_cpu_defaults(), **settings.engine_arguments}
 
 
 def _cpu_defaults() -> dict[str, Any]:

@@ -8,6 +8,7 @@ outlives the step that started it. Started by `alignment_assets.inference.proces
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import queue
 import signal
@@ -15,11 +16,13 @@ import sys
 import threading
 import time
 import traceback
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any, TextIO
 
-from alignment_assets.inference.requests import Answer, read_requests
+from alignment_assets.inference.requests import Answer
 from alignment_assets.inference.spool import SpoolWriter
+from alignment_assets.inference.work import WorkQueue
 
 PROGRESS_SECONDS = 1.0
 
@@ -38,7 +41,7 @@ class Job:
         self._reported_at = 0.0
         self.counts = {
             "done": 0,
-            "refused": 0,
+            "failed": 0,
             "prompt_tokens": 0,
             "completion_tokens": 0,
             "cached_tokens": 0,
@@ -48,7 +51,7 @@ class Job:
         """Spool an answer and count it."""
         self._writer.add(answer)
         self.counts["done"] += 1
-        self.counts["refused"] += answer.error is not None
+        self.counts["failed"] += answer.error is not None
         for name in ("prompt_tokens", "completion_tokens", "cached_tokens"):
             self.counts[name] += getattr(answer, name) or 0
 
@@ -65,12 +68,14 @@ class Worker:
 
     def __init__(self, channel: TextIO) -> None:
         self._channel = channel
+        self._speaking = threading.Lock()
         self._engine: Any = None
 
     def report(self, **message: Any) -> None:
         """Send one line to the parent."""
-        self._channel.write(json.dumps(message) + "\n")
-        self._channel.flush()
+        with self._speaking:
+            self._channel.write(json.dumps(message) + "\n")
+            self._channel.flush()
 
     def handle(self, command: dict[str, Any]) -> None:
         """Carry out one command."""
@@ -78,12 +83,22 @@ class Worker:
             from alignment_assets.inference.vllm_engine import EngineSettings, VllmEngine
 
             self._engine = VllmEngine(EngineSettings(**command["settings"]))
+            threading.Thread(target=self._end_with_engine, daemon=True).start()
             self.report(event="ready", version=self._engine.identity.version)
         elif command["do"] == "answer":
             with SpoolWriter(Path(command["spool"]), self._engine.identity) as writer:
                 job = Job(self.report, writer)
-                self._engine.run(read_requests(Path(command["requests"])), job.emit, job.tick)
+                self._engine.run(iter(WorkQueue(Path(command["requests"]))), job.emit, job.tick)
             self.report(event="done", **job.counts)
+
+    def _end_with_engine(self) -> None:
+        """When a process of vLLM's is killed, vLLM waits for its answer for ever: do not."""
+        processes = multiprocessing.active_children()
+        if processes:
+            wait([process.sentinel for process in processes])
+            gone = ", ".join(f"{p.name} ({p.exitcode})" for p in processes if not p.is_alive())
+            self.report(event="failed", error=f"EngineDeadError: {gone} ended")
+            end_process_group()
 
 
 def _read_commands(commands: queue.Queue[dict[str, Any]]) -> None:

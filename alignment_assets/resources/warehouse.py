@@ -1,61 +1,68 @@
 """The warehouse: one DuckDB file that many processes read and take turns to write.
 
-Every replacement is write-audit-publish: new rows are built in a file apart, the table's rules run
-on them there, and one transaction puts them in place. Here belongs all that opens the database.
+Here belong the resource, its settings and the ways to open the database. Whose turn it is
+(`sharing`), how rows are replaced (`staging`), how tables change (`schema`) and copies
+(`snapshots`) have modules of their own.
 """
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import shutil
 import uuid
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import psutil
 import pyarrow as pa
+from dagster import DagsterLogManager, InitResourceContext
 from dagster_duckdb import DuckDBResource
-from pydantic import Field
-from tenacity import (
-    Retrying,
-    before_sleep_log,
-    retry_if_exception,
-    stop_after_delay,
-    wait_random_exponential,
-)
+from pydantic import Field, PrivateAttr
 
 from alignment_assets import sql
-from alignment_assets.resources.locking import locked
+from alignment_assets.resources import snapshots
+from alignment_assets.resources.machine import MEBI, cores, ensure_room, memory_bytes
+from alignment_assets.resources.schema import (
+    Migration,
+    WarehouseError,
+    migrate,
+    plan_migration,
+)
+from alignment_assets.resources.sharing import SharedFile
+from alignment_assets.resources.staging import Published, Staging, attached, rules_of
+
+__all__ = ["Published", "Staging", "Warehouse", "WarehouseError", "rules_of"]
 
 logger = logging.getLogger(__name__)
 
-
-class WarehouseError(RuntimeError):
-    """Rows or tables that do not fit; the message says which and what to do."""
-
-
-@dataclass(frozen=True)
-class Published:
-    """What a replacement put in place."""
-
-    table: str
-    rows: int
-    data_version: str
+# Of the machine's memory, for one process: dagster.yaml lets four runs work at once, and a fifth of
+# the memory is left to all else.
+MEMORY_SHARE = 0.2
 
 
 class Warehouse(DuckDBResource):
     """The DuckDB database of a recipe, safe to share between processes.
 
-    ``database`` and ``connection_config`` mean what they mean in ``DuckDBResource``; a
-    ``temp_directory`` in it is the parent of one folder for each process.
+    ``database`` and ``connection_config`` mean what they mean in ``DuckDBResource``. What the
+    configuration leaves out comes from the machine: ``threads`` are its cores and ``memory_limit``
+    a fifth of its memory; ``temp_directory`` is the parent of one folder for each process.
     """
 
     lock_timeout: float = Field(default=3600.0, description="Seconds to wait for the file at most.")
+    recipe: str | None = Field(
+        default=None, description="The recipe's name; a database of another one is refused."
+    )
+
+    _run_log: DagsterLogManager | None = PrivateAttr(default=None)
+
+    def setup_for_execution(self, context: InitResourceContext) -> None:
+        """Tell of waits and changes of tables in the log of the run."""
+        self._run_log = context.log
 
     @property
     def path(self) -> Path:
@@ -68,9 +75,9 @@ class Warehouse(DuckDBResource):
         return self.path.parent
 
     @property
-    def lock_path(self) -> Path:
-        """The file that processes lock to take turns."""
-        return self.path.with_name(self.path.name + ".lock")
+    def is_there(self) -> bool:
+        """Whether there is a database; a file without content is what a killed process left."""
+        return self.path.exists() and self.path.stat().st_size > 0
 
     @property
     def spill_folder(self) -> Path:
@@ -80,12 +87,25 @@ class Warehouse(DuckDBResource):
     @contextmanager
     def get_connection(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """Open the database for writing, alone; free again when the body ends or raises."""
-        with self._locked(exclusive=True, purpose="writing"):
-            connection = self._connect(self.database)
-            try:
-                yield connection
-            finally:
-                connection.close()
+        with self._opened_to_write("writing") as connection:
+            yield connection
+
+    def append(self, table: str, rows: pa.Table, timeout: float | None = None) -> None:
+        """Add rows, matched by column name, to a table that is a log.
+
+        Args:
+            table: its name.
+            rows: what to add.
+            timeout: seconds to wait for the file at most; None is ``lock_timeout``.
+
+        Raises:
+            LockTimeout: the file stayed with somebody else.
+        """
+        patient = self if timeout is None else self.model_copy(update={"lock_timeout": timeout})
+        with patient._opened_to_write(f"adding to {table}") as connection:
+            self._bring_forward(connection)
+            connection.register("new_rows", rows)
+            connection.execute(f"INSERT INTO {table} BY NAME SELECT * FROM new_rows")
 
     @contextmanager
     def read(self, *, isolated: bool = False) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -93,99 +113,217 @@ class Warehouse(DuckDBResource):
 
         Args:
             isolated: without access to any other file, for queries that are not ours.
+
+        Raises:
+            WarehouseError: it is another recipe's, or its tables differ from ``sql/schema``.
+            LockTimeout: the file stayed with somebody else.
         """
-        self.prepare()
-        with self._locked(exclusive=False, purpose="reading"):
-            connection = self._connect(self.database, read_only=True)
-            try:
-                if isolated:
-                    connection.execute(
-                        "SET enable_external_access = false; SET lock_configuration = true"
-                    )
-                yield connection
-            finally:
-                connection.close()
+        with self._read("reading") as connection:
+            if isolated:
+                _isolate(connection)
+            yield connection
 
     @contextmanager
-    def stage(self, table: str, partition: Mapping[str, str] | None = None) -> Iterator[Staging]:
+    def read_snapshot(self, *, isolated: bool = False) -> Iterator[duckdb.DuckDBPyConnection]:
+        """Open the last snapshot read-only, for as long as you like: nobody waits for it.
+
+        Raises:
+            WarehouseError: there is none.
+        """
+        last = snapshots.last_snapshot(self.home)
+        if last is None:
+            raise WarehouseError(
+                f"no snapshot in {snapshots.snapshots_folder(self.home)} yet; "
+                f"run `alignment-assets snapshot`"
+            )
+        with closing(self._connect(str(last), read_only=True)) as connection:
+            if isolated:
+                _isolate(connection)
+            yield connection
+
+    def snapshot(self, target: Path | None = None) -> Path:
+        """Write a consistent copy of the database; writers wait for the copy, readers do not.
+
+        Args:
+            target: a file, replaced if it is there; by default a new one in ``<home>/snapshots``.
+
+        Returns:
+            The copy's path.
+
+        Raises:
+            WarehouseError: the target is the database itself, or a folder.
+            OSError: the disk has no room for it.
+        """
+        target = target or snapshots.new_name(self.home).with_suffix(".duckdb")
+        snapshots.check_target(target, self.path, folder=False)
+        with snapshots.written_aside(target) as part:
+            with self._read("copying"):  # open, so that nobody outside writes either
+                snapshots.copy_database(self.path, part)
+            snapshots.settle(part)
+        return target
+
+    def export(self, tables: Sequence[str], target: Path | None = None) -> Path:
+        """Write some tables as Parquet, ``<folder>/<table>.parquet``, as they are at one moment.
+
+        Args:
+            tables: their names.
+            target: a new folder; by default one in ``<home>/snapshots``.
+
+        Returns:
+            The folder.
+
+        Raises:
+            WarehouseError: there is no such table, or the folder is there already.
+        """
+        target = target or snapshots.new_name(self.home)
+        snapshots.check_target(target, self.path, folder=True)
+        unknown = sorted(set(tables) - sql.tables().keys())
+        if unknown:
+            raise WarehouseError(f"no tables {unknown}; there are {', '.join(sql.tables())}")
+        with snapshots.written_aside(target) as part, self._read("copying") as connection:
+            snapshots.write_parquet(connection, tables, part)
+        return target
+
+    @contextmanager
+    def stage(
+        self, table: str, partition: Mapping[str, str] | None = None, *, reads: bool = True
+    ) -> Iterator[Staging]:
         """Build new rows of a table, or of one partition of it, apart from the old ones.
 
         Inside, names of tables mean the warehouse's, but for ``table`` itself: that is the new
         rows. Nothing changes before `Staging.publish`.
+
+        Args:
+            table: its name.
+            partition: the partition's column and value.
+            reads: whether the rows come from other tables. If they come from elsewhere, the
+                database is open only when they are audited and put in place.
+
+        Raises:
+            WarehouseError: it is another recipe's database, or its tables differ.
+            OSError: the disk has no room for as many rows as there are now.
+            LockTimeout: the file stayed with somebody else.
         """
-        self.prepare()
         folder = self.home / "staging"
         folder.mkdir(parents=True, exist_ok=True)
         for scratch in {folder, self.spill_folder}:
             _remove_leftovers(scratch)
         name = f"{os.getpid()}-{uuid.uuid4().hex}"
         path = folder / f"{name}.duckdb"
-        with self._locked(exclusive=False, purpose=f"reading for {table}") as lock:
-            connection = self._connect(":memory:", spill=name)
-            try:
-                connection.execute(f"ATTACH {_quoted(path)} AS staging")
-                self._attach(connection, read_only=True)
-                connection.execute("SET search_path = 'staging.main,warehouse.main'")
-                connection.execute(sql.tables()[table].ddl)
-                yield Staging(self, connection, sql.tables()[table], dict(partition or {}), lock)
-            finally:
-                connection.close()
-                for leftover in folder.glob(f"{path.name}*"):
-                    leftover.unlink()
+        with ExitStack() as held:
+            held.callback(_remove_files, folder, path.name)
+            connection = held.enter_context(closing(self._connect(":memory:", spill=name)))
+            staging = Staging(
+                connection,
+                sql.tables()[table],
+                dict(partition or {}),
+                path,
+                self._attach,
+                self.home,
+            )
+            held.callback(staging.close)
+            staging.open()
+            ensure_room(folder, staging.stored_bytes(), f"{table}: building new rows")
+            if not reads:
+                staging.close()
+            yield staging
 
     def prepare(self) -> None:
-        """Create the database and the tables it lacks.
+        """Create the database, and bring its tables forward to ``sql/schema``.
 
         Raises:
-            WarehouseError: a table's columns are not those of ``sql/schema``.
+            WarehouseError: it is another recipe's, or that cannot be done without losing rows.
         """
-        if self.path.exists():
-            with self._locked(exclusive=False, purpose="reading"):
-                missing = self._missing_tables()
-            if not missing:
-                return
-        with self.get_connection() as connection:
-            present = {
-                name
-                for (name,) in connection.execute(
-                    "SELECT table_name FROM duckdb_tables()"
-                ).fetchall()
-            }
-            connection.begin()
-            for table in sql.tables().values():
-                if table.name not in present:
-                    connection.execute(table.ddl)
-            connection.commit()
+        with self._read("preparing"):
+            pass
 
-    def _missing_tables(self) -> list[str]:
-        connection = self._connect(self.database, read_only=True)
-        try:
-            found: dict[str, list[tuple[str, str]]] = {}
-            for table, column, kind in connection.execute(
-                "SELECT table_name, column_name, data_type FROM duckdb_columns() "
-                "ORDER BY table_name, column_index"
-            ).fetchall():
-                found.setdefault(table, []).append((column, kind))
-        finally:
-            connection.close()
-        for name, table in sql.tables().items():
-            wanted = {(column.name, column.type) for column in table.columns}
-            if name in found and set(found[name]) != wanted:
-                differing = sorted(wanted ^ set(found[name]))
-                raise WarehouseError(
-                    f"{self.path}: table {name} differs from sql/schema/{name}.sql in {differing}; "
-                    f"drop the table and materialize {name} again"
-                )
-        return [name for name in sql.tables() if name not in found]
+    def holders(self) -> list[str]:
+        """Return who has the database's file, or waits for it, as messages name them."""
+        return self._shared.holders()
 
     @contextmanager
-    def _locked(self, *, exclusive: bool, purpose: str) -> Iterator[_Lock]:
-        lock = _Lock(self.lock_path, self.lock_timeout)
-        try:
-            lock.take(exclusive=exclusive, purpose=purpose)
-            yield lock
-        finally:
-            lock.free()
+    def _read(self, purpose: str) -> Iterator[duckdb.DuckDBPyConnection]:
+        def connect() -> AbstractContextManager[duckdb.DuckDBPyConnection]:
+            return closing(self._connect(self.database, read_only=True))
+
+        with self._read_forward(connect, purpose) as connection:
+            yield connection
+
+    @contextmanager
+    def _attach(
+        self, connection: duckdb.DuckDBPyConnection, *, exclusive: bool, purpose: str
+    ) -> Iterator[None]:
+        def attach() -> AbstractContextManager[duckdb.DuckDBPyConnection]:
+            return self._attached(connection, read_only=not exclusive)
+
+        if exclusive:
+            with self._shared.opened(attach, exclusive=True, purpose=purpose):
+                yield
+        else:
+            with self._read_forward(attach, purpose, "warehouse"):
+                yield
+
+    def _attached(
+        self, connection: duckdb.DuckDBPyConnection, *, read_only: bool
+    ) -> AbstractContextManager[duckdb.DuckDBPyConnection]:
+        return attached(connection, self.path, read_only=read_only, log=self._log)
+
+    @contextmanager
+    def _read_forward(
+        self,
+        open_it: Callable[[], AbstractContextManager[duckdb.DuckDBPyConnection]],
+        purpose: str,
+        database: str | None = None,
+    ) -> Iterator[duckdb.DuckDBPyConnection]:
+        """Open the database to read, made and brought forward first where that is needed."""
+        while True:
+            if self.is_there:
+                with self._shared.opened(open_it, exclusive=False, purpose=purpose) as connection:
+                    if self._migration(connection, database) is None:
+                        yield connection
+                        return
+            with self._opened_to_write("preparing the tables") as connection:
+                self._bring_forward(connection)
+
+    @contextmanager
+    def _opened_to_write(self, purpose: str) -> Iterator[duckdb.DuckDBPyConnection]:
+        def connect() -> AbstractContextManager[duckdb.DuckDBPyConnection]:
+            if not self.is_there:
+                self._create()
+            return closing(self._connect(self.database))
+
+        with self._shared.opened(connect, exclusive=True, purpose=purpose) as connection:
+            yield connection
+
+    def _create(self) -> None:
+        """Make an empty database aside: a process killed meanwhile leaves no half of one."""
+        new = self.path.with_name(f"{self.path.name}.new")
+        _remove_files(self.home, new.name)
+        duckdb.connect(str(new)).close()
+        _remove_files(self.home, f"{self.path.name}.wal")  # of a database that is gone
+        new.replace(self.path)
+
+    def _migration(
+        self, connection: duckdb.DuckDBPyConnection, database: str | None = None
+    ) -> Migration | None:
+        if database is None:
+            (database,) = connection.execute("SELECT current_database()").fetchone() or ("",)
+        return plan_migration(connection, database, self.path, self.recipe)
+
+    def _bring_forward(self, connection: duckdb.DuckDBPyConnection) -> None:
+        migration = self._migration(connection)
+        if migration is not None:
+            migrate(connection, migration, self.recipe)
+            if migration.changes:
+                changed = "; ".join(migration.changes)
+                self._log(f"{self.path} brought forward to sql/schema: {changed}")
+
+    def _log(self, line: str) -> None:
+        (self._run_log or logger).warning(line)
+
+    @property
+    def _shared(self) -> SharedFile:
+        return SharedFile(self.path, self.lock_timeout, self._log)
 
     def _connect(
         self, database: str, *, read_only: bool = False, spill: str | None = None
@@ -194,188 +332,30 @@ class Warehouse(DuckDBResource):
         self.spill_folder.mkdir(parents=True, exist_ok=True)
         # Two databases that spill into one folder overwrite each other's files, and crash. All
         # connections of a process to one file are one database, and must name the same folder.
-        own = self.spill_folder / f"{spill or f'{os.getpid()}-database'}.spill"
-        config = {**self.connection_config, "temp_directory": str(own)}
-        connection = _when_free(self.lock_timeout)(
-            duckdb.connect, database, read_only=read_only, config=config
-        )
+        named = hashlib.sha256(database.encode()).hexdigest()[:16]
+        own = self.spill_folder / f"{spill or f'{os.getpid()}-{named}'}.spill"
+        config: dict[str, Any] = {
+            "memory_limit": f"{int(memory_bytes() * MEMORY_SHARE) // MEBI}MiB",
+            "threads": cores(),
+            # Rows have no order but the one a query asks for.
+            "preserve_insertion_order": "false",
+            **self.connection_config,
+            "temp_directory": str(own),
+        }
+        connection = duckdb.connect(database, read_only=read_only, config=config)
+        connection.execute("SET enable_progress_bar = false")  # it would print into logs
         connection.execute(sql.macros())
         return connection
 
-    def _attach(self, connection: duckdb.DuckDBPyConnection, *, read_only: bool) -> None:
-        mode = " (READ_ONLY)" if read_only else ""
-        _when_free(self.lock_timeout)(
-            connection.execute, f"ATTACH {_quoted(self.path)} AS warehouse{mode}"
-        )
+
+def _isolate(connection: duckdb.DuckDBPyConnection) -> None:
+    connection.execute("SET enable_external_access = false; SET lock_configuration = true")
 
 
-class Staging:
-    """New rows of a table on their way; see `Warehouse.stage`."""
-
-    def __init__(
-        self,
-        warehouse: Warehouse,
-        connection: duckdb.DuckDBPyConnection,
-        table: sql.Table,
-        partition: dict[str, str],
-        lock: _Lock,
-    ) -> None:
-        self.connection = connection
-        self.table = table
-        self._warehouse = warehouse
-        self._partition = partition
-        self._lock = lock
-
-    def insert(self, query: str, parameters: Mapping[str, Any]) -> None:
-        """Add a query's rows, matched by column name.
-
-        Raises:
-            WarehouseError: a column is missing or too many.
-        """
-        values = sql.named_parameters(query, parameters)
-        described = self.connection.execute(
-            f"SELECT * FROM ({query}\n) LIMIT 0", values
-        ).description
-        self._check_columns([column[0] for column in described or ()])
-        self.connection.execute(
-            f"INSERT INTO staging.{self.table.name} BY NAME ({query}\n)", values
-        )
-
-    def insert_arrow(self, rows: pa.Table) -> None:
-        """Add rows held in Arrow, matched by column name; raises as `insert` does."""
-        self._check_columns(rows.column_names)
-        self.connection.register("arrow_rows", rows)
-        self.connection.execute(
-            f"INSERT INTO staging.{self.table.name} BY NAME SELECT * FROM arrow_rows"
-        )
-        self.connection.unregister("arrow_rows")
-
-    def audit(self, parameters: Mapping[str, Any]) -> None:
-        """Run the table's rules on the new rows.
-
-        Raises:
-            WarehouseError: a rule found offending rows; the message shows some.
-        """
-        for column, value in self._partition.items():
-            others = self._scalar(
-                f"SELECT count(*) FROM staging.{self.table.name} WHERE {column} <> $value", value
-            )
-            if others:
-                raise WarehouseError(f"{self._label}: {others} new rows are of another {column}")
-        for rule in rules_of(self.table.name):
-            query = sql.read_sql("checks", rule)
-            offending = self.connection.execute(
-                query, sql.named_parameters(query, parameters)
-            ).fetchmany(4)
-            if offending:
-                shown = "; ".join(str(row)[:200] for row in offending[:3]) + (
-                    "; …" if len(offending) > 3 else ""
-                )
-                raise WarehouseError(
-                    f"{self._label}: the rule sql/checks/{rule}.sql found {shown}; "
-                    f"the old rows stay"
-                )
-
-    def publish(self, parameters: Mapping[str, Any], *, may_be_empty: bool = True) -> Published:
-        """Audit the new rows, then replace the old ones in one transaction.
-
-        Args:
-            parameters: what the table's rules may name.
-            may_be_empty: whether no rows at all is a result.
-
-        Raises:
-            WarehouseError: a rule is broken, or there are no rows where there should be some.
-        """
-        self.audit(parameters)
-        name = self.table.name
-        rows, total = self.connection.execute(
-            f"SELECT count(*), coalesce(sum(hash(new_row)), 0) FROM staging.{name} AS new_row"
-        ).fetchone() or (0, 0)
-        if rows == 0 and not may_be_empty:
-            raise WarehouseError(
-                f"{self._label}: no rows came out, and the old ones stay; is everything upstream "
-                f"materialized? `alignment-assets status` shows it"
-            )
-        self.connection.execute("SET search_path = 'staging.main'")
-        self.connection.execute("DETACH warehouse")
-        self._lock.free()
-        self._lock.take(exclusive=True, purpose=f"replacing {name}")
-        self._warehouse._attach(self.connection, read_only=False)
-        condition = " AND ".join(f"{column} = ${column}" for column in self._partition) or "true"
-        self.connection.begin()
-        self.connection.execute(
-            f"DELETE FROM warehouse.main.{name} WHERE {condition}", self._partition
-        )
-        self.connection.execute(
-            f"INSERT INTO warehouse.main.{name} BY NAME SELECT * FROM staging.{name}"
-        )
-        self.connection.commit()
-        self.connection.execute("DETACH warehouse")
-        self._lock.free()
-        return Published(name, rows, f"{rows}-{total:x}")
-
-    @property
-    def _label(self) -> str:
-        place = f"[{', '.join(self._partition.values())}]" if self._partition else ""
-        return f"{self.table.name}{place}"
-
-    def _check_columns(self, found: list[str]) -> None:
-        wanted = [column.name for column in self.table.columns]
-        missing, extra = sorted(set(wanted) - set(found)), sorted(set(found) - set(wanted))
-        if missing or extra:
-            raise WarehouseError(
-                f"{self.table.name}: new rows lack the columns {missing} and have {extra} too "
-                f"many; make sql/schema/{self.table.name}.sql and the query agree"
-            )
-
-    def _scalar(self, query: str, value: str) -> Any:
-        row = self.connection.execute(query, {"value": value}).fetchone()
-        return row[0] if row else None
-
-
-class _Lock:
-    """The file's lock, which a stage frees and takes again on its way from reading to writing."""
-
-    def __init__(self, path: Path, timeout: float) -> None:
-        self._path = path
-        self._timeout = timeout
-        self._held: Any = None
-
-    def take(self, *, exclusive: bool, purpose: str) -> None:
-        self._held = locked(self._path, exclusive=exclusive, timeout=self._timeout, purpose=purpose)
-        waited = self._held.__enter__()
-        if waited > 1:
-            logger.warning("waited %.1f s for %s", waited, self._path)
-
-    def free(self) -> None:
-        if self._held is not None:
-            held, self._held = self._held, None
-            held.__exit__(None, None, None)
-
-
-def rules_of(table: str) -> list[str]:
-    """Return the names of a table's rules in ``sql/checks`` (``completions/keys``)."""
-    return [name for name in sql.sql_names("checks") if name.startswith(f"{table}/")]
-
-
-def _when_free(timeout: float) -> Retrying:
-    """Retry while somebody outside this product (a CLI, a notebook) has the file open."""
-    return Retrying(
-        retry=retry_if_exception(_is_lock_conflict),
-        wait=wait_random_exponential(multiplier=0.05, max=2.0),
-        stop=stop_after_delay(timeout),
-        before_sleep=before_sleep_log(logger, logging.INFO),
-        reraise=True,
-    )
-
-
-def _is_lock_conflict(error: BaseException) -> bool:
-    return isinstance(error, duckdb.IOException) and "could not set lock" in str(error).lower()
-
-
-def _quoted(path: Path) -> str:
-    """ATTACH takes no parameter, so the file's name is quoted here."""
-    return "'" + str(path).replace("'", "''") + "'"
+def _remove_files(folder: Path, start: str) -> None:
+    for path in folder.iterdir():
+        if path.name.startswith(start):
+            path.unlink(missing_ok=True)
 
 
 def _remove_leftovers(folder: Path) -> None:

@@ -73,7 +73,7 @@ facts AS (
         )
     )
     FROM sides
-    JOIN judge_rankings USING (policy, completion_id)
+    JOIN judge_rankings USING (policy, prompt_id, completion_id)
     UNION ALL
     SELECT 4, 'score', side, json_object(
         'scorer', scorer,
@@ -83,7 +83,7 @@ facts AS (
         'request_id', request_id
     )
     FROM sides
-    JOIN rewards USING (completion_id)
+    JOIN rewards USING (prompt_id, completion_id)
     UNION ALL
     SELECT 5, 'completion', side, json_object(
         'model', model,
@@ -101,7 +101,7 @@ facts AS (
         'request_id', request_id
     )
     FROM sides
-    JOIN completions USING (completion_id)
+    JOIN completions USING (prompt_id, completion_id)
     UNION ALL
     -- Only where the question is still the one that was answered.
     SELECT 6, 'request', side, json_object(
@@ -118,8 +118,8 @@ facts AS (
         )
     )
     FROM sides
-    JOIN completions USING (completion_id)
-    JOIN completion_requests USING (completion_id, request_id)
+    JOIN completions USING (prompt_id, completion_id)
+    JOIN completion_requests USING (prompt_id, completion_id, request_id)
     LEFT JOIN wordings USING (wording_id, wording_hash)
     UNION ALL
     SELECT 7, 'prompt', 'both', json_object(

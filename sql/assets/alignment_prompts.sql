@@ -23,14 +23,12 @@ candidates AS (
 ),
 merged AS (
     SELECT
-        *,
-        bool_or(is_controversial) OVER prompt AS controversial,
-        list(dataset) OVER (
-            PARTITION BY prompt_id ORDER BY dataset_order, row_number
-            ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING) AS datasets,
-        row_number() OVER (PARTITION BY prompt_id ORDER BY dataset_order, row_number) AS place
+        prompt_id,
+        bool_or(is_controversial) AS controversial,
+        list(dataset ORDER BY dataset_order, row_number) AS datasets,
+        min({'dataset_order': dataset_order, 'row_number': row_number}) AS first_row
     FROM candidates
-    WINDOW prompt AS (PARTITION BY prompt_id)
+    GROUP BY prompt_id
 )
 SELECT
     prompt_id,
@@ -41,6 +39,7 @@ SELECT
     datasets,
     source,
     upstream_id
-FROM merged
-WHERE place = 1
+FROM candidates
+JOIN merged USING (prompt_id)
+WHERE dataset_order = first_row.dataset_order AND row_number = first_row.row_number
 ORDER BY prompt_id

@@ -8,7 +8,7 @@ WITH candidates AS (
         rewards.model,
         rewards.variant,
         completions.text_hash,
-        completions.text = '' AS is_empty,
+        completions.text_hash = sha256('') AS is_empty,
         completions.finish_reason,
         coalesce(completions.prompt_tokens, 0) + coalesce(completions.completion_tokens, 0) AS tokens,
         CASE rewards.track WHEN 'standard' THEN rewards.reward ELSE judge_rankings.rank_reward END AS reward,

@@ -1,4 +1,5 @@
--- What one model is asked to generate, with texts put in. Shared prefixes stand back to back.
+-- What one model is asked to generate, with texts put in. Shared prefixes (a system prompt, the samples
+-- of one prompt) stand back to back, and long prompts come first, so that no engine ends on them.
 SELECT
     completion_id,
     request_id,
@@ -12,11 +13,16 @@ SELECT
         alignment_prompts.messages) AS messages,
     sampling,
     NULL::VARCHAR[] AS labels,
-    NULL::VARCHAR AS answer_schema
+    NULL::VARCHAR AS answer_schema,
+    {
+        'wording': wording_id,
+        'longest_first': -conversation_length(alignment_prompts.messages),
+        'prompt': prompt_id,
+        'sample': sample_index
+    } AS asking_order
 FROM completion_requests
 JOIN alignment_prompts USING (prompt_id)
 LEFT JOIN wordings USING (wording_id)
 LEFT JOIN (SELECT persona_id, any_value(persona) AS persona FROM personas GROUP BY persona_id) AS personas
     USING (persona_id)
 WHERE model = $model
-ORDER BY wording_id, prompt_id, sample_index

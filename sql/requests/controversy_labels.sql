@@ -15,9 +15,9 @@ SELECT
     ] AS messages,
     $sampling AS sampling,
     NULL::VARCHAR[] AS labels,
-    $answer_schema AS answer_schema
+    $answer_schema AS answer_schema,
+    {'longest_first': -conversation_length(messages), 'prompt': prompt_id} AS asking_order
 FROM licensed_prompts
 CROSS JOIN (SELECT * FROM wordings WHERE wording_id = 'controversy_system') AS system
 CROSS JOIN (SELECT * FROM wordings WHERE wording_id = 'controversy_question') AS question
 WHERE $only_prompts IS NULL OR list_contains($only_prompts, prompt_id)
-ORDER BY prompt_id

@@ -1,6 +1,6 @@
 -- What the judge is asked about one policy's first candidates of each controversial prompt: all pairs,
 -- both orders of presentation.
-WITH placed AS (
+WITH placed AS NOT MATERIALIZED (
     SELECT
         rewards.prompt_id,
         rewards.completion_id,
@@ -11,7 +11,7 @@ WITH placed AS (
     WHERE track = 'controversial' AND reward IS NOT NULL
         AND (list_contains($models, rewards.model) OR rewards.model = $policy)
 ),
-best AS (
+best AS NOT MATERIALIZED (
     SELECT prompt_id, completion_id, completions.text, completions.text_hash
     FROM placed
     JOIN completions USING (prompt_id, completion_id)
@@ -36,11 +36,16 @@ SELECT
     ] AS messages,
     '{}' AS sampling,
     ['A', 'B'] AS labels,
-    NULL::VARCHAR AS answer_schema
+    NULL::VARCHAR AS answer_schema,
+    {
+        'longest_first': -conversation_length(alignment_prompts.messages),
+        'prompt': prompt_id,
+        'first': a.completion_id,
+        'second': b.completion_id
+    } AS asking_order
 FROM best AS a
 JOIN best AS b USING (prompt_id)
 JOIN alignment_prompts USING (prompt_id)
 CROSS JOIN (SELECT * FROM wordings WHERE wording_id = 'compare_charter_system') AS system
 CROSS JOIN (SELECT * FROM wordings WHERE wording_id = 'compare_question') AS question
 WHERE a.completion_id <> b.completion_id
-ORDER BY prompt_id, first_completion_id, second_completion_id

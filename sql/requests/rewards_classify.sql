@@ -9,8 +9,12 @@ SELECT
     messages || [{'role': 'assistant', 'content': completions.text}] AS messages,
     '{}' AS sampling,
     NULL::VARCHAR[] AS labels,
-    NULL::VARCHAR AS answer_schema
+    NULL::VARCHAR AS answer_schema,
+    {
+        'longest_first': -conversation_length(alignment_prompts.messages),
+        'prompt': prompt_id,
+        'completion': completion_id
+    } AS asking_order
 FROM completions
 JOIN alignment_prompts USING (prompt_id)
 WHERE model = $model AND track = $track AND text IS NOT NULL
-ORDER BY prompt_id, completion_id

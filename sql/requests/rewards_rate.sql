@@ -15,10 +15,14 @@ SELECT
     ] AS messages,
     '{}' AS sampling,
     ['1', '2', '3', '4', '5', '6', '7', '8', '9'] AS labels,
-    NULL::VARCHAR AS answer_schema
+    NULL::VARCHAR AS answer_schema,
+    {
+        'longest_first': -conversation_length(alignment_prompts.messages),
+        'prompt': prompt_id,
+        'completion': completion_id
+    } AS asking_order
 FROM completions
 JOIN alignment_prompts USING (prompt_id)
 CROSS JOIN (SELECT * FROM wordings WHERE wording_id = $rubric) AS system
 CROSS JOIN (SELECT * FROM wordings WHERE wording_id = 'judge_question') AS question
 WHERE model = $model AND track = $track AND completions.text IS NOT NULL
-ORDER BY prompt_id, completion_id

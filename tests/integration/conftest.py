@@ -16,7 +16,8 @@ from alignment_assets.inference.progress import Progress
 from alignment_assets.inference.requests import REQUEST_SCHEMA, Request
 from alignment_assets.recipe import Recipe
 from alignment_assets.resources.gpus import GpuPool
-from alignment_assets.resources.inference import Job, VllmInference, close_engine
+from alignment_assets.resources.inference import Job
+from alignment_assets.resources.vllm import VllmInference, close_engines
 from tests.conftest import changed_recipe
 
 
@@ -35,7 +36,7 @@ def smollm2() -> Path:
 @pytest.fixture(scope="module", autouse=True)
 def _engine_ends_with_the_module() -> Iterator[None]:
     yield
-    close_engine()
+    close_engines()
 
 
 def write_requests(path: Path, requests: Sequence[Request]) -> None:

@@ -11,7 +11,7 @@ from dagster import DagsterInstance
 from alignment_assets import sql
 from alignment_assets.definitions import build_defs
 from alignment_assets.recipe import load_recipe
-from alignment_assets.resources.inference import VllmInference
+from alignment_assets.resources.vllm import VllmInference
 from alignment_assets.resources.warehouse import Warehouse
 from alignment_assets.running import execute_runs, plan_runs
 from tests.conftest import SHARED_DATA

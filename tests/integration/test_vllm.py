@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from alignment_assets.assets.labels import grade_schema
+from alignment_assets.assets.questions import grade_schema
 from alignment_assets.inference.requests import Request
 from alignment_assets.recipe import Recipe, Sampling
 from tests.conftest import changed_recipe

@@ -13,9 +13,12 @@ import psutil
 import pytest
 
 from alignment_assets.inference.process import WorkerError, WorkerProcess
+from alignment_assets.inference.progress import Progress
 from alignment_assets.inference.requests import Request
 from alignment_assets.recipe import Sampling
-from alignment_assets.resources.inference import close_engine
+from alignment_assets.resources.gpus import GpuPool
+from alignment_assets.resources.inference import Job
+from alignment_assets.resources.vllm import VllmInference, close_engines
 from tests.conftest import REPOSITORY, changed_recipe
 from tests.integration.conftest import ask, read_spool, write_requests
 
@@ -26,7 +29,8 @@ import sys
 from pathlib import Path
 from alignment_assets.inference.progress import Progress
 from alignment_assets.resources.gpus import GpuPool
-from alignment_assets.resources.inference import Job, VllmInference
+from alignment_assets.resources.inference import Job
+from alignment_assets.resources.vllm import VllmInference
 from tests.conftest import changed_recipe
 home = Path(sys.argv[1])
 recipe = changed_recipe()
@@ -35,8 +39,8 @@ VllmInference().answer(job, GpuPool(), Progress("step", 400), lambda p: print(p.
 """
 
 
-def requests(count: int) -> list[Request]:
-    sampling = Sampling(max_tokens=64).model_dump()
+def requests(count: int, tokens: int = 64) -> list[Request]:
+    sampling = Sampling(max_tokens=tokens).model_dump()
     return [
         Request(
             f"r{n}",
@@ -94,6 +98,41 @@ def test_no_engine_process_outlives_its_step_and_no_answer_is_lost(
     assert all(row["text"] is not None for row in answered.values())
 
 
+def test_an_engine_that_is_killed_is_started_again_and_what_it_held_is_asked_again(
+    smollm2: Path, tmp_path: Path
+) -> None:
+    models = changed_recipe().model_dump(mode="json")["models"]
+    models["smollm2-135m"]["replicas"] = 2
+    write_requests(tmp_path / "requests.parquet", requests(300, tokens=16))
+    job = Job(
+        "smollm2-135m",
+        changed_recipe({"models": models}),
+        tmp_path,
+        "generate",
+        tmp_path / "requests.parquet",
+        tmp_path / "spool",
+        300,
+    )
+    progress = Progress("step", 300)
+    killed: list[psutil.Process] = []
+
+    def kill_one_of_vllms_own(progress: Progress) -> None:
+        if progress.done > 20 and not killed:
+            processes = engine_processes(tmp_path)
+            workers = [one for one in processes if one.name() == "VLLM::EngineCore"]
+            assert len(workers) == 2  # both replicas are at work
+            killed.append(workers[0])
+            workers[0].kill()
+
+    VllmInference().answer(job, GpuPool(), progress, kill_one_of_vllms_own)
+
+    assert killed and progress.restarts == 1
+    assert len(progress.logs) == 3
+    assert progress.done == 300 and progress.failed == 0
+    assert read_spool(tmp_path / "spool").keys() == {f"r{number}" for number in range(300)}
+    close_engines()
+
+
 def test_an_engine_that_cannot_start_says_why(tmp_path: Path, smollm2: Path) -> None:
     models = changed_recipe().model_dump(mode="json")["models"]
     models["smollm2-135m"]["max_model_len"] = 10_000_000
@@ -108,8 +147,8 @@ def test_a_worker_that_dies_is_reported_and_the_next_one_starts(
     worker = WorkerProcess("test", tmp_path / "logs", {})
     os.kill(worker._process.pid, signal.SIGKILL)
     with pytest.raises(WorkerError, match=r"is dead|exit code -9"):
-        list(worker.ask({"do": "load", "settings": {}}, until="ready"))
+        list(worker.ask({"do": "load", "settings": {}}, until="ready", silence=60))
     worker.close()
-    close_engine()
+    close_engines()
     answers = ask(changed_recipe(), "smollm2-135m", requests(3), tmp_path / "again")
     assert sorted(answers) == ["r0", "r1", "r2"]

@@ -1,0 +1,46 @@
+"""The fixed database in ``database.yaml``, with what its comments leave to the loader."""
+
+from __future__ import annotations
+
+from collections import UserDict
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+FOLDER = Path(__file__).parent
+PROMPTS = ("preference_mix", "polyglot_toxicity_prompts", "prism_prompts")
+
+Row = dict[str, Any]
+
+
+class Golden(UserDict[str, Any]):
+    """What ``database.yaml`` says."""
+
+    def __init__(self) -> None:
+        super().__init__(yaml.safe_load((FOLDER / "database.yaml").read_text(encoding="utf-8")))
+        for row in self.prompts:
+            if (text := row.get("text")) is not None:
+                spoken = {"system": row.get("system"), "user": text}
+                row["messages"] = [{"role": r, "content": c} for r, c in spoken.items() if c]
+                row["messages_hash"] = f"{text} as read"
+        for row in self["wordings"]:
+            row["wording_hash"] = f"hash of {row['wording_id']}"
+
+    @property
+    def prompts(self) -> list[Row]:
+        return [row for table in PROMPTS for row in self[table]]
+
+    @property
+    def policies(self) -> list[str]:
+        settings = self["settings"]
+        return [name for name in settings["partitions"] if name not in settings["models"]]
+
+
+GOLDEN = Golden()
+
+
+def completion_parts(name: str) -> tuple[str, str, str, str]:
+    """Return prompt, model, variant and sample index of a completion's readable name."""
+    prompt, model, variant, index = name.split("/")
+    return prompt, model, variant, index

@@ -1,0 +1,93 @@
+"""Readable names in place of the hashes that SQL makes, each computed again here from its parts."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+from tests.golden.database import GOLDEN, completion_parts
+
+HASH = re.compile(r"\b[0-9a-f]{64}\b")
+
+
+def identify(*parts: str | None) -> str:
+    """Return the id of some parts, as the first comment of sql/macros.sql says."""
+    return hashlib.sha256(
+        "\x1f".join("\x1e" if p is None else p for p in parts).encode()
+    ).hexdigest()
+
+
+def _names() -> Iterator[tuple[str, str]]:
+    ids = {name: identify(*completion_parts(name)) for name in GOLDEN["completions"]}
+    asked = {r["prompt_id"]: r.get("messages_hash") for r in reversed(GOLDEN.prompts)}
+    hashed = {row["wording_id"]: row["wording_hash"] for row in GOLDEN["wordings"]}
+    people = [row["persona_id"] for row in GOLDEN["personas"]]
+    said = {
+        name: answer.get("text") and hashlib.sha256(answer["text"].encode()).hexdigest()
+        for name, answer in GOLDEN["completions"].items()
+    } | {"": hashlib.sha256(b"").hexdigest()}
+
+    def request(about: str, task: str, model: str, content: str, *rest: str | None) -> str:
+        sampling, schema = rest or (None, None)
+        return identify(about, task, f"{model}@commit", content, sampling, schema)
+
+    for prompt, attempts in GOLDEN["grades"].items():
+        wordings = (hashed["controversy_system"], hashed["controversy_question"])
+        content = identify(asked[prompt], *wordings)
+        for attempt in range(len(attempts)):
+            about, rest = f"{prompt}/{attempt}", ("grade sampling", "grade schema")
+            yield request(about, "grade", "judge", content, *rest), f"grade({prompt}/{attempt})"
+    for name, completion in ids.items():
+        prompt, model, _, _ = completion_parts(name)
+        yield completion, name
+        for wording_id, wording in [(None, None), *hashed.items()]:
+            for persona in [None, *people]:
+                content = identify(asked[prompt], wording, persona)
+                parts = [part for part in (name, wording_id, persona) if part]
+                rest = ("answer sampling", None)
+                generate = request(completion, "generate", model, content, *rest)
+                yield generate, f"generate({'; '.join(parts)})"
+        if (text := said[name]) is not None:
+            yield text or said[""], f"sha256({GOLDEN['completions'][name]['text']})"
+            content = identify(asked[prompt], text or said[""])
+            yield request(completion, "classify", "scorer", content), f"classify({name})"
+            wordings = (hashed["judge_charter_system"], hashed["judge_question"])
+            content = identify(asked[prompt], text or said[""], *wordings)
+            yield request(completion, "rate", "judge", content), f"rate({name})"
+        for policy in GOLDEN.policies:
+            yield identify(policy, completion), f"sample({policy}; {name})"
+    for row in GOLDEN["comparisons"]:
+        a, b = row["first"], row["second"]
+        wordings = (hashed["compare_charter_system"], hashed["compare_question"])
+        content = identify(asked[completion_parts(a)[0]], said[a], said[b], *wordings)
+        yield request(f"{ids[a]}/{ids[b]}", "compare", "judge", content), f"compare({a}; {b})"
+    for policy in GOLDEN.policies:
+        for prompt in asked:
+            yield identify(policy, prompt, "0"), f"pair({policy}; {prompt}; 0)"
+
+
+NAMES = dict(_names())
+IDS = {name: key for key, name in NAMES.items()}
+
+
+def readable(value: Any) -> str:
+    """Return a value as the expected files show it; a hash of unknown parts is an error."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return repr(round(value, 9))
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, list):
+        return f"[{', '.join(readable(item) for item in value)}]"
+    if isinstance(value, dict) and value.keys() == {"role", "content"}:
+        return f"{value['role']}: {readable(value['content'])}"
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{key}: {readable(item)}' for key, item in value.items())}}}"
+    named = HASH.sub(lambda found: NAMES[found.group()], str(value))
+    return named.replace("\n", "\\n") or "''"

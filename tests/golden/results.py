@@ -1,0 +1,234 @@
+"""The fixed database in a warehouse, by the product's own SQL, and what each file gives on it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+import pyarrow as pa
+
+from alignment_assets import sql
+from alignment_assets.inference.requests import ANSWER_SCHEMA
+from alignment_assets.resources.warehouse import Warehouse
+from tests.golden.database import FOLDER, GOLDEN, PROMPTS, Row
+from tests.golden.names import IDS, NAMES, readable
+from tests.tables import fill
+
+SOURCES = (
+    *(*PROMPTS, "origin_consent", "personas", "human_labels", "wordings"),
+    *("inference_runs", "inference_forecasts"),
+)
+UNPARTITIONED = (
+    *("prompt_exclusions", "licensed_prompts", "controversy_labels", "controversy_agreement"),
+    "alignment_prompts",
+)
+OF_MODELS = ("completion_requests", "completions", "rewards")
+OF_POLICIES = (
+    *("judge_comparisons", "judge_rankings", "quantile_rewards", "dpo_pairs", "qrpo_samples"),
+    "selection_exclusions",
+)
+KINDS = ("assets", "requests", "analysis")
+TRACED = "pair(policy; war; 0)"
+
+
+def build(warehouse: Warehouse) -> None:
+    """Fill every table: the sources as written, then each asset by its SELECT, in their order."""
+    for table in SOURCES:
+        fill(warehouse, table, GOLDEN[table])
+    for table, partition in steps():
+        _build(warehouse, table, partition)
+
+
+def steps() -> Iterator[tuple[str, Row]]:
+    """Yield each asset of sql/assets with each of its partitions, in an order that works."""
+    yield from ((table, {}) for table in UNPARTITIONED)
+    models = GOLDEN["settings"]["partitions"]
+    yield from ((table, {"model": model}) for table in OF_MODELS for model in models)
+    yield from ((table, {"policy": policy}) for table in OF_POLICIES for policy in GOLDEN.policies)
+
+
+def results(warehouse: Warehouse, kind: str) -> dict[str, str]:
+    """Return what each file of a kind gives on the filled warehouse, as an expected file says it.
+
+    Tables and requests have no order of their own, so their rows are sorted by what is shown.
+    """
+    given = {
+        **GOLDEN["settings"],
+        "pair_id": IDS[TRACED],
+        "pending": json.dumps(GOLDEN["pending"]),
+    }
+    if kind == "assets":
+        asked = {name: [(f"FROM {name}", {})] for name in sql.sql_names(kind)}
+    elif kind == "requests":
+        asked = {name: [] for name in sql.sql_names(kind)}
+        for table, partition in steps():
+            for name, values in questions(table, partition):
+                asked[name].append((sql.read_sql(kind, name), values))
+    else:
+        asked = {name: [(sql.read_sql(kind, name), given)] for name in sql.sql_names(kind)}
+    with warehouse.read() as connection:
+        found = {
+            name: pa.concat_tables(
+                connection.execute(query, sql.named_parameters(query, values)).to_arrow_table()
+                for query, values in queries
+            )
+            for name, queries in asked.items()
+        }
+    return {name: _text(rows, ordered=kind == "analysis") for name, rows in found.items()}
+
+
+def broken_rules(warehouse: Warehouse) -> list[str]:
+    """Return the rules of sql/checks that find an offence in the filled warehouse."""
+    with warehouse.read() as connection:
+        return [
+            rule
+            for rule in sql.sql_names("checks")
+            for query in [sql.read_sql("checks", rule)]
+            if connection.execute(query, sql.named_parameters(query, GOLDEN["settings"])).fetchall()
+        ]
+
+
+def columns() -> str:
+    """Return every column of sql/schema with its type, as DuckDB understands the files."""
+    rows = [
+        {"table": table.name, "column": c.name, "type": c.type, "nullable": c.nullable}
+        for table in sql.tables().values()
+        for c in table.columns
+    ]
+    return _text(pa.Table.from_pylist(rows), ordered=True)
+
+
+def expected(kind: str) -> dict[str, str]:
+    """Return the texts of the expected files of a kind."""
+    folder = FOLDER / "expected" / kind
+    return {path.stem: path.read_text(encoding="utf-8") for path in sorted(folder.iterdir())}
+
+
+def _text(rows: pa.Table, *, ordered: bool) -> str:
+    shown = [[readable(value) for value in row.values()] for row in rows.to_pylist()]
+    if not ordered:
+        shown.sort(key=lambda row: [cell.zfill(9) if cell.isdigit() else cell for cell in row])
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([rows.column_names, *shown])
+    return text.getvalue()
+
+
+def asset_parameters(partition: Row) -> Row:
+    """Return what the SELECT of an asset's partition may name."""
+    variants = GOLDEN["variants"].get(partition.get("model"), [None, None])
+    return {
+        **GOLDEN["settings"],
+        **partition,
+        "standard_variants": variants[0],
+        "controversial_variants": variants[1],
+        "model_fingerprint": f"{partition.get('model')}@commit",
+        "sampling": "answer sampling",
+    }
+
+
+def questions(table: str, partition: Row) -> list[tuple[str, Row]]:
+    """Return each file of sql/requests that an asset's partition asks, with its parameters."""
+    given = {**GOLDEN["settings"], **partition, "judge_fingerprint": "judge@commit"}
+    if table == "controversy_labels":
+        fixed = {"model_fingerprint": "judge@commit", "sampling": "grade sampling"}
+        again = sorted(prompt for prompt, said in GOLDEN["grades"].items() if len(said) > 1)
+        return [
+            (table, {**fixed, "answer_schema": "grade schema", "attempt": n, "only_prompts": only})
+            for n, only in enumerate((None, again))
+        ]
+    if table == "rewards":
+        judge = {"rubric": "judge_charter_system", "scorer_fingerprint": "judge@commit"}
+        return [
+            (
+                "rewards_classify",
+                {**given, "track": "standard", "scorer_fingerprint": "scorer@commit"},
+            ),
+            ("rewards_rate", {**given, "track": "controversial", **judge}),
+        ]
+    return [(table, given)] if table in sql.sql_names("requests") else []
+
+
+def _build(warehouse: Warehouse, table: str, partition: Row) -> None:
+    parameters = asset_parameters(partition)
+    with warehouse.stage(table, partition) as staging:
+        asked = [
+            staging.connection.execute(text, sql.named_parameters(text, values)).to_arrow_table()
+            for name, values in questions(table, partition)
+            for text in [sql.read_sql("requests", name)]
+        ]
+        if asked:
+            requests = pa.concat_tables(asked)
+            answers = pa.Table.from_pylist(
+                [_answer(request) for request in requests.to_pylist()], schema=ANSWER_SCHEMA
+            )
+            for name, rows in (("requests", requests), ("answers", answers)):
+                staging.connection.register("given", rows)
+                staging.connection.execute(f"CREATE TEMP TABLE {name} AS FROM given")
+                staging.connection.unregister("given")
+        staging.insert(sql.read_sql("assets", table), parameters)
+        staging.publish(parameters)
+
+
+def _answer(request: Row) -> Row:
+    """Return what an engine answers to a request, as the spool keeps it."""
+    said = {
+        "grade": _grade,
+        "generate": _completion,
+        "classify": _score,
+        "rate": _score,
+        "compare": _comparison,
+    }[request["task"]](request)
+    return {
+        "request_id": request["request_id"],
+        "task": request["task"],
+        "finish_reason": "failed" if "error" in said else "stop",
+        "cached_tokens": 0,
+        "engine": "engine",
+        "engine_version": "1",
+        "engine_settings": "engine settings",
+        "seconds": 1.0,
+        "answered_at": datetime(2025, 9, 2),
+        **said,
+    }
+
+
+def _grade(request: Row) -> Row:
+    return {"text": GOLDEN["grades"][request["prompt_id"]][request["attempt"]]}
+
+
+def _completion(request: Row) -> Row:
+    said = GOLDEN["completions"][NAMES[request["completion_id"]]]
+    given, made = said.get("tokens", (None, None))
+    return {
+        **{key: said[key] for key in ("text", "finish_reason", "error") if key in said},
+        "prompt_tokens": given,
+        "completion_tokens": made,
+    }
+
+
+def _score(request: Row) -> Row:
+    score = GOLDEN["completions"][NAMES[request["completion_id"]]].get("score")
+    if score is None:
+        return {"error": "the scorer failed"}
+    return (
+        {"value": score}
+        if request["task"] == "classify"
+        else _labels({label: math.log(probability) for label, probability in score.items()})
+    )
+
+
+def _comparison(request: Row) -> Row:
+    pair = [NAMES[request[f"{place}_completion_id"]] for place in ("first", "second")]
+    (said,) = (row for row in GOLDEN["comparisons"] if [row["first"], row["second"]] == pair)
+    return _labels({label: said[label] for label in "AB" if label in said})
+
+
+def _labels(logprobs: dict[Any, float]) -> Row:
+    return {
+        "label_logprobs": [{"label": str(key), "logprob": value} for key, value in logprobs.items()]
+    }
