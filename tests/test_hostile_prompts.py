@@ -236,14 +236,10 @@ def test_too_many_words_are_excluded_by_the_published_recipes_limit(
 
 
 @pytest.fixture(scope="module")
-def tokenizer() -> Any:
-    recipe = load_recipe("demo")
-    folder = recipe.resolve(recipe.models["smollm2-135m"].weights)
-    if not (folder / "tokenizer.json").is_file():
-        pytest.skip(f"no model in {folder}; run `alignment-assets models prepare-demo`")
+def tokenizer(smollm2: Path) -> Any:
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(folder)
+    return AutoTokenizer.from_pretrained(smollm2)
 
 
 def encoder(tokenizer: Any) -> ChatEncoder:

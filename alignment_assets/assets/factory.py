@@ -127,7 +127,7 @@ def answering_for(
         recipe,
         context.asset_key.to_user_string(),
         context.partition_key if _is_partitioned(context) else None,
-        context.run_id,
+        context.run.run_id,
         context.log.info,
     )
 

@@ -11,26 +11,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from alignment_assets.demo_model import prepare_demo_model
 from alignment_assets.inference.progress import Progress
 from alignment_assets.inference.requests import REQUEST_SCHEMA, Request
 from alignment_assets.recipe import Recipe
 from alignment_assets.resources.gpus import GpuPool
 from alignment_assets.resources.inference import Job
 from alignment_assets.resources.vllm import VllmInference, close_engines
-from tests.conftest import changed_recipe
-
-
-@pytest.fixture(scope="session")
-def smollm2() -> Path:
-    """The demo's model, unpacked."""
-    recipe = changed_recipe()
-    folder = recipe.resolve(recipe.models["smollm2-135m"].weights)
-    try:
-        prepare_demo_model(folder)
-    except FileNotFoundError as error:
-        pytest.skip(str(error))
-    return folder
 
 
 @pytest.fixture(scope="module", autouse=True)
