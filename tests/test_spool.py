@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import time
 from datetime import timedelta
@@ -11,10 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import pyarrow.parquet as pq
 import pytest
 
-from alignment_assets.inference.requests import Answer, EngineIdentity
-from alignment_assets.inference.spool import ANSWERS_QUERY, SpoolWriter, answer_files, spool_folder
+from alignment_assets.inference.requests import ANSWER_SCHEMA, Answer, EngineIdentity
+from alignment_assets.inference.spool import (
+    EMPTY_FILE,
+    SpoolWriter,
+    spool_folder,
+    view_answers,
+    what_is_wrong,
+)
 from tests.conftest import Graph, changed_recipe
 from tests.processes import other, wait_for_word
 from tests.tables import fill_prompts
@@ -48,9 +56,9 @@ def write(folder: Path, *answers: Answer, settings: str = LONG) -> Path:
 
 def read(folder: Path, *settings: str) -> dict[str, dict[str, Any]]:
     """Return the answers that count, by request."""
-    values = {"files": answer_files(folder), "settings": list(settings or (LONG,))}
     with duckdb.connect() as connection:
-        rows = connection.execute(ANSWERS_QUERY, values).to_arrow_table().to_pylist()
+        view_answers(connection, folder, settings or (LONG,))
+        rows = connection.execute("FROM answers").to_arrow_table().to_pylist()
     assert len({row["request_id"] for row in rows}) == len(rows)
     return {row["request_id"]: row for row in rows}
 
@@ -83,8 +91,9 @@ def test_a_few_answers_are_on_disk_after_five_seconds(
     writer.tick()
     assert read(tmp_path).keys() == {"one"}
     clock[0] += 60
+    before = set(tmp_path.iterdir())
     writer.tick()  # nothing to write, no file
-    assert len(list(tmp_path.iterdir())) == 1
+    assert set(tmp_path.iterdir()) == before
 
 
 def test_an_engine_that_fails_leaves_what_it_answered(tmp_path: Path) -> None:
@@ -111,6 +120,25 @@ def test_answers_come_back_as_they_were_given(tmp_path: Path) -> None:
     assert found["text"]["text"] == text
     assert abs(found["text"]["answered_at"] - answer("now").answered_at) < timedelta(minutes=5)
     assert (found["text"]["engine"], found["text"]["engine_version"]) == ("fake", "1")
+
+
+def test_an_answer_carries_the_hash_of_its_text(tmp_path: Path) -> None:
+    write(tmp_path, answer("text", "Émile"), Answer("valued", "classify", "stop", value=1.0))
+    found = read(tmp_path)
+    assert found["text"]["text_hash"] == hashlib.sha256("Émile".encode()).hexdigest()
+    assert found["valued"]["text_hash"] is None
+
+
+def test_files_of_earlier_versions_are_read_alone_and_beside_later_ones(tmp_path: Path) -> None:
+    old = write(tmp_path, answer("old", "kept"))
+    pq.write_table(pq.read_table(old).drop_columns(["text_hash"]), old)
+    pq.write_table(ANSWER_SCHEMA.empty_table().drop_columns(["text_hash"]), tmp_path / EMPTY_FILE)
+    assert what_is_wrong(old) is None
+    assert read(tmp_path)["old"]["text"] == "kept"
+    write(tmp_path, answer("new", "kept too"))
+    found = read(tmp_path)
+    assert {name: one["text"] for name, one in found.items()} == {"old": "kept", "new": "kept too"}
+    assert found["old"]["text_hash"] is None
 
 
 def test_an_empty_folder_has_no_answers(tmp_path: Path) -> None:

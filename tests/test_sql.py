@@ -20,7 +20,7 @@ from dagster import DagsterInstance
 
 from alignment_assets import sql
 from alignment_assets.inference.requests import Answer, Request
-from alignment_assets.inference.spool import ANSWERS_QUERY, answer_files, spool_folder
+from alignment_assets.inference.spool import spool_folder, view_answers
 from alignment_assets.resources.warehouse import rules_of
 from tests.conftest import REPOSITORY, Graph, changed_recipe
 from tests.fakes import FakeInference
@@ -136,9 +136,8 @@ def put_answers(graph: Graph, database: Database, asset: str, partition: str | N
         if values.get("model", values.get("policy")) == partition:
             database.execute(f"{create} FROM ({query}\n)", values)
             create = "INSERT INTO requests BY NAME"
-    files = answer_files(spool_folder(graph.home, asset, partition))
-    given = {"files": files, "settings": [graph.inference.settings(graph.recipe.models[POLICY])]}
-    database.execute(f"CREATE OR REPLACE TEMP TABLE answers AS {ANSWERS_QUERY}", given)
+    settings = [graph.inference.settings(graph.recipe.models[POLICY])]
+    view_answers(database, spool_folder(graph.home, asset, partition), settings)
 
 
 @pytest.mark.parametrize("asset", sql.sql_names("assets"))

@@ -13,7 +13,8 @@ import pyarrow as pa
 import pytest
 
 from alignment_assets import sql
-from alignment_assets.inference.spool import answer_files
+from alignment_assets.inference.spool import view_answers
+from alignment_assets.resources import staging as replacing
 from alignment_assets.resources.machine import cores, memory_bytes
 from alignment_assets.resources.warehouse import Published, Warehouse, WarehouseError
 from tests.tables import new_warehouse
@@ -237,6 +238,71 @@ def test_a_replacement_that_the_disk_has_no_room_for_is_refused_before(
     assert len(rows_of(warehouse, "personas")) == 3000
 
 
+def big(number: int, generation: int) -> Row:
+    """Return a row whose text does not compress."""
+    return person(number, persona=random.Random(f"{number} {generation}").randbytes(700).hex())
+
+
+def test_a_file_stays_below_one_and_a_half_times_what_is_in_it(
+    warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replacing, "ANEW_FROM_BYTES", 1 << 20)
+    replace_rows(warehouse, "selection_exclusions", [excluded("one", 1)], {"policy": "one"})
+    sizes = []
+    for generation in range(4):
+        rows = [big(number, generation) for number in range(12_000)]
+        replace_rows(warehouse, "personas", rows)
+        sizes.append(warehouse.path.stat().st_size)
+        assert rows_of(warehouse, "personas") == [tuple(row.values()) for row in rows]
+    assert max(sizes) < 1.5 * sizes[0], sizes
+    assert [row[1] for row in rows_of(warehouse, "selection_exclusions")] == ["prompt 1"]
+
+
+def test_a_file_written_anew_keeps_all_else_in_it(
+    warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = "selection_exclusions"
+    for policy in ("one", "two"):
+        rows = [excluded(policy, prompt) for prompt in range(3)]
+        replace_rows(warehouse, table, rows, {"policy": policy})
+    with warehouse.get_connection() as connection:
+        connection.execute("CREATE SCHEMA mine; CREATE TABLE mine.notes AS SELECT 7 AS x")
+        connection.execute("CREATE VIEW mine.both AS SELECT * FROM mine.notes, personas")
+    columns = "SELECT * EXCLUDE (database_oid, table_oid) FROM duckdb_columns() ORDER BY ALL"
+    with warehouse.read() as connection:
+        before = connection.execute(columns).fetchall()
+    monkeypatch.setattr(replacing, "ANEW_FROM_BYTES", 0)
+    monkeypatch.setattr(replacing, "ANEW_SHARE", 0)
+    inode = warehouse.path.stat().st_ino
+    replace_rows(warehouse, table, [excluded("two", 9, candidates=7)], {"policy": "two"})
+    assert warehouse.path.stat().st_ino != inode
+    found = [(row[0], row[1], row[5]) for row in rows_of(warehouse, table)]
+    assert found == [
+        ("one", "prompt 0", 3),
+        ("one", "prompt 1", 3),
+        ("one", "prompt 2", 3),
+        ("two", "prompt 9", 7),
+    ]
+    assert rows_of(warehouse, "mine.notes") == [(7,)]
+    assert rows_of(warehouse, "mine.both") == []
+    with warehouse.read() as connection:
+        assert connection.execute(columns).fetchall() == before  # comments and all
+
+
+def test_a_file_that_cannot_be_written_anew_stays_as_it_was(
+    warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace_rows(warehouse, "personas", [person(0)])
+    monkeypatch.setattr(replacing, "ANEW_FROM_BYTES", 0)
+    monkeypatch.setattr(replacing, "ANEW_SHARE", 0)
+    blocked = warehouse.path.with_name("alignment.duckdb.new")
+    blocked.mkdir()  # what is to be written aside cannot be
+    with pytest.raises((WarehouseError, OSError)):
+        replace_rows(warehouse, "personas", [person(1)])
+    blocked.rmdir()
+    assert [row[0] for row in rows_of(warehouse, "personas")] == [0]
+
+
 @pytest.mark.parametrize(
     ("column", "value", "told"),
     [
@@ -346,10 +412,8 @@ def test_a_home_with_blanks_quotes_and_brackets_in_its_path(tmp_path: Path) -> N
     replace_rows(warehouse, "personas", [person(0)])
     assert rows_of(warehouse, "personas") == [(0, "id 0", "person 0", None)]
     with warehouse.read() as connection:
-        folder = warehouse.home / "spool" / "completions" / "model"
-        assert connection.execute(
-            "SELECT count(*) FROM read_parquet($files)", {"files": answer_files(folder)}
-        ).fetchall() == [(0,)]
+        view_answers(connection, warehouse.home / "spool" / "completions" / "model", [])
+        assert connection.execute("SELECT count(*) FROM answers").fetchall() == [(0,)]
 
 
 def test_a_damaged_database_is_reported_at_once(warehouse: Warehouse) -> None:

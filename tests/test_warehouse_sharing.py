@@ -15,6 +15,7 @@ import duckdb
 import pyarrow as pa
 import pytest
 
+from alignment_assets.resources import staging as replacing
 from alignment_assets.resources.locking import LockTimeout, read_holder
 from alignment_assets.resources.warehouse import Warehouse, WarehouseError
 from tests.processes import other, wait_for_word
@@ -82,18 +83,23 @@ def test_four_writers_of_a_new_database_all_succeed(warehouse: Warehouse) -> Non
     assert generations(warehouse) == {policy: [(2, ROWS)] for policy in policies}
 
 
-def replace_for_ever(pipe: Connection, home: Path, start: int) -> None:
+def replace_for_ever(pipe: Connection, home: Path, start: int, anew: bool) -> None:
+    if anew:
+        replacing.ANEW_FROM_BYTES, replacing.ANEW_SHARE = -1, -1
     for number in range(start, start + 10_000):
         replace_partition(new_warehouse(home), "one", number)
         pipe.send(number)
 
 
-def test_a_writer_killed_at_any_moment_leaves_old_or_new_rows(warehouse: Warehouse) -> None:
+@pytest.mark.parametrize("anew", [False, True], ids=["in place", "file written anew"])
+def test_a_writer_killed_at_any_moment_leaves_old_or_new_rows(
+    warehouse: Warehouse, anew: bool
+) -> None:
     replace_partition(warehouse, "one", 0)
     replace_partition(warehouse, "two", 0)
     dice = random.Random(time.time_ns())
     for start in (1000, 2000, 3000, 4000, 5000):
-        with other(replace_for_ever, warehouse.home, start) as writer:
+        with other(replace_for_ever, warehouse.home, start, anew) as writer:
             published = writer.hear()
             time.sleep(dice.uniform(0, 0.25))
         while writer.pipe.poll():
@@ -108,31 +114,37 @@ def test_a_writer_killed_at_any_moment_leaves_old_or_new_rows(warehouse: Warehou
         assert number in (published, published + 1)
     replace_partition(warehouse, "one", 1)  # and nothing bars the next
     assert generations(warehouse)["one"] == [(1, ROWS)]
+    assert list(warehouse.home.glob("*.new*")) == []
 
 
 def stage_and_wait(pipe: Connection, home: Path) -> None:
-    with new_warehouse(home).stage(TABLE) as staging:
-        staging.insert_arrow(generation("one", 1))
+    with new_warehouse(home, memory_limit="20MB", threads=1).stage("personas") as staging:
+        staging.insert(
+            "SELECT range AS row_number, md5(range::VARCHAR) AS persona_id, "
+            "repeat(md5(range::VARCHAR), 20) AS persona, NULL::VARCHAR AS malformed_reason "
+            "FROM range(60_000)",
+            {},
+        )
         pipe.send(os.getpid())
         wait_for_word(pipe)
 
 
-def staging_files_of(warehouse: Warehouse, process: int) -> list[Path]:
+def spilled_by(warehouse: Warehouse, process: int) -> list[Path]:
     return list((warehouse.home / "staging").glob(f"{process}-*"))
 
 
-def test_staging_files_of_the_dead_are_removed_and_those_of_the_living_kept(
+def test_spilled_rows_of_the_dead_are_removed_and_those_of_the_living_kept(
     warehouse: Warehouse,
 ) -> None:
     with other(stage_and_wait, warehouse.home) as writer:
         process = writer.hear()
         # Building apart stops no reader.
         assert generations(warehouse) == {}
-        with warehouse.stage("personas"):
-            assert staging_files_of(warehouse, process)
-    assert staging_files_of(warehouse, process)  # killed, it could not tidy up
-    with warehouse.stage("personas"):
-        assert staging_files_of(warehouse, process) == []
+        with warehouse.stage(TABLE):
+            assert spilled_by(warehouse, process)
+    assert spilled_by(warehouse, process)  # killed, it could not tidy up
+    with warehouse.stage(TABLE):
+        assert spilled_by(warehouse, process) == []
     assert list((warehouse.home / "staging").iterdir()) == []
 
 

@@ -179,14 +179,13 @@ def publish_answers(
         context: the step.
         answering: what has asked the questions.
         questions: all of them; each must be answered.
-        query: makes the rows from the temporary tables ``requests`` and ``answers``.
+        query: makes the rows from ``requests`` and ``answers``.
         parameters: what the query and the table's rules may name.
         partition: the partition's column and value.
         counts: a column whose values are counted in the materialization's metadata.
     """
     with answering.warehouse.stage(answering.asset, partition) as staging:
-        answering.stage(staging, questions)
-        staging.insert(query, parameters)
+        answering.stage(staging, questions, query, parameters)
         counted = count_values(staging, counts) if counts else {}
         metadata = {**answering.metadata(), **counted}
         return publish(context, answering.recipe, staging, parameters, metadata)

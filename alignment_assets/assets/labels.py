@@ -73,8 +73,7 @@ def _controversy_labels_asset(recipe: Recipe) -> AssetsDefinition:
             questions.append(grading(recipe, answering.fingerprint, attempt, unparsed))
             answering.ask(questions[-1])
             with warehouse.stage(table) as staging:
-                answering.stage(staging, questions)
-                staging.insert(query, fixed)
+                answering.stage(staging, questions, query, fixed)
                 unparsed = _unparsed(staging)
                 if not unparsed or attempt + 1 == grader.attempts:
                     counted = {

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,10 +23,11 @@ from alignment_assets.inference.ledger import LedgerEntry
 from alignment_assets.inference.progress import Progress, ProgressLog
 from alignment_assets.inference.requests import REQUEST_SCHEMA, Task
 from alignment_assets.inference.spool import (
-    ANSWERS_QUERY,
-    SETTLED_QUERY,
-    read_answers,
+    UNREADABLE,
+    raise_unreadable,
+    read_settled,
     spool_folder,
+    view_answers,
 )
 from alignment_assets.inference.work import ROW_GROUP
 from alignment_assets.recipe import Recipe
@@ -48,6 +49,16 @@ WHERE finish_reason NOT IN ('stop', 'length')
 GROUP BY reason
 ORDER BY requests DESC, reason
 LIMIT {REASONS}
+"""
+
+
+_ANSWERED_QUERY = """
+SELECT
+    count(*),
+    count(*) FILTER (finish_reason IS NULL),
+    count(*) FILTER (finish_reason NOT IN ('stop', 'length'))
+FROM requests
+LEFT JOIN answers USING (request_id)
 """
 
 
@@ -144,8 +155,20 @@ class Answering:
             else:
                 self.log(f"{self.label}: all {total:,} requests are answered already; no inference")
 
-    def stage(self, staging: Staging, questions: Sequence[Question]) -> None:
-        """Put the temporary tables ``requests`` and ``answers`` beside the new rows.
+    def stage(
+        self,
+        staging: Staging,
+        questions: Sequence[Question],
+        query: str,
+        parameters: Mapping[str, Any],
+    ) -> None:
+        """Add the rows that the answers to some questions make.
+
+        Args:
+            staging: takes the rows.
+            questions: all of them; each request must be answered.
+            query: makes the rows; ``requests`` and ``answers`` stand beside the tables for it.
+            parameters: what the query may name.
 
         Raises:
             UnansweredError: a request has no answer in the spool.
@@ -162,17 +185,14 @@ class Answering:
             connection.execute(
                 f"{create} SELECT * EXCLUDE ({_RENDERED}) FROM ({question.sql}\n)", question.values
             )
-        settings = {self._settings(question) for question in questions}
-        read_answers(connection, "answers", ANSWERS_QUERY, self.folder, [*settings], self.log)
-        asked, unanswered = connection.execute(
-            "SELECT count(*), count(*) FILTER (request_id NOT IN (SELECT request_id FROM answers)) "
-            "FROM requests"
-        ).fetchone() or (0, 0)
-        if unanswered:
-            raise UnansweredError(
-                f"{self.label}: {unanswered:,} of {asked:,} requests unanswered; run it again"
-            )
-        self._check_failures(connection, asked)
+        settings = [self._settings(question) for question in questions]
+        files = view_answers(connection, self.folder, settings, self.log)
+        try:
+            self._check_answers(connection)
+            staging.insert(query, parameters)
+        except UNREADABLE as error:
+            raise_unreadable(files, error)
+            raise
 
     def metadata(self) -> dict[str, Any]:
         """Return what engines did for the asset, for a materialization."""
@@ -211,7 +231,7 @@ class Answering:
     def _count(self, connection: DuckDBPyConnection, question: Question) -> tuple[int, int]:
         """Make the table ``settled`` of the requests that need not be asked, and count."""
         settings = [self._settings(question)]
-        read_answers(connection, "settled", SETTLED_QUERY, self.folder, settings, self.log)
+        read_settled(connection, self.folder, settings, self.log)
         return connection.execute(
             "SELECT count(*), count(*) FILTER (request_id NOT IN (FROM settled)) "
             f"FROM (SELECT request_id FROM ({question.sql}\n))",
@@ -278,11 +298,12 @@ class Answering:
                 self.log(f"{self.label}: not entered into inference_runs: {error}")
         report(progress)
 
-    def _check_failures(self, connection: DuckDBPyConnection, asked: int) -> None:
-        (failed,) = connection.execute(
-            "SELECT count(*) FROM requests JOIN answers USING (request_id) "
-            "WHERE finish_reason NOT IN ('stop', 'length')"
-        ).fetchone() or (0,)
+    def _check_answers(self, connection: DuckDBPyConnection) -> None:
+        asked, unanswered, failed = connection.execute(_ANSWERED_QUERY).fetchone() or (0, 0, 0)
+        if unanswered:
+            raise UnansweredError(
+                f"{self.label}: {unanswered:,} of {asked:,} requests unanswered; run it again"
+            )
         allowed = self.recipe.inference.max_failed_share
         if failed <= allowed * asked:
             return

@@ -34,6 +34,7 @@ ANSWER_SCHEMA = pa.schema(
         ("task", pa.string()),
         ("finish_reason", pa.string()),
         ("text", pa.string()),
+        ("text_hash", pa.string()),
         ("value", pa.float64()),
         (
             "label_logprobs",
@@ -50,6 +51,9 @@ ANSWER_SCHEMA = pa.schema(
         ("answered_at", pa.timestamp("us")),
     ]
 )
+
+# What files of earlier versions lack.
+LATER_COLUMNS = {"text_hash"}
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ after old answers is `alignment_assets.spool_care`'s part.
 from __future__ import annotations
 
 import glob
+import hashlib
 import logging
 import os
 import time
@@ -21,7 +22,12 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from alignment_assets.inference.requests import ANSWER_SCHEMA, Answer, EngineIdentity
+from alignment_assets.inference.requests import (
+    ANSWER_SCHEMA,
+    LATER_COLUMNS,
+    Answer,
+    EngineIdentity,
+)
 
 logger = logging.getLogger(__name__)
 Report = Callable[[str], None]
@@ -32,7 +38,7 @@ FLUSH_SECONDS = 5.0
 # A Parquet file begins and ends with these bytes, and has a length of four before the last.
 PARQUET_MAGIC = b"PAR1"
 PARQUET_ENDS = 12
-# A folder without answers has this file, so that it can be read.
+# Stands before all others and gives them their columns, those of `ANSWER_SCHEMA`.
 EMPTY_FILE = "0-empty.parquet"
 # What is put behind the name of a file that cannot be read.
 ASIDE = ".torn"
@@ -41,21 +47,36 @@ UNREADABLE = (duckdb.Error, UnicodeDecodeError)
 # Files that are pruned while they are read make a reader start again, at most so often.
 READINGS = 5
 
-# The answer to each request that counts: the first final one, else the first refusal under the
-# engine's present settings, else that it failed.
-ANSWERS_QUERY = """
-SELECT * EXCLUDE (filename, file_row_number)
-FROM read_parquet($files, filename = true, file_row_number = true)
-WHERE finish_reason IN ('stop', 'length', 'failed') OR list_contains($settings, engine_settings)
-QUALIFY row_number() OVER (
+_FILES = """read_parquet(
+    getvariable('answer_files'), union_by_name = true, filename = true, file_row_number = true)"""
+# Answers that do not count: a refusal under settings that no engine has now, and what another
+# answer to the same request stands before. A final one does first, then a refusal, then a failure;
+# of several the first in file order. Found by narrow columns: texts are read when they are used.
+_OUTDONE = f"""
+CREATE OR REPLACE TEMP TABLE outdone AS
+SELECT filename, file_row_number
+FROM (
+    SELECT
+        *,
+        finish_reason IN ('stop', 'length', 'failed')
+            OR list_contains(getvariable('answer_settings')::VARCHAR[], engine_settings) AS stands
+    FROM {_FILES}
+)
+QUALIFY NOT stands OR row_number() OVER (
     PARTITION BY request_id
     ORDER BY
-        finish_reason NOT IN ('stop', 'length'), finish_reason = 'failed', filename, file_row_number
-) = 1
+        NOT stands, finish_reason NOT IN ('stop', 'length'), finish_reason = 'failed',
+        filename, file_row_number
+) > 1
 """
+_ANSWERS = f"""
+CREATE OR REPLACE TEMP VIEW answers AS
+SELECT {", ".join(ANSWER_SCHEMA.names)} FROM {_FILES}"""
+# A join with a table that is empty would cost nothing, but mislead what plans the joins after it.
+_WITHOUT_OUTDONE = " ANTI JOIN outdone USING (filename, file_row_number)"
 
-# The requests that need not be asked again.
-SETTLED_QUERY = """
+_SETTLED = """
+CREATE OR REPLACE TEMP TABLE settled AS
 SELECT DISTINCT request_id
 FROM read_parquet($files)
 WHERE finish_reason IN ('stop', 'length')
@@ -91,43 +112,60 @@ def whole_files(folder: Path, report: Report = logger.warning) -> list[Path]:
     return files
 
 
-def answer_files(folder: Path, report: Report = logger.warning) -> list[str]:
-    """Return `whole_files` as DuckDB reads them; makes the folder readable if empty."""
-    return as_patterns(_readable_files(folder, report))
-
-
 def as_patterns(files: Sequence[Path]) -> list[str]:
     """Return files for ``read_parquet``, which takes names for patterns."""
     return [glob.escape(str(path)) for path in files]
 
 
-def read_answers(
+def view_answers(
     connection: duckdb.DuckDBPyConnection,
-    table: str,
-    query: str,
     folder: Path,
     settings: Sequence[str],
     report: Report = logger.warning,
-) -> None:
-    """Make a temporary table of what a spool folder answers.
+) -> list[Path]:
+    """Make the temporary view ``answers``: the answer to each request that counts.
+
+    Its columns are those of `ANSWER_SCHEMA`. It reads the files when it is used; an error then may
+    be a file's: see `raise_unreadable`.
 
     Args:
-        connection: takes the table.
-        table: its name.
-        query: `ANSWERS_QUERY` or `SETTLED_QUERY`.
+        connection: takes the view.
         folder: the spool folder.
         settings: of the engines that would be asked now: their refusals stand.
         report: told of torn files.
 
+    Returns:
+        The files.
+    """
+    files = _readable_files(folder, report)
+    connection.execute("SET VARIABLE answer_files = $files", {"files": as_patterns(files)})
+    connection.execute(
+        "SET VARIABLE answer_settings = $settings", {"settings": sorted(set(settings))}
+    )
+    connection.execute(_OUTDONE)
+    some = connection.execute("FROM outdone LIMIT 1").fetchone()
+    connection.execute(_ANSWERS + (_WITHOUT_OUTDONE if some else ""))
+    return files
+
+
+def read_settled(
+    connection: duckdb.DuckDBPyConnection,
+    folder: Path,
+    settings: Sequence[str],
+    report: Report = logger.warning,
+) -> None:
+    """Make the temporary table ``settled`` of the requests that need not be asked again.
+
+    Args: see `view_answers`.
+
     Raises:
         SpoolError: a file cannot be read.
     """
-    create = f"CREATE OR REPLACE TEMP TABLE {table} AS {query}"
     for reading in range(1, READINGS + 1):
         files = _readable_files(folder, report)
         values = {"files": as_patterns(files), "settings": sorted(set(settings))}
         try:
-            connection.execute(create, values)
+            connection.execute(_SETTLED, values)
             return
         except UNREADABLE as error:
             if reading < READINGS and not all(path.exists() for path in files):
@@ -139,7 +177,11 @@ def read_answers(
 def raise_unreadable(files: Sequence[Path], error: Exception) -> None:
     """Raise a `SpoolError` if one of the files explains an error of a query that read them."""
     for path in files:
-        if path.exists() and (reason := what_is_wrong(path)):
+        if not path.exists():
+            raise SpoolError(
+                f"{path}: was there and is gone, set aside or removed meanwhile; run this again"
+            ) from error
+        if reason := what_is_wrong(path):
             raise SpoolError(
                 f"{path}: cannot be read ({reason}); run `alignment-assets spool verify`, which "
                 f"sets such files aside, then run this again"
@@ -158,7 +200,7 @@ def what_is_wrong(path: Path) -> str | None:
             names = file.read(use_threads=False).schema.names
     except Exception as error:  # damaged bytes fail in many ways
         return (str(error).splitlines() or [type(error).__name__])[0]
-    missing = [name for name in ANSWER_SCHEMA.names if name not in names]
+    missing = [name for name in ANSWER_SCHEMA.names if name not in {*names, *LATER_COLUMNS}]
     return f"it lacks the columns {', '.join(missing)}" if missing else None
 
 
@@ -219,9 +261,11 @@ class SpoolWriter:
         self._number += 1
 
     def _row(self, answer: Answer) -> dict[str, object]:
-        logprobs = answer.label_logprobs
+        logprobs, text = answer.label_logprobs, answer.text
         return {
             **vars(answer),
+            # Here and not when it is loaded: the engine takes far longer than this.
+            "text_hash": None if text is None else hashlib.sha256(text.encode()).hexdigest(),
             "label_logprobs": None
             if logprobs is None
             else [{"label": label, "logprob": value} for label, value in logprobs.items()],
@@ -248,11 +292,11 @@ def write_file(table: pa.Table, path: Path) -> None:
 
 def _readable_files(folder: Path, report: Report) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
-    files = whole_files(folder, report)
-    if not files:
-        files = [folder / EMPTY_FILE]
-        write_file(ANSWER_SCHEMA.empty_table(), files[0])
-    return files
+    files, empty = whole_files(folder, report), folder / EMPTY_FILE
+    if empty in files and pq.read_schema(empty).names == ANSWER_SCHEMA.names:
+        return files
+    write_file(ANSWER_SCHEMA.empty_table(), empty)
+    return [empty, *(file for file in files if file != empty)]
 
 
 def _is_whole(path: Path) -> bool:

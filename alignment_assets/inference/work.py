@@ -19,7 +19,7 @@ import duckdb
 import pyarrow.parquet as pq
 
 from alignment_assets.inference.requests import Request
-from alignment_assets.inference.spool import SETTLED_QUERY, read_answers
+from alignment_assets.inference.spool import read_settled
 
 # Rows of a work file that are read at once, at most.
 ROW_GROUP = 1024
@@ -66,7 +66,7 @@ def write_unanswered(requests: Path, spool: Path, settings: str, rest: Path) -> 
     Returns how many they are; nothing is written if there are none.
     """
     with duckdb.connect(config={"temp_directory": str(rest.with_suffix(".spill"))}) as connection:
-        read_answers(connection, "settled", SETTLED_QUERY, spool, [settings])
+        read_settled(connection, spool, [settings])
         missing = (
             "FROM read_parquet($requests, file_row_number = true) "
             "WHERE request_id NOT IN (FROM settled)"

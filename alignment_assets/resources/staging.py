@@ -16,7 +16,8 @@ import duckdb
 import pyarrow as pa
 
 from alignment_assets import sql
-from alignment_assets.resources.machine import ensure_room
+from alignment_assets.resources.machine import MEBI, ensure_room
+from alignment_assets.resources.renewal import make_aside, write_anew
 from alignment_assets.resources.schema import WarehouseError, cast_is_checked
 
 _STORED = """
@@ -28,11 +29,26 @@ FROM (
     WHERE persistent
 )
 """
+# Before compression, and with the temporary tables beside the new rows: rather too many.
+_STAGED = """
+SELECT sum(memory_usage_bytes + temporary_storage_bytes) FROM duckdb_memory()
+WHERE tag = 'IN_MEMORY_TABLE'
+"""
+_USED = """
+SELECT coalesce(any_value(used_blocks * block_size), 0)
+FROM pragma_database_size()
+WHERE database_name = 'warehouse'
+"""
 _REUSABLE = """
 SELECT coalesce(any_value(free_blocks * block_size), 0)
 FROM pragma_database_size()
 WHERE database_name = 'warehouse'
 """
+
+# What takes more than this share of a file that is not small is replaced by writing the file anew;
+# so the file stays below one and a half times what is in it.
+ANEW_SHARE = 1 / 3
+ANEW_FROM_BYTES = 64 * MEBI
 
 
 @dataclass(frozen=True)
@@ -61,18 +77,17 @@ class Staging:
         connection: duckdb.DuckDBPyConnection,
         table: sql.Table,
         partition: dict[str, str],
-        path: Path,
         attach: Attaching,
-        home: Path,
+        database: Path,
     ) -> None:
         self.connection = connection
         self.table = table
         self._partition = partition
-        self._path = path
         self._attach = attach
-        self._home = home
+        self._database = database
         self._reading: ExitStack | None = None
-        connection.execute(f"ATTACH {sql.text_literal(path)} AS staging")
+        # In memory: what does not fit goes to the spill folder, and nothing is written twice.
+        connection.execute("ATTACH ':memory:' AS staging")
         connection.execute("SET search_path = 'staging.main'")
         connection.execute(table.ddl)
 
@@ -158,8 +173,11 @@ class Staging:
             )
         self.close()
         with self._attach(self.connection, exclusive=True, purpose=f"replacing {self._label}"):
-            ensure_room(self._home, self._needed_bytes(), f"{self._label}: replacing")
-            self._replace()
+            is_most = self._is_most_of_the_file()
+            ensure_room(
+                self._database.parent, self._needed_bytes(is_most), f"{self._label}: replacing"
+            )
+            self._replace(anew=is_most)
         return Published(name, rows, f"{rows}-{total:x}")
 
     def open(self) -> None:
@@ -188,17 +206,27 @@ class Staging:
         ).fetchone() or (0, 0)
         return int(stored * ours / all_rows) if all_rows else 0
 
-    def _needed_bytes(self) -> int:
-        """Return about how many bytes of disk the replacement takes.
+    def _is_most_of_the_file(self) -> bool:
+        """Say whether replacing the rows in place would leave the file half empty, or nearly."""
+        old = self.stored_bytes()
+        return old > ANEW_FROM_BYTES and old > ANEW_SHARE * self._scalar(_USED)
 
-        What is staged in a log, as few rows are, goes through the database's log too.
-        """
-        files = {self._path: 1, Path(f"{self._path}.wal"): 2}
-        staged = sum(file.stat().st_size * often for file, often in files.items() if file.exists())
+    def _needed_bytes(self, anew: bool) -> int:
+        """Return about how many bytes of disk the replacement takes."""
+        staged = int(self._scalar(_STAGED))
+        if anew:
+            return staged + int(self._scalar(_USED)) - self.stored_bytes()
         return staged - int(self._scalar(_REUSABLE))
 
-    def _replace(self) -> None:
+    def _replace(self, anew: bool) -> None:
         name, (condition, values) = self.table.name, self._condition()
+        make_aside(self._database)  # so that a killed writer's part of a file does not stay
+        if anew:
+            try:
+                write_anew(self.connection, self._database, name, condition, values)
+            except duckdb.Error as error:
+                raise self._not_replaced(error) from error
+            return
         self.connection.begin()
         try:
             self.connection.execute(f"DELETE FROM warehouse.main.{name} WHERE {condition}", values)
@@ -210,11 +238,12 @@ class Staging:
             with suppress(duckdb.Error):
                 self.connection.rollback()
             if isinstance(error, duckdb.Error):
-                reason = str(error).splitlines()[0]
-                raise WarehouseError(
-                    f"{self._label}: not replaced, the old rows stay: {reason}"
-                ) from error
+                raise self._not_replaced(error) from error
             raise
+
+    def _not_replaced(self, error: duckdb.Error) -> WarehouseError:
+        reason = str(error).splitlines()[0]
+        return WarehouseError(f"{self._label}: not replaced, the old rows stay: {reason}")
 
     def _condition(self) -> tuple[str, dict[str, str]]:
         named = " AND ".join(f"{column} = ${column}" for column in self._partition)

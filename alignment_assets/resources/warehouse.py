@@ -27,6 +27,7 @@ from pydantic import Field, PrivateAttr
 from alignment_assets import sql
 from alignment_assets.resources import snapshots
 from alignment_assets.resources.machine import MEBI, cores, ensure_room, memory_bytes
+from alignment_assets.resources.renewal import STORAGE, ZSTD_FROM_CHARACTERS, make_aside
 from alignment_assets.resources.schema import (
     Migration,
     WarehouseError,
@@ -204,26 +205,21 @@ class Warehouse(DuckDBResource):
             OSError: the disk has no room for as many rows as there are now.
             LockTimeout: the file stayed with somebody else.
         """
-        folder = self.home / "staging"
-        folder.mkdir(parents=True, exist_ok=True)
-        for scratch in {folder, self.spill_folder}:
-            _remove_leftovers(scratch)
+        self.spill_folder.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(self.spill_folder)
         name = f"{os.getpid()}-{uuid.uuid4().hex}"
-        path = folder / f"{name}.duckdb"
         with ExitStack() as held:
-            held.callback(_remove_files, folder, path.name)
             connection = held.enter_context(closing(self._connect(":memory:", spill=name)))
             staging = Staging(
                 connection,
                 sql.tables()[table],
                 dict(partition or {}),
-                path,
                 self._attach,
-                self.home,
+                self.path,
             )
             held.callback(staging.close)
             staging.open()
-            ensure_room(folder, staging.stored_bytes(), f"{table}: building new rows")
+            ensure_room(self.spill_folder, staging.stored_bytes(), f"{table}: building new rows")
             if not reads:
                 staging.close()
             yield staging
@@ -297,9 +293,8 @@ class Warehouse(DuckDBResource):
 
     def _create(self) -> None:
         """Make an empty database aside: a process killed meanwhile leaves no half of one."""
-        new = self.path.with_name(f"{self.path.name}.new")
-        _remove_files(self.home, new.name)
-        duckdb.connect(str(new)).close()
+        new = make_aside(self.path)
+        duckdb.connect(str(new), config={"storage_compatibility_version": STORAGE}).close()
         _remove_files(self.home, f"{self.path.name}.wal")  # of a database that is gone
         new.replace(self.path)
 
@@ -344,6 +339,7 @@ class Warehouse(DuckDBResource):
         }
         connection = duckdb.connect(database, read_only=read_only, config=config)
         connection.execute("SET enable_progress_bar = false")  # it would print into logs
+        connection.execute(f"SET zstd_min_string_length = {ZSTD_FROM_CHARACTERS}")
         connection.execute(sql.macros())
         return connection
 

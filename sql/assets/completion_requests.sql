@@ -74,4 +74,3 @@ SELECT
     $sampling AS sampling
 FROM worded
 LEFT JOIN wordings USING (wording_id)
-ORDER BY prompt_id, variant, sample_index

@@ -7,7 +7,7 @@ SELECT
     variant,
     sample_index,
     answers.text,
-    sha256(answers.text) AS text_hash,
+    coalesce(answers.text_hash, sha256(answers.text)) AS text_hash,
     answers.finish_reason,
     answers.error,
     answers.prompt_tokens,
@@ -22,4 +22,3 @@ SELECT
 FROM completion_requests
 JOIN answers USING (request_id)
 WHERE model = $model
-ORDER BY prompt_id, variant, sample_index

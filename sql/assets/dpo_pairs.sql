@@ -3,66 +3,142 @@
 -- the worst. Rejected: from the worst, else the middle, else the best. A chosen reward exceeds the
 -- rejected one and their texts differ. Draws are functions of (seed, policy, completion).
 -- A further pair is drawn like the first, but no text is chosen twice or rejected twice.
-WITH RECURSIVE eligible AS MATERIALIZED (
+-- A prompt's candidates are a list: {row, text, reward, band from best (1) to worst (4)}. Ids and texts are
+-- looked up for the few that may be drawn.
+WITH RECURSIVE drawn AS (
     SELECT
         prompt_id,
-        completion_id,
-        text_hash,
-        reward,
-        -- The band, then the draw: the least is taken.
-        list_position(['above_all', 'best', 'middle', 'worst'], band)
-            || draw($seed, 'chosen/' || policy, completion_id) AS chosen_order,
-        list_position(['worst', 'middle', 'best', 'above_all'], band)
-            || draw($seed, 'rejected/' || policy, completion_id) AS rejected_order
+        -1 AS pair_index,
+        NULL::BIGINT AS chosen_row,
+        NULL::BIGINT AS rejected_row,
+        list({
+            'row': rowid,
+            'text': hash(text_hash),
+            'reward': reward,
+            'band': list_position(['above_all', 'best', 'middle', 'worst'], band)
+        }) AS candidates,
+        []::UBIGINT[] AS chosen_texts,
+        []::UBIGINT[] AS rejected_texts
     FROM quantile_rewards
     WHERE policy = $policy AND ineligible_reason IS NULL AND n_references >= $min_references
-),
-drawn AS (
-    SELECT DISTINCT
-        prompt_id,
-        -1 AS pair_index,
-        NULL::VARCHAR AS chosen_completion_id,
-        NULL::VARCHAR AS rejected_completion_id,
-        []::VARCHAR[] AS chosen_texts,
-        []::VARCHAR[] AS rejected_texts
-    FROM eligible
+    GROUP BY prompt_id
     UNION ALL (
-        -- Of the candidates strictly below: is there one with another text?
-        WITH partnered AS (
+        WITH next AS NOT MATERIALIZED (
+            SELECT
+                *,
+                list_filter(candidates, lambda one: NOT list_contains(rejected_texts, one.text)) AS rejectable
+            FROM drawn
+            WHERE pair_index + 1 < $pairs_per_prompt
+        ),
+        -- A candidate has a lower one with another text if one of two is: the least, or the least with
+        -- another text than that.
+        with_least AS NOT MATERIALIZED (
+            SELECT
+                *,
+                list_min(list_transform(rejectable, lambda one: {'reward': one.reward, 'text': one.text}))
+                    AS least
+            FROM next
+        ),
+        with_both AS NOT MATERIALIZED (
+            SELECT
+                *,
+                list_min(list_transform(
+                    list_filter(rejectable, lambda one: one.text <> least.text),
+                    lambda one: {'reward': one.reward, 'text': one.text})) AS other
+            FROM with_least
+        ),
+        choices AS NOT MATERIALIZED (
             SELECT
                 prompt_id,
-                chosen_order,
-                chosen_texts,
-                {'completion_id': completion_id, 'text': text_hash, 'reward': reward} AS candidate,
-                min(text_hash) FILTER (NOT list_contains(rejected_texts, text_hash)) OVER below AS least_text,
-                max(text_hash) FILTER (NOT list_contains(rejected_texts, text_hash)) OVER below AS greatest_text
-            FROM drawn
-            JOIN eligible USING (prompt_id)
-            WHERE pair_index + 1 < $pairs_per_prompt
-            WINDOW below AS (
-                PARTITION BY prompt_id ORDER BY reward
-                RANGE BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW EXCLUDE GROUP)
+                list_filter(candidates, lambda one:
+                    NOT list_contains(chosen_texts, one.text)
+                    AND (coalesce(least.reward < one.reward AND least.text <> one.text, false)
+                        OR coalesce(other.reward < one.reward AND other.text <> one.text, false))) AS choosable
+            FROM with_both
         ),
-        taken AS (
-            SELECT prompt_id, arg_min(candidate, chosen_order) AS chosen
-            FROM partnered
-            WHERE (least_text <> candidate.text OR greatest_text <> candidate.text)
-                AND NOT list_contains(chosen_texts, candidate.text)
+        chosen AS (
+            SELECT prompt_id, arg_min(one, draw($seed, 'chosen/' || $policy, completion_id)) AS chosen
+            FROM (
+                SELECT
+                    prompt_id,
+                    unnest(list_filter(choosable, lambda one: one.band = best)) AS one
+                FROM (
+                    SELECT *, list_min(list_transform(choosable, lambda one: one.band)) AS best FROM choices
+                )
+            ) AS may_be_drawn
+            JOIN (SELECT rowid AS candidate_row, completion_id FROM quantile_rewards)
+                ON candidate_row = one.row
+            GROUP BY prompt_id
+        ),
+        rejected AS (
+            SELECT prompt_id, arg_min(one, draw($seed, 'rejected/' || $policy, completion_id)) AS rejected
+            FROM (
+                SELECT
+                    prompt_id,
+                    unnest(list_filter(below, lambda one: one.band = worst)) AS one
+                FROM (
+                    SELECT *, list_max(list_transform(below, lambda one: one.band)) AS worst
+                    FROM (
+                        SELECT
+                            prompt_id,
+                            list_filter(rejectable, lambda one:
+                                one.reward < chosen.reward AND one.text <> chosen.text) AS below
+                        FROM next
+                        JOIN chosen USING (prompt_id)
+                    )
+                )
+            ) AS may_be_drawn
+            JOIN (SELECT rowid AS candidate_row, completion_id FROM quantile_rewards)
+                ON candidate_row = one.row
             GROUP BY prompt_id
         )
         SELECT
             prompt_id,
-            any_value(pair_index) + 1,
-            any_value(chosen.completion_id),
-            arg_min(completion_id, rejected_order),
-            list_append(any_value(chosen_texts), any_value(chosen.text)),
-            list_append(any_value(rejected_texts), arg_min(text_hash, rejected_order))
-        FROM taken
-        JOIN drawn USING (prompt_id)
-        JOIN eligible USING (prompt_id)
-        WHERE reward < chosen.reward AND text_hash <> chosen.text AND NOT list_contains(rejected_texts, text_hash)
-        GROUP BY prompt_id
+            pair_index + 1,
+            chosen.row,
+            rejected.row,
+            candidates,
+            list_append(chosen_texts, chosen.text),
+            list_append(rejected_texts, rejected.text)
+        FROM next
+        JOIN chosen USING (prompt_id)
+        JOIN rejected USING (prompt_id)
     )
+),
+-- By way of one list: DuckDB takes what a recursion gives for many rows, and would hold the big tables
+-- in memory to look up these few in them.
+selected AS (
+    SELECT unnest(list([
+        {'pair_index': pair_index, 'side': 'chosen', 'candidate_row': chosen_row},
+        {'pair_index': pair_index, 'side': 'rejected', 'candidate_row': rejected_row}
+    ]).flatten(), recursive := true)
+    FROM drawn
+    WHERE pair_index >= 0
+),
+-- Texts are read once, for both sides. One that was generated again since it was scored must not pass
+-- under the old reward.
+sides AS MATERIALIZED (
+    SELECT
+        scored.prompt_id,
+        scored.pair_index,
+        scored.side,
+        completion_id,
+        scored.track,
+        scored.model,
+        scored.variant,
+        scored.reward,
+        scored.quantile,
+        scored.band,
+        completions.completion_tokens AS tokens,
+        [{'role': 'assistant', 'content': CASE WHEN completions.text_hash = scored.text_hash THEN completions.text
+            ELSE error('completions[' || scored.model || '] changed since they were scored; '
+                || 'materialize its rewards and what follows again') END}] AS messages
+    FROM completions
+    JOIN (
+        SELECT selected.*, rated.* EXCLUDE (candidate_row)
+        FROM selected
+        JOIN (SELECT *, rowid AS candidate_row FROM quantile_rewards) AS rated USING (candidate_row)
+    ) AS scored USING (completion_id)
 ),
 reference_rewards AS (
     SELECT prompt_id, list_sort(list(reward)) AS reference_rewards
@@ -70,22 +146,17 @@ reference_rewards AS (
     WHERE policy = $policy AND model = $policy AND variant = 'reference' AND reward IS NOT NULL
     GROUP BY prompt_id
 )
--- A text that was generated again since it was scored must not pass under the old reward.
 SELECT
-    identify([$policy, drawn.prompt_id, pair_index::VARCHAR]) AS pair_id,
+    identify([$policy, chosen.prompt_id, chosen.pair_index::VARCHAR]) AS pair_id,
     $policy AS policy,
-    drawn.prompt_id,
+    chosen.prompt_id,
     chosen.track,
-    pair_index::INTEGER AS pair_index,
+    chosen.pair_index::INTEGER AS pair_index,
     alignment_prompts.messages AS prompt,
-    [{'role': 'assistant', 'content': CASE WHEN chosen_text.text_hash = chosen.text_hash THEN chosen_text.text
-        ELSE error('completions[' || chosen.model || '] changed since they were scored; '
-            || 'materialize its rewards and what follows again') END}] AS chosen,
-    [{'role': 'assistant', 'content': CASE WHEN rejected_text.text_hash = rejected.text_hash THEN rejected_text.text
-        ELSE error('completions[' || rejected.model || '] changed since they were scored; '
-            || 'materialize its rewards and what follows again') END}] AS rejected,
-    chosen_completion_id,
-    rejected_completion_id,
+    chosen.messages AS chosen,
+    rejected.messages AS rejected,
+    chosen.completion_id AS chosen_completion_id,
+    rejected.completion_id AS rejected_completion_id,
     chosen.model AS chosen_model,
     rejected.model AS rejected_model,
     chosen.variant AS chosen_variant,
@@ -96,15 +167,11 @@ SELECT
     rejected.quantile AS rejected_quantile,
     chosen.band AS chosen_band,
     rejected.band AS rejected_band,
-    chosen_text.completion_tokens AS chosen_tokens,
-    rejected_text.completion_tokens AS rejected_tokens,
+    chosen.tokens AS chosen_tokens,
+    rejected.tokens AS rejected_tokens,
     reference_rewards.reference_rewards
-FROM drawn
+FROM sides AS chosen
+JOIN sides AS rejected USING (prompt_id, pair_index)
 JOIN reference_rewards USING (prompt_id)
 JOIN alignment_prompts USING (prompt_id)
-JOIN quantile_rewards AS chosen ON chosen.policy = $policy AND chosen.completion_id = chosen_completion_id
-JOIN quantile_rewards AS rejected ON rejected.policy = $policy AND rejected.completion_id = rejected_completion_id
-JOIN completions AS chosen_text ON chosen_text.completion_id = chosen_completion_id
-JOIN completions AS rejected_text ON rejected_text.completion_id = rejected_completion_id
-WHERE pair_index >= 0
-ORDER BY drawn.prompt_id, pair_index
+WHERE chosen.side = 'chosen' AND rejected.side = 'rejected'

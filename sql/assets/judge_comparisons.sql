@@ -21,4 +21,3 @@ SELECT
         THEN 'no comparison: ' || coalesce(error, finish_reason) END AS missing_reason,
     $judge AS judge
 FROM chosen_labels
-ORDER BY prompt_id, first_completion_id, second_completion_id

@@ -78,4 +78,3 @@ SELECT
             ranked + 1 - avg(position) OVER (PARTITION BY prompt_id, position <= $compared, score)
     END::DOUBLE AS rank_reward
 FROM ordered
-ORDER BY prompt_id, position, completion_id

@@ -1,5 +1,5 @@
 -- Each selected completion alone (report, section 4.1.4: QRPO), once, whichever pairs it is in.
-WITH sides AS (
+WITH sides AS NOT MATERIALIZED (
     SELECT
         prompt_id, track, prompt, pair_index, 'chosen' AS selected_as, chosen AS completion,
         chosen_completion_id AS completion_id, chosen_model AS model, chosen_variant AS variant,
@@ -14,8 +14,13 @@ WITH sides AS (
         rejected_reward, rejected_quantile, rejected_tokens, reference_rewards
     FROM dpo_pairs
     WHERE policy = $policy
+),
+first_time AS (
+    SELECT completion_id, min({'pair_index': pair_index, 'selected_as': selected_as}) AS place
+    FROM sides
+    GROUP BY completion_id
 )
-SELECT identify([$policy, completion_id]) AS sample_id, $policy AS policy, * EXCLUDE (pair_index)
+SELECT identify([$policy, completion_id]) AS sample_id, $policy AS policy, * EXCLUDE (pair_index, place)
 FROM sides
-QUALIFY row_number() OVER (PARTITION BY completion_id ORDER BY pair_index, selected_as) = 1
-ORDER BY prompt_id, selected_as, completion_id
+JOIN first_time USING (completion_id)
+WHERE pair_index = place.pair_index AND selected_as = place.selected_as

@@ -65,4 +65,3 @@ SELECT
         WHEN tokens > $max_sequence_tokens THEN 'too many tokens'
     END AS ineligible_reason
 FROM placed
-ORDER BY prompt_id, completion_id

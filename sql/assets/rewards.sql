@@ -29,7 +29,7 @@ SELECT
     CASE WHEN isfinite(score) THEN score END AS reward,
     CASE
         WHEN isfinite(score) THEN NULL
-        WHEN completions.text IS NULL THEN 'no completion: ' || completions.finish_reason
+        WHEN completions.text_hash IS NULL THEN 'no completion: ' || completions.finish_reason
         ELSE 'no score: ' || coalesce(scored.error, scored.finish_reason, 'unanswered')
     END AS missing_reason,
     CASE completion_requests.track WHEN 'standard' THEN $standard_scorer ELSE $controversial_scorer END AS scorer,
@@ -40,4 +40,3 @@ FROM completions
 JOIN completion_requests USING (completion_id)
 LEFT JOIN scored USING (completion_id)
 WHERE completions.model = $model
-ORDER BY completions.prompt_id, completions.variant, completions.sample_index

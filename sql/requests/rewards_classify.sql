@@ -17,4 +17,4 @@ SELECT
     } AS asking_order
 FROM completions
 JOIN alignment_prompts USING (prompt_id)
-WHERE model = $model AND track = $track AND text IS NOT NULL
+WHERE model = $model AND track = $track AND text_hash IS NOT NULL

@@ -25,4 +25,4 @@ FROM completions
 JOIN alignment_prompts USING (prompt_id)
 CROSS JOIN (SELECT * FROM wordings WHERE wording_id = $rubric) AS system
 CROSS JOIN (SELECT * FROM wordings WHERE wording_id = 'judge_question') AS question
-WHERE model = $model AND track = $track AND completions.text IS NOT NULL
+WHERE model = $model AND track = $track AND completions.text_hash IS NOT NULL

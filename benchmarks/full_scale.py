@@ -1,0 +1,307 @@
+"""The published run at its size, without its engines: how long does everything else take?
+
+453,235 prompts, five models and one policy: 21 and 20 candidates of 1 KB each, 9.4 million. The
+spool holds every answer, so the assets run as they do for a user and ask nobody. Each step is a
+process of its own; seconds, peak memory and the growth of the database's file are shown for each.
+Then every rule of ``sql/checks`` runs again, and every question of ``sql/analysis``.
+
+``--compare`` also runs at a ninth of the size and says how much more than linearly time grows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import resource
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from alignment_assets import sql
+from alignment_assets.assets.questions import all_questions
+from alignment_assets.partitions import model_names
+from alignment_assets.resources.machine import MEBI
+from alignment_assets.resources.warehouse import Warehouse, rules_of
+from benchmarks.report import Claim, conclude, show
+from benchmarks.row_by_row import PROMPTS as SCRIPT_PROMPTS
+from benchmarks.row_by_row import select_row_by_row
+from benchmarks.synthetic import (
+    POLICY,
+    PROMPTS,
+    Answered,
+    apertus,
+    controversial_in_mix,
+    fill_sources,
+    fill_spool,
+    materialize,
+)
+
+# Of the 4 GiB that are promised, what is left over is for Python and what DuckDB does not count.
+MEMORY_LIMIT = "3400MiB"
+THREADS = 2
+CHARACTERS = 1_000
+SMALL = 50_000 / 450_000
+TRAINING_SECONDS, REQUEST_SECONDS, GIBIBYTES, GROWTH = 40.0, 60.0, 4.0, 1.25
+
+_console = Console(width=120)
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one process did."""
+
+    name: str
+    rows: int
+    seconds: float
+    peak: int
+    grown: int
+
+
+@dataclass
+class World:
+    """A database and a spool of some size, and what was measured on it."""
+
+    home: Path
+    prompts: int
+    characters: int
+    steps: list[Step] = field(default_factory=list)
+
+    @property
+    def warehouse(self) -> Warehouse:
+        """The database, within the promised memory."""
+        return Warehouse(
+            database=str(self.home / "alignment.duckdb"),
+            connection_config={"memory_limit": MEMORY_LIMIT, "threads": THREADS},
+        )
+
+    def run(self, name: str, body: Callable[..., int], *arguments: Any) -> None:
+        """Run a step in a process of its own."""
+        context = multiprocessing.get_context("spawn")
+        ours, theirs = context.Pipe()
+        before = self._size()
+        process = context.Process(target=_measured, args=(theirs, body, self, *arguments))
+        process.start()
+        theirs.close()
+        rows, seconds, peak = ours.recv()
+        process.join()
+        step = Step(name, rows, seconds, peak, self._size() - before)
+        self.steps.append(step)
+        _console.print(
+            f"{name}: {seconds:,.1f} s, {peak / MEBI:,.0f} MiB", highlight=False, markup=False
+        )
+
+    def seconds(self, *starts: str) -> float:
+        """Return the seconds of the steps whose names start so."""
+        return sum(step.seconds for step in self.steps if step.name.startswith(starts))
+
+    def peak(self, *starts: str) -> float:
+        """Return the highest memory of the steps whose names start so, in GiB."""
+        return max(step.peak for step in self.steps if step.name.startswith(starts)) / 2**30
+
+    def _size(self) -> int:
+        path = self.warehouse.path
+        return path.stat().st_size if path.exists() else 0
+
+
+def _measured(pipe: Any, body: Callable[..., int], world: World, *arguments: Any) -> None:
+    started = time.monotonic()
+    rows = body(world, *arguments)
+    seconds = time.monotonic() - started
+    pipe.send((rows, seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024))
+
+
+def build(world: World, asset: str, partition: str | None) -> int:
+    """Materialize an asset, or one partition of it; return its rows."""
+    materialize(apertus(), world.warehouse, f"key:{asset}", partition)
+    column = "policy" if "policy" in {c.name for c in sql.tables()[asset].columns} else "model"
+    where = f"WHERE {column} = '{partition}'" if partition else ""
+    with world.warehouse.read() as connection:
+        (rows,) = connection.execute(f"SELECT count(*) FROM {asset} {where}").fetchone() or (0,)
+    return int(rows)
+
+
+def check(world: World, table: str) -> int:
+    """Run a table's rules on all its rows; return how many rules there are."""
+    settings = apertus().settings()
+    with world.warehouse.read() as connection:
+        for rule in rules_of(table):
+            query = sql.read_sql("checks", rule)
+            found = connection.execute(query, sql.named_parameters(query, settings)).fetchmany(3)
+            assert not found, (rule, found)
+    return len(rules_of(table))
+
+
+def ask(world: World, question: str) -> int:
+    """Ask a question of ``sql/analysis``; return the rows of the answer."""
+    query = sql.read_sql("analysis", question)
+    with world.warehouse.read() as connection:
+        (pair,) = connection.execute("SELECT min(pair_id) FROM dpo_pairs").fetchone() or (None,)
+        given = {**apertus().settings(), "pair_id": pair, "pending": "[]"}
+        values = {name: given.get(name) for name in sql.parameter_names(query)}
+        return len(connection.execute(query, values).fetchall())
+
+
+def sources(world: World) -> int:
+    """Fill the tables that are read from outside."""
+    fill_sources(world.warehouse, world.prompts)
+    return world.prompts
+
+
+def answers(world: World, asset: str, partition: str | None) -> int:
+    """Fill a part of the spool; that is no step of ours."""
+    inference = Answered()
+    questions = all_questions(
+        apertus(), lambda model: inference.fingerprint(model, apertus(), world.home)
+    )[asset, partition]
+    if asset == "controversy_labels":
+        questions = questions[:1]  # all of them parse
+    return sum(
+        fill_spool(
+            world.warehouse,
+            asset,
+            partition,
+            question,
+            characters=world.characters,
+            controversial=controversial_in_mix(world.prompts),
+        )
+        for question in questions
+    )
+
+
+def rehearse(world: World) -> None:
+    """Run everything, in the graph's order."""
+    models = model_names(apertus())
+    materialize(apertus(), world.warehouse, "key:wordings")
+    world.run("(sources)", sources)
+    for table in ("prompt_exclusions", "licensed_prompts"):
+        world.run(table, build, table, None)
+    world.run("(answers)", answers, "controversy_labels", None)
+    for table in ("controversy_labels", "alignment_prompts"):
+        world.run(table, build, table, None)
+    for model in models:
+        world.run(f"completion_requests[{model}]", build, "completion_requests", model)
+    for asset in ("completions", "rewards"):
+        for model in models:
+            world.run("(answers)", answers, asset, model)
+            world.run(f"{asset}[{model}]", build, asset, model)
+    world.run("(answers)", answers, "judge_comparisons", POLICY)
+    for asset in (
+        "judge_comparisons",
+        "judge_rankings",
+        "quantile_rewards",
+        "dpo_pairs",
+        "qrpo_samples",
+        "selection_exclusions",
+    ):
+        world.run(f"{asset}[{POLICY}]", build, asset, POLICY)
+    for table in sql.tables():
+        if rules_of(table):
+            world.run(f"checks: {table}", check, table)
+    for question in sql.sql_names("analysis"):
+        world.run(f"analysis: {question}", ask, question)
+
+
+def scan(world: World) -> int:
+    """Read the columns that a training set is made of, and nothing else."""
+    with world.warehouse.read() as connection:
+        for query in (
+            "SELECT sum(strlen(text)), min(completion_id), sum(completion_tokens), min(text_hash) "
+            "FROM completions",
+            "SELECT sum(list_sum(list_transform(messages, lambda m: strlen(m.content)))), "
+            "min(prompt_id) FROM alignment_prompts",
+            "SELECT min(completion_id), min(prompt_id), sum(reward), sum(quantile), min(text_hash),"
+            " min(band), min(ineligible_reason), min(track), min(model), min(variant) "
+            "FROM quantile_rewards",
+        ):
+            connection.execute(query).fetchall()
+    return 0
+
+
+def row_by_row(world: World) -> int:
+    """Select the pairs of some prompts as a script does; return its milliseconds."""
+    prompts = min(SCRIPT_PROMPTS, world.prompts)
+    return round(1000 * select_row_by_row(world.warehouse, prompts, world.home))
+
+
+def report(world: World) -> None:
+    """Print the table of steps."""
+    shown = [step for step in world.steps if not step.name.startswith("(")]
+    show(
+        f"{world.prompts:,} prompts, texts of {world.characters:,} characters, {THREADS} threads, "
+        f"memory_limit {MEMORY_LIMIT}",
+        ["step", "rows", "seconds", "peak MiB", "file grows by MiB"],
+        [[s.name, s.rows, s.seconds, s.peak / MEBI, s.grown / MEBI] for s in shown],
+    )
+
+
+def main() -> None:
+    """Run it, show the table, and fail where a promise is not kept."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--prompts", type=int, default=PROMPTS)
+    parser.add_argument("--characters", type=int, default=CHARACTERS, help="a text's mean length")
+    parser.add_argument("--compare", action="store_true", help="also at a ninth of the size")
+    parser.add_argument("--home", type=Path, help="a folder to make it in, and to keep it")
+    arguments = parser.parse_args()
+    worlds = []
+    sizes = [arguments.prompts]
+    if arguments.compare:
+        sizes.insert(0, round(arguments.prompts * SMALL))
+    for prompts in sizes:
+        kept = arguments.home if prompts == arguments.prompts else None
+        folder = kept or Path(tempfile.mkdtemp())
+        try:
+            world = World(folder, prompts, arguments.characters)
+            worlds.append(world)
+            rehearse(world)
+            world.run("(plain scan)", scan)
+            world.run("(row by row)", row_by_row)
+            report(world)
+        finally:
+            if not kept:
+                shutil.rmtree(folder)
+    big = worlds[-1]
+    training = ("dpo_pairs", "qrpo_samples")
+    claims = [
+        Claim(
+            "dpo_pairs and qrpo_samples, seconds", big.seconds(*training), at_most=TRAINING_SECONDS
+        ),
+        Claim("dpo_pairs and qrpo_samples, peak GiB", big.peak(*training), at_most=GIBIBYTES),
+        Claim(
+            "completion_requests, seconds",
+            big.seconds("completion_requests"),
+            at_most=REQUEST_SECONDS,
+        ),
+        Claim("completion_requests, peak GiB", big.peak("completion_requests"), at_most=GIBIBYTES),
+    ]
+    if len(worlds) > 1:
+        small = worlds[0]
+        ours = [step.name for step in big.steps if not step.name.startswith("(")]
+        ratio = big.seconds(*ours) / small.seconds(*ours) / (big.prompts / small.prompts)
+        claims.append(Claim("seconds in all, × linear growth", ratio, at_most=GROWTH))
+    selecting = ("quantile_rewards", *training)
+    (milliseconds,) = (step.rows for step in big.steps if step.name == "(row by row)")
+    script = milliseconds / 1000 * big.prompts / min(SCRIPT_PROMPTS, big.prompts)
+    show(
+        "a training set beside other ways",
+        ["", "seconds", "× a plain scan"],
+        [
+            [name, seconds, seconds / big.seconds("(plain scan)")]
+            for name, seconds in (
+                ("a plain scan of the same columns", big.seconds("(plain scan)")),
+                ("dpo_pairs and qrpo_samples", big.seconds(*training)),
+                ("the same with quantile_rewards", big.seconds(*selecting)),
+                ("pairs alone, row by row with datasets.map, scaled", script),
+            )
+        ],
+    )
+    conclude(*claims)
+
+
+if __name__ == "__main__":
+    main()

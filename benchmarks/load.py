@@ -1,0 +1,194 @@
+"""How fast do completions get from the spool into the table, and how long is the file held for it?
+
+The answers of one policy, 1 KB each in files of a thousand, are staged, audited and put in place of
+the old rows, ten times over: alone in the file, which is then written anew each time, and beside
+three other partitions of the size, in place. A rate below 150,000 rows/s there, or a file that
+grows to more than 1.5 times its size after the first replacement in either, falls short.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import resource
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from alignment_assets import sql
+from alignment_assets.assets.questions import completing
+from alignment_assets.inference.answering import Answering
+from alignment_assets.resources.gpus import GpuPool
+from alignment_assets.resources.warehouse import Warehouse
+from benchmarks.report import Claim, conclude, show
+from benchmarks.synthetic import POLICY, Answered, apertus, fill_spool, materialize
+
+ROWS_PER_SECOND = 150_000.0
+GROWTH = 1.5
+REPLACEMENTS = 10
+CHARACTERS = 1_000
+OTHERS = 3
+
+PROMPTS = """
+INSERT INTO alignment_prompts BY NAME
+SELECT
+    identify(['prompt', number::VARCHAR]) AS prompt_id,
+    'standard' AS track,
+    [{'role': 'user', 'content': repeat('a question about life ', 15) || number}] AS messages,
+    sha256(number::VARCHAR) AS messages_hash,
+    'preference_mix' AS dataset,
+    ['preference_mix'] AS datasets
+FROM range($prompts) AS numbers (number)
+"""
+
+
+NEIGHBOURS = """
+INSERT INTO completions BY NAME
+SELECT
+    * EXCLUDE (number)
+    REPLACE (completion_id || number AS completion_id, 'neighbour ' || number AS model)
+FROM completions
+CROSS JOIN range($others) AS numbers (number)
+"""
+
+
+class Timed(Warehouse):
+    """A warehouse that notes how long it had the file alone."""
+
+    @contextmanager
+    def _attach(
+        self, connection: duckdb.DuckDBPyConnection, *, exclusive: bool, purpose: str
+    ) -> Iterator[None]:
+        with super()._attach(connection, exclusive=exclusive, purpose=purpose):
+            started = time.monotonic()
+            yield
+        if exclusive:
+            HELD.append(time.monotonic() - started)
+
+
+HELD: list[float] = []
+
+
+def fill(home: Path, rows: int) -> None:
+    """Make the requests and the spool that answers them."""
+    recipe = apertus()
+    warehouse = Warehouse(database=str(home / "alignment.duckdb"))
+    materialize(recipe, warehouse, "key:wordings")
+    with warehouse.get_connection() as connection:
+        connection.execute(PROMPTS, {"prompts": rows // recipe.completions.reference_completions})
+    materialize(recipe, warehouse, "key:completion_requests", POLICY)
+    fill_spool(warehouse, "completions", POLICY, completing(recipe, POLICY), characters=CHARACTERS)
+
+
+def add_neighbours(home: Path) -> None:
+    """Put other partitions beside the policy's."""
+    warehouse = Warehouse(database=str(home / "alignment.duckdb"))
+    with warehouse.get_connection() as connection:
+        connection.execute(NEIGHBOURS, {"others": OTHERS})
+
+
+def load(home: Path, results: Any) -> None:
+    """Replace the partition again and again; report seconds by step, bytes and peak memory."""
+    recipe = apertus()
+    warehouse = Timed(database=str(home / "alignment.duckdb"))
+    answering = Answering(
+        warehouse, Answered(), GpuPool(), recipe, "completions", POLICY, None, print
+    )
+    question = completing(recipe, POLICY)
+    query = sql.read_sql("assets", "completions")
+    parameters = {**recipe.settings(), "model": POLICY}
+    for _ in range(REPLACEMENTS):
+        started = time.monotonic()
+        total, pending = answering.count(question)
+        assert pending == 0
+        counted = time.monotonic()
+        with warehouse.stage("completions", {"model": POLICY}) as staging:
+            answering.stage(staging, [question], query, parameters)
+            staged = time.monotonic()
+            staging.audit(parameters)
+            audited = time.monotonic()
+            published = staging.publish(parameters)
+            ended = time.monotonic()
+        assert published.rows == total
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        results.send(
+            {
+                "rows": total,
+                "count": counted - started,
+                "stage": staged - counted,
+                "audit": audited - staged,
+                "publish": ended - audited,
+                "held": HELD[-1],
+                "seconds": ended - counted,
+                "MiB on disk": warehouse.path.stat().st_size / 2**20,
+                "peak MiB": peak,
+            }
+        )
+    results.close()
+
+
+def run(body: Any, *arguments: Any) -> None:
+    """Run something in a process of its own."""
+    process = multiprocessing.get_context("spawn").Process(target=body, args=arguments)
+    process.start()
+    process.join()
+    assert process.exitcode == 0
+
+
+def measure(home: Path, place: str) -> list[dict[str, Any]]:
+    """Load ten times, and show it."""
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    loading = context.Process(target=load, args=(home, theirs))
+    loading.start()
+    theirs.close()
+    found: list[dict[str, Any]] = []
+    while len(found) < REPLACEMENTS:
+        found.append(ours.recv())
+    loading.join()
+    for line in found:
+        line["rows/s"] = line["rows"] / line["seconds"]
+    show(
+        f"{found[0]['rows']:,} completions from spool to table, {REPLACEMENTS} times, {place}",
+        list(found[0]),
+        [list(line.values()) for line in found],
+    )
+    return found
+
+
+def growth(found: list[dict[str, Any]]) -> float:
+    """Return the file's greatest size after a replacement, in sizes after the first."""
+    sizes = [float(line["MiB on disk"]) for line in found]
+    return max(sizes) / sizes[0]
+
+
+def main() -> None:
+    """Measure, show, and fail where it falls short."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        home = Path(folder)
+        run(fill, home, arguments.rows)
+        alone = measure(home, "alone")
+        run(add_neighbours, home)
+        beside = measure(home, f"beside {OTHERS} others")
+    conclude(
+        Claim(
+            "rows/s beside others, median",
+            statistics.median(line["rows/s"] for line in beside),
+            at_least=ROWS_PER_SECOND,
+        ),
+        Claim("file at its largest, × after the first: alone", growth(alone), at_most=GROWTH),
+        Claim("the same beside others", growth(beside), at_most=GROWTH),
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,283 @@
+"""A synthetic world of any size: sources as read, and a spool in which engines have answered all.
+
+The published size (report, section 4.1.4) is 453,235 prompts. Texts are words drawn by frequency,
+so that they compress about as real ones do; rewards have ties. Everything is drawn from seeds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from datetime import datetime
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import yaml
+from dagster import DagsterInstance
+
+from alignment_assets.definitions import build_defs
+from alignment_assets.inference.answering import Question
+from alignment_assets.inference.progress import Progress
+from alignment_assets.inference.requests import ANSWER_SCHEMA, Task
+from alignment_assets.inference.spool import FLUSH_ROWS, spool_folder
+from alignment_assets.recipe import Model, Recipe, find_recipe, parse_recipe
+from alignment_assets.resources.gpus import GpuPool
+from alignment_assets.resources.inference import Inference, Job
+from alignment_assets.resources.warehouse import Warehouse
+from alignment_assets.running import QUIET, plan_runs
+
+PUBLISHED = {"standard": 380_537, "controversial": 72_698}
+PROMPTS = sum(PUBLISHED.values())
+# Ours: how many of the controversial ones come from the mix, and from PRISM; PolygloToxicityPrompts
+# has the rest. The report gives the sum.
+FROM_MIX, FROM_PRISM = 0.3, 0.07
+EXCLUDED_SHARE = 0.02  # rows of the mix that the licence drops
+PERSONAS = 200_000
+PROMPT_CHARACTERS = 300
+SEED = 1
+CORPUS_BYTES = 16 << 20
+VOCABULARY = 8_000
+PART = 50_000  # answers that one task writes
+POLICY = "apertus-8b-sft"
+ANSWERED_AT = datetime(2026, 1, 1)
+
+
+class Answered(Inference):
+    """An engine that must not be asked: the spool has all answers."""
+
+    def fingerprint(self, model: str, recipe: Recipe, home: Path) -> str:
+        """Return the name, as if it told weights and template."""
+        return f"fingerprint of {model}"
+
+    def settings(self, model: Model) -> str:
+        """Return the same settings for all."""
+        return "{}"
+
+    def answer(
+        self, job: Job, gpus: GpuPool, progress: Progress, report: Callable[[Progress], None]
+    ) -> None:
+        """Fail: something is missing in the spool."""
+        raise AssertionError(f"{job.total} requests for {job.model} have no answer")
+
+
+def apertus(policies: list[str] | None = None) -> Recipe:
+    """Return the published run for one policy (or those named)."""
+    path = find_recipe("apertus")
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    content["completions"]["policies"] = policies or [POLICY]
+    return parse_recipe(content, path)
+
+
+def materialize(
+    recipe: Recipe, warehouse: Warehouse, selection: str, partition: str | None = None
+) -> None:
+    """Run assets as a user does, with the engine that is never asked.
+
+    Each runs its table's rules on its new rows; Dagster's checks of whole tables are left out.
+    """
+    defs = build_defs(recipe, {"warehouse": warehouse, "inference": Answered()})
+    job = defs.resolve_implicit_global_asset_job_def()
+    with DagsterInstance.ephemeral() as instance:
+        for run in plan_runs(defs, selection, partition):
+            job.get_subset(
+                asset_selection=set(run.assets), asset_check_selection=set()
+            ).execute_in_process(partition_key=run.partition, instance=instance, run_config=QUIET)
+
+
+# -- sources ---------------------------------------------------------------------------------------
+
+_SOURCE = """
+INSERT INTO {table} BY NAME
+SELECT
+    row_number,
+    identify(['{table}', row_number::VARCHAR]) AS prompt_id,
+    [{{'role': 'user', 'content': text}}] AS messages,
+    identify([text]) AS messages_hash,
+    {more}
+FROM texts
+"""
+_MIX = """
+'source ' || row_number % 9 AS source,
+CASE WHEN row_number >= {kept} THEN 'flan_v2_' ELSE 'row_' END || row_number AS upstream_id
+"""
+_ADDITION = "'wildchat' AS source, row_number::VARCHAR AS upstream_id"
+_PRISM = f"{_ADDITION}, 'values guided' AS conversation_type"
+
+
+def fill_sources(warehouse: Warehouse, prompts: int, characters: int = PROMPT_CHARACTERS) -> None:
+    """Fill the tables that are read from outside, for about so many prompts in the end."""
+    share = prompts / PROMPTS
+    controversial = round(PUBLISHED["controversial"] * share)
+    prism = round(controversial * FROM_PRISM)
+    polyglot = controversial - prism - controversial_in_mix(prompts)
+    kept = prompts - prism - polyglot
+    with warehouse.get_connection() as connection:
+        for table, rows, more in (
+            ("preference_mix", round(kept * (1 + EXCLUDED_SHARE)), _MIX.format(kept=kept)),
+            ("polyglot_toxicity_prompts", polyglot, _ADDITION),
+            ("prism_prompts", prism, _PRISM),
+        ):
+            for first in range(0, rows, PART):
+                numbers = np.arange(first, min(first + PART, rows))
+                drawn = draw_texts(len(numbers), characters, f"{table} {first}")
+                texts = pa.table({"row_number": numbers, "text": drawn})
+                connection.register("texts", texts)
+                connection.execute(_SOURCE.format(table=table, more=more))
+        connection.execute(
+            "INSERT INTO personas BY NAME SELECT range AS row_number, "
+            "identify(['persona', range::VARCHAR]) AS persona_id, "
+            "'Somebody who does ' || range AS persona FROM range($personas)",
+            {"personas": PERSONAS},
+        )
+
+
+def controversial_in_mix(prompts: int) -> int:
+    """Return how many prompts of the mix are graded controversial, in a world of some prompts."""
+    return round(PUBLISHED["controversial"] * prompts / PROMPTS * FROM_MIX)
+
+
+# -- answers ---------------------------------------------------------------------------------------
+
+
+def fill_spool(
+    warehouse: Warehouse,
+    asset: str,
+    partition: str | None,
+    question: Question,
+    *,
+    characters: int,
+    controversial: int = 0,
+) -> int:
+    """Answer all requests of a question, in an order of their own; return how many there are.
+
+    Args:
+        warehouse: tells the requests.
+        asset: whose spool it is.
+        partition: the asset's.
+        question: what is asked.
+        characters: the mean length of a text.
+        controversial: how many grades are above the threshold.
+    """
+    folder = spool_folder(warehouse.home, asset, partition)
+    folder.mkdir(parents=True, exist_ok=True)
+    with warehouse.read() as connection:
+        ids = (
+            connection.execute(
+                f"SELECT request_id FROM ({question.sql}\n) ORDER BY request_id", question.values
+            )
+            .to_arrow_table()["request_id"]
+            .combine_chunks()
+        )
+    write = partial(
+        _write_answers,
+        folder=folder,
+        task=question.task,
+        characters=characters,
+        controversial=controversial,
+    )
+    with ProcessPoolExecutor() as processes:
+        parts = ((first, ids[first : first + PART]) for first in range(0, len(ids), PART))
+        for _ in processes.map(write, *zip(*parts, strict=True)) if len(ids) else ():
+            pass
+    return len(ids)
+
+
+def _write_answers(
+    first: int, ids: pa.Array, *, folder: Path, task: Task, characters: int, controversial: int
+) -> None:
+    name = f"{task}-{first:010d}"
+    draw = np.random.default_rng([SEED, first])
+    for number, start in enumerate(range(0, len(ids), FLUSH_ROWS)):
+        part = ids[start : start + FLUSH_ROWS]
+        rows = len(part)
+        columns: dict[str, Any] = {
+            "request_id": part,
+            "finish_reason": pa.repeat("stop", rows),
+            "task": pa.repeat(task, rows),
+            "prompt_tokens": pa.array(draw.integers(20, 400, rows), pa.int32()),
+            "completion_tokens": pa.array(draw.integers(1, 500, rows), pa.int32()),
+            "engine": pa.repeat("synthetic", rows),
+            "engine_version": pa.repeat("1", rows),
+            "engine_settings": pa.repeat("{}", rows),
+            "seconds": pa.array(draw.uniform(0.5, 30.0, rows)),
+            "answered_at": pa.repeat(pa.scalar(ANSWERED_AT, pa.timestamp("us")), rows),
+        }
+        if task == "generate":
+            columns["text"] = draw_texts(rows, characters, f"{name} {start}")
+            columns["text_hash"] = pa.array(
+                hashlib.sha256(text.encode()).hexdigest() for text in columns["text"].to_pylist()
+            )
+            truncated = draw.random(rows) < 0.02
+            columns["finish_reason"] = pa.array(np.where(truncated, "length", "stop"))
+        elif task == "grade":
+            grades = np.where(np.arange(first + start, first + start + rows) < controversial, 2, 0)
+            reasons = draw_texts(rows, characters // 2, f"{name} {start}").to_pylist()
+            columns["text"] = pa.array(
+                json.dumps({"reasoning": reason, "classification": str(grade)})
+                for reason, grade in zip(reasons, grades + draw.integers(0, 2, rows), strict=True)
+            )
+        elif task == "classify":
+            columns["value"] = pa.array(np.round(draw.normal(0.0, 4.0, rows) * 8) / 8)  # ties
+        else:
+            entries = _weighed("123456789" if task == "rate" else "AB")
+            columns["label_logprobs"] = entries.take(pa.array(draw.integers(0, len(entries), rows)))
+        table = pa.table(
+            [
+                columns[field.name] if field.name in columns else pa.nulls(rows, field.type)
+                for field in ANSWER_SCHEMA
+            ],
+            schema=ANSWER_SCHEMA,
+        )
+        pq.write_table(
+            table,
+            folder / f"{name}-{number:08d}.parquet",
+            compression="zstd",
+            write_page_checksum=True,
+        )
+
+
+@cache
+def _weighed(labels: str) -> pa.Array:
+    """Return two hundred answers that weigh some labels: fewer than rows, so there are ties."""
+    draw = np.random.default_rng(SEED)
+    kind = ANSWER_SCHEMA.field("label_logprobs").type
+    return pa.array(
+        [
+            [
+                {"label": label, "logprob": math.log(weight)}
+                for label, weight in zip(labels, draw.dirichlet(np.ones(len(labels))), strict=True)
+            ]
+            for _ in range(200)
+        ],
+        kind,
+    )
+
+
+def draw_texts(rows: int, characters: int, purpose: str) -> pa.Array:
+    """Return texts of half to one and a half times so many characters."""
+    corpus = _corpus()
+    draw = np.random.default_rng([SEED, *purpose.encode()])
+    ends = np.cumsum(draw.integers(characters // 2, characters * 3 // 2 + 1, rows))
+    offsets = np.concatenate([[0], ends]).astype(np.int32)
+    start = int(draw.integers(0, len(corpus) - int(offsets[-1])))
+    return pa.StringArray.from_buffers(
+        rows, pa.py_buffer(offsets), pa.py_buffer(corpus[start : start + int(offsets[-1])])
+    )
+
+
+@cache
+def _corpus() -> bytes:
+    """Return words, the frequent ones often, that all texts are cut from."""
+    draw = np.random.default_rng(SEED)
+    letters = np.array(list("etaoinshrdlucmfwypvbgk"))
+    words = ["".join(draw.choice(letters, size)) for size in draw.integers(2, 11, VOCABULARY)]
+    frequency = 1 / np.arange(1, VOCABULARY + 1)
+    found = draw.choice(words, CORPUS_BYTES // 6, p=frequency / frequency.sum())
+    return " ".join(found)[:CORPUS_BYTES].encode()
