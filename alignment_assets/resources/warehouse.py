@@ -334,8 +334,8 @@ class Warehouse(DuckDBResource):
             "threads": cores(),
             # Rows have no order but the one a query asks for.
             "preserve_insertion_order": "false",
-            # Else DuckDB 1.5 writes over blocks that the last checkpoint still needs, and a writer
-            # that is killed while it does so leaves a database that cannot be opened.
+            # With it, DuckDB 1.5.5 left a database that cannot be opened after about one kill of a
+            # writer in 150 (docs/performance.md).
             "experimental_metadata_reuse": "false",
             **self.connection_config,
             "temp_directory": str(own),
