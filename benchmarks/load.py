@@ -27,26 +27,20 @@ from alignment_assets.inference.answering import Answering
 from alignment_assets.resources.gpus import GpuPool
 from alignment_assets.resources.warehouse import Warehouse
 from benchmarks.report import Claim, conclude, show
-from benchmarks.synthetic import POLICY, Answered, apertus, fill_spool, materialize
+from benchmarks.synthetic import (
+    MANY_PROMPTS,
+    POLICY,
+    Answered,
+    apertus,
+    fill_spool,
+    materialize,
+)
 
 ROWS_PER_SECOND = 150_000.0
 GROWTH = 1.5
 REPLACEMENTS = 10
 CHARACTERS = 1_000
 OTHERS = 3
-
-PROMPTS = """
-INSERT INTO alignment_prompts BY NAME
-SELECT
-    identify(['prompt', number::VARCHAR]) AS prompt_id,
-    'standard' AS track,
-    [{'role': 'user', 'content': repeat('a question about life ', 15) || number}] AS messages,
-    sha256(number::VARCHAR) AS messages_hash,
-    'preference_mix' AS dataset,
-    ['preference_mix'] AS datasets
-FROM range($prompts) AS numbers (number)
-"""
-
 
 NEIGHBOURS = """
 INSERT INTO completions BY NAME
@@ -81,7 +75,9 @@ def fill(home: Path, rows: int) -> None:
     warehouse = Warehouse(database=str(home / "alignment.duckdb"))
     materialize(recipe, warehouse, "key:wordings")
     with warehouse.get_connection() as connection:
-        connection.execute(PROMPTS, {"prompts": rows // recipe.completions.reference_completions})
+        connection.execute(
+            MANY_PROMPTS, {"prompts": rows // recipe.completions.reference_completions}
+        )
     materialize(recipe, warehouse, "key:completion_requests", POLICY)
     fill_spool(warehouse, "completions", POLICY, completing(recipe, POLICY), characters=CHARACTERS)
 

@@ -30,6 +30,7 @@ from alignment_assets.resources.gpus import GpuPool
 from alignment_assets.resources.vllm import VllmInference
 from alignment_assets.resources.warehouse import Warehouse
 from benchmarks.report import Claim, conclude, show
+from benchmarks.synthetic import MANY_PROMPTS
 
 MODEL = "smollm2-135m-policy"
 SAMPLES = 10
@@ -38,17 +39,6 @@ ROWS_PER_FILE = 1000
 SECONDS, MEBIBYTES = 10.0, 1024.0
 WORDS = ("river", "value", "because", "people", "rarely", "freedom", "bread", "school", "honest")
 
-PROMPTS = """
-INSERT INTO alignment_prompts BY NAME
-SELECT
-    identify(['prompt', number::VARCHAR]) AS prompt_id,
-    'standard' AS track,
-    [{'role': 'user', 'content': repeat('a question about life ', 20) || number}] AS messages,
-    sha256(number::VARCHAR) AS messages_hash,
-    'preference_mix' AS dataset,
-    ['preference_mix'] AS datasets
-FROM range($prompts) AS numbers (number)
-"""
 REQUESTS = """
 INSERT INTO completion_requests BY NAME
 SELECT
@@ -71,7 +61,7 @@ def fill(home: Path, requests: int) -> None:
     warehouse = Warehouse(database=str(home / "alignment.duckdb"))
     warehouse.prepare()
     with warehouse.get_connection() as connection:
-        connection.execute(PROMPTS, {"prompts": requests // SAMPLES})
+        connection.execute(MANY_PROMPTS, {"prompts": requests // SAMPLES})
         connection.execute(REQUESTS, {"model": MODEL, "samples": SAMPLES})
         ids = (
             connection.execute(

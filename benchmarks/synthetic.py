@@ -91,6 +91,20 @@ def materialize(
             ).execute_in_process(partition_key=run.partition, instance=instance, run_config=QUIET)
 
 
+# Prompts alone, for what needs nothing before them.
+MANY_PROMPTS = """
+INSERT INTO alignment_prompts BY NAME
+SELECT
+    identify(['prompt', number::VARCHAR]) AS prompt_id,
+    'standard' AS track,
+    [{'role': 'user', 'content': repeat('a question about life ', 15) || number}] AS messages,
+    sha256(number::VARCHAR) AS messages_hash,
+    'preference_mix' AS dataset,
+    ['preference_mix'] AS datasets
+FROM range($prompts) AS numbers (number)
+"""
+
+
 # -- sources ---------------------------------------------------------------------------------------
 
 _SOURCE = """

@@ -22,6 +22,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from alignment_assets.files import sync
 from alignment_assets.inference.requests import (
     ANSWER_SCHEMA,
     LATER_COLUMNS,
@@ -283,11 +284,7 @@ def write_file(table: pa.Table, path: Path) -> None:
         file.flush()
         os.fsync(file.fileno())
     aside.rename(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    sync(path.parent)
 
 
 def _readable_files(folder: Path, report: Report) -> list[Path]:

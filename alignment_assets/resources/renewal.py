@@ -7,7 +7,6 @@ is `staging`'s part.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -15,6 +14,7 @@ from pathlib import Path
 import duckdb
 
 from alignment_assets import sql
+from alignment_assets.files import sync
 
 # Every DuckDB since this version reads the file. Long texts take half the room in it, at the same
 # speed, when they are compressed as Zstandard does; ids, which are shorter, are searched faster as
@@ -79,10 +79,6 @@ def write_anew(
             raise
         connection.execute("DETACH fresh")
         aside.replace(path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        sync(path.parent)
     finally:
         make_aside(path)

@@ -16,6 +16,7 @@ from pathlib import Path
 import duckdb
 
 from alignment_assets import sql
+from alignment_assets.files import sync
 from alignment_assets.resources.machine import ensure_room
 from alignment_assets.resources.schema import WarehouseError
 
@@ -43,9 +44,9 @@ def written_aside(target: Path) -> Iterator[Path]:
     try:
         yield part
         for path in (*sorted(part.glob("*")), part, part.parent):
-            _sync(path)
+            sync(path)
         part.replace(target)
-        _sync(target.parent)
+        sync(target.parent)
     finally:
         for left in target.parent.glob(f"{part.name}*"):
             if left.is_dir():
@@ -107,11 +108,3 @@ def _copy(source: Path, target: Path) -> None:
     )
     if done.returncode:
         raise OSError(f"the snapshot was not written: {done.stderr.strip()}")
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
