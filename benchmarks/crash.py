@@ -46,6 +46,7 @@ from alignment_assets.inference.spool import FLUSH_ROWS, FLUSH_SECONDS, spool_fo
 from alignment_assets.paths import PACKAGE, project_folder
 from alignment_assets.recipe import load_recipe
 from alignment_assets.resources.warehouse import Warehouse
+from benchmarks.mock_server import serve as serve_answers
 from benchmarks.report import Claim, conclude, show
 
 MODEL = "mock"
@@ -87,14 +88,7 @@ def serve(pipe: Connection) -> None:
         usage = {"prompt_tokens": 90, "completion_tokens": 10}
         return web.json_response({"choices": [choice], "usage": usage})
 
-    async def run() -> None:
-        runner = web.ServerRunner(web.Server(answer))
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        pipe.send(runner.addresses[0][1])
-        await asyncio.Event().wait()
-
-    asyncio.run(run())
+    serve_answers(answer, pipe)
 
 
 @contextmanager

@@ -41,6 +41,7 @@ from alignment_assets.recipe import Sampling, find_recipe, parse_recipe
 from alignment_assets.resources.endpoints import EndpointInference
 from alignment_assets.resources.gpus import GpuPool
 from alignment_assets.resources.inference import Job
+from benchmarks.mock_server import serve as serve_answers
 from benchmarks.report import Claim, conclude, show
 
 REQUESTS, MANY, SLOTS = 10_000, 200_000, 64
@@ -85,14 +86,7 @@ def serve(pipe: Connection, slow: bool) -> None:
             await asyncio.sleep(latency(int(found[1])))
         return web.Response(body=ANSWER, content_type="application/json")
 
-    async def run() -> None:
-        runner = web.ServerRunner(web.Server(answer))
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        pipe.send(runner.addresses[0][1])
-        await asyncio.Event().wait()
-
-    asyncio.run(run())
+    serve_answers(answer, pipe)
 
 
 @contextmanager

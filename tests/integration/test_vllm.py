@@ -13,6 +13,7 @@ from alignment_assets.inference.requests import Request
 from alignment_assets.recipe import Recipe, Sampling
 from tests.conftest import changed_recipe
 from tests.integration.conftest import ask
+from tests.integration.serving import save_scorer
 
 pytestmark = pytest.mark.integration
 
@@ -138,26 +139,9 @@ def test_label_logprobs_are_those_of_transformers(
 
 def test_classify_gives_the_raw_logit_of_transformers(smollm2: Path, tmp_path: Path) -> None:
     import torch
-    from transformers import AutoTokenizer, LlamaConfig, LlamaForSequenceClassification
 
-    torch.manual_seed(0)
-    tokenizer = AutoTokenizer.from_pretrained(smollm2)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=64,
-        intermediate_size=128,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        max_position_embeddings=512,
-        num_labels=1,
-        pad_token_id=tokenizer.pad_token_id,
-        initializer_range=0.3,
-    )
-    model = LlamaForSequenceClassification(config).eval()
     folder = tmp_path / "scorer"
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    model, tokenizer = save_scorer(folder, smollm2)
     models = changed_recipe().model_dump(mode="json")["models"]
     models["scorer"] = {
         **models["smollm2-135m"],
