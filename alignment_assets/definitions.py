@@ -11,17 +11,18 @@ from typing import Any
 
 from dagster import Definitions, in_process_executor
 
+from alignment_assets.assets.checks import table_checks
 from alignment_assets.assets.completions import completion_assets
 from alignment_assets.assets.labels import label_assets
 from alignment_assets.assets.prompts import prompt_assets
 from alignment_assets.assets.rewards import reward_assets
 from alignment_assets.assets.training_sets import training_set_assets
-from alignment_assets.checks import table_checks
-from alignment_assets.paths import home_folder
-from alignment_assets.recipe import Recipe, load_recipe
-from alignment_assets.resources.gpus import GpuPool
-from alignment_assets.resources.model_inference import ModelInference
-from alignment_assets.resources.warehouse import Warehouse
+from alignment_assets.gpus.pool import GpuPool
+from alignment_assets.host.paths import home_folder
+from alignment_assets.inference.backends.by_model import ModelInference
+from alignment_assets.recipe.load import load_recipe
+from alignment_assets.recipe.model import Recipe
+from alignment_assets.warehouse.resource import Warehouse
 
 
 def default_resources(recipe: Recipe) -> dict[str, Any]:

@@ -41,11 +41,11 @@ import pyarrow.parquet as pq
 import yaml
 from aiohttp import web
 
-from alignment_assets.assets.questions import completing
+from alignment_assets.host.paths import PACKAGE, project_folder
 from alignment_assets.inference.spool import FLUSH_ROWS, FLUSH_SECONDS, spool_folder
-from alignment_assets.paths import PACKAGE, project_folder
-from alignment_assets.recipe import load_recipe
-from alignment_assets.resources.warehouse import Warehouse
+from alignment_assets.recipe.load import load_recipe
+from alignment_assets.requests.request_sets import completing
+from alignment_assets.warehouse.resource import Warehouse
 from benchmarks.mock_server import serve as serve_answers
 from benchmarks.report import Claim, conclude, show
 
@@ -159,7 +159,14 @@ class Project:
 
     def start(self, select: str, *more: str) -> subprocess.Popen[bytes]:
         """Start the command in a process group of its own."""
-        command = [sys.executable, "-W", "ignore", "-m", "alignment_assets.cli", "materialize"]
+        command = [
+            sys.executable,
+            "-W",
+            "ignore",
+            "-m",
+            "alignment_assets.commands.app",
+            "materialize",
+        ]
         return subprocess.Popen(
             [*command, "--recipe", str(self.recipe), "--select", select, *more],
             env={**os.environ, "ALIGNMENT_HOME": str(self.home), "DAGSTER_HOME": str(self.home)},

@@ -34,13 +34,14 @@ import pyarrow.parquet as pq
 import yaml
 from aiohttp import web
 
+from alignment_assets.gpus.pool import GpuPool
+from alignment_assets.inference.backend import Job
+from alignment_assets.inference.backends.openai.backend import EndpointInference
 from alignment_assets.inference.progress import Progress
-from alignment_assets.inference.requests import REQUEST_SCHEMA
-from alignment_assets.inference.work import ROW_GROUP
-from alignment_assets.recipe import Sampling, find_recipe, parse_recipe
-from alignment_assets.resources.endpoints import EndpointInference
-from alignment_assets.resources.gpus import GpuPool
-from alignment_assets.resources.inference import Job
+from alignment_assets.inference.types import REQUEST_SCHEMA
+from alignment_assets.inference.work_queue import ROW_GROUP
+from alignment_assets.recipe.load import find_recipe, parse_recipe
+from alignment_assets.recipe.model import Sampling
 from benchmarks.mock_server import serve as serve_answers
 from benchmarks.report import Claim, conclude, show
 

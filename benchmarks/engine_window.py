@@ -28,13 +28,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from alignment_assets.demo_model import prepare_demo_model
+from alignment_assets.commands.demo_model import prepare_demo_model
+from alignment_assets.gpus.pool import GpuPool
+from alignment_assets.inference.backend import Job
+from alignment_assets.inference.backends.vllm.backend import VllmInference, close_engines
 from alignment_assets.inference.progress import Progress
-from alignment_assets.inference.requests import REQUEST_SCHEMA
-from alignment_assets.recipe import Recipe, Sampling, load_recipe
-from alignment_assets.resources.gpus import GpuPool
-from alignment_assets.resources.inference import Job
-from alignment_assets.resources.vllm import VllmInference, close_engines
+from alignment_assets.inference.types import REQUEST_SCHEMA
+from alignment_assets.recipe.load import load_recipe
+from alignment_assets.recipe.model import Recipe, Sampling
 from benchmarks.report import Claim, conclude, show
 
 MODEL = "smollm2-135m"
@@ -61,7 +62,7 @@ def bare_engine(pipe: Connection, settings: dict[str, Any]) -> None:
     """Answer lists of chats in calls of a given size, and say how many tokens and seconds."""
     from vllm import LLM, SamplingParams
 
-    from alignment_assets.inference.vllm_engine import EngineSettings, llm_arguments
+    from alignment_assets.inference.backends.vllm.engine import EngineSettings, llm_arguments
 
     os.setsid()  # so that vLLM's own processes end with this one
     llm = LLM(**llm_arguments(EngineSettings(**settings)))

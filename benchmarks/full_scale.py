@@ -23,11 +23,11 @@ from typing import Any
 
 from rich.console import Console
 
-from alignment_assets import sql
-from alignment_assets.assets.questions import all_questions
-from alignment_assets.partitions import model_names
-from alignment_assets.resources.machine import MEBI
-from alignment_assets.resources.warehouse import Warehouse, rules_of
+from alignment_assets.assets.partitions import model_names
+from alignment_assets.host.machine import MEBI
+from alignment_assets.requests.request_sets import all_questions
+from alignment_assets.warehouse import sql_files
+from alignment_assets.warehouse.resource import Warehouse, rules_of
 from benchmarks.report import Claim, conclude, show
 from benchmarks.row_by_row import PROMPTS as SCRIPT_PROMPTS
 from benchmarks.row_by_row import select_row_by_row
@@ -119,7 +119,9 @@ def _measured(pipe: Any, body: Callable[..., int], world: World, *arguments: Any
 def build(world: World, asset: str, partition: str | None) -> int:
     """Materialize an asset, or one partition of it; return its rows."""
     materialize(apertus(), world.warehouse, f"key:{asset}", partition)
-    column = "policy" if "policy" in {c.name for c in sql.tables()[asset].columns} else "model"
+    column = (
+        "policy" if "policy" in {c.name for c in sql_files.tables()[asset].columns} else "model"
+    )
     where = f"WHERE {column} = '{partition}'" if partition else ""
     with world.warehouse.read() as connection:
         (rows,) = connection.execute(f"SELECT count(*) FROM {asset} {where}").fetchone() or (0,)
@@ -131,19 +133,21 @@ def check(world: World, table: str) -> int:
     settings = apertus().settings()
     with world.warehouse.read() as connection:
         for rule in rules_of(table):
-            query = sql.read_sql("checks", rule)
-            found = connection.execute(query, sql.named_parameters(query, settings)).fetchmany(3)
+            query = sql_files.read_sql("checks", rule)
+            found = connection.execute(
+                query, sql_files.named_parameters(query, settings)
+            ).fetchmany(3)
             assert not found, (rule, found)
     return len(rules_of(table))
 
 
 def ask(world: World, question: str) -> int:
     """Ask a question of ``sql/analysis``; return the rows of the answer."""
-    query = sql.read_sql("analysis", question)
+    query = sql_files.read_sql("analysis", question)
     with world.warehouse.read() as connection:
         (pair,) = connection.execute("SELECT min(pair_id) FROM dpo_pairs").fetchone() or (None,)
         given = {**apertus().settings(), "pair_id": pair, "pending": "[]"}
-        values = {name: given.get(name) for name in sql.parameter_names(query)}
+        values = {name: given.get(name) for name in sql_files.parameter_names(query)}
         return len(connection.execute(query, values).fetchall())
 
 
@@ -200,10 +204,10 @@ def rehearse(world: World) -> None:
         "selection_exclusions",
     ):
         world.run(f"{asset}[{POLICY}]", build, asset, POLICY)
-    for table in sql.tables():
+    for table in sql_files.tables():
         if rules_of(table):
             world.run(f"checks: {table}", check, table)
-    for question in sql.sql_names("analysis"):
+    for question in sql_files.sql_names("analysis"):
         world.run(f"analysis: {question}", ask, question)
 
 

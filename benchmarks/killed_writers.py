@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from alignment_assets.resources.warehouse import Warehouse
+from alignment_assets.warehouse.resource import Warehouse
 from benchmarks.report import Claim, conclude, show
 
 TABLE, ROWS = "selection_exclusions", 20_000
@@ -52,7 +52,7 @@ def replace_for_ever(database: str, first: int, published: Synchronized[int]) ->
 def kill_one(warehouse: Warehouse, first: int, after: float) -> int:
     """Kill a writer ``after`` seconds in its work; return the last number it said was in place."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["alignment_assets.resources.warehouse"])
+    context.set_forkserver_preload(["alignment_assets.warehouse.resource"])
     published = context.Value("l", 0)
     writer = context.Process(target=replace_for_ever, args=(warehouse.database, first, published))
     writer.start()

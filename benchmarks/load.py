@@ -21,11 +21,11 @@ from typing import Any
 
 import duckdb
 
-from alignment_assets import sql
-from alignment_assets.assets.questions import completing
-from alignment_assets.inference.answering import Answering
-from alignment_assets.resources.gpus import GpuPool
-from alignment_assets.resources.warehouse import Warehouse
+from alignment_assets.gpus.pool import GpuPool
+from alignment_assets.requests.request_sets import completing
+from alignment_assets.requests.runner import Answering
+from alignment_assets.warehouse import sql_files
+from alignment_assets.warehouse.resource import Warehouse
 from benchmarks.report import Claim, conclude, show
 from benchmarks.synthetic import (
     MANY_PROMPTS,
@@ -97,7 +97,7 @@ def load(home: Path, results: Any) -> None:
         warehouse, Answered(), GpuPool(), recipe, "completions", POLICY, None, print
     )
     question = completing(recipe, POLICY)
-    query = sql.read_sql("assets", "completions")
+    query = sql_files.read_sql("assets", "completions")
     parameters = {**recipe.settings(), "model": POLICY}
     for _ in range(REPLACEMENTS):
         started = time.monotonic()

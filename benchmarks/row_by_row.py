@@ -12,7 +12,7 @@ from typing import Any
 
 import datasets
 
-from alignment_assets.resources.warehouse import Warehouse
+from alignment_assets.warehouse.resource import Warehouse
 from benchmarks.synthetic import POLICY, apertus
 
 PROMPTS = 20_000

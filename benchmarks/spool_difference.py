@@ -21,14 +21,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from alignment_assets.assets.questions import completing
-from alignment_assets.inference.answering import Answering
-from alignment_assets.inference.requests import ANSWER_SCHEMA
+from alignment_assets.gpus.pool import GpuPool
+from alignment_assets.inference.backends.vllm.backend import VllmInference
 from alignment_assets.inference.spool import spool_folder
-from alignment_assets.recipe import load_recipe
-from alignment_assets.resources.gpus import GpuPool
-from alignment_assets.resources.vllm import VllmInference
-from alignment_assets.resources.warehouse import Warehouse
+from alignment_assets.inference.types import ANSWER_SCHEMA
+from alignment_assets.recipe.load import load_recipe
+from alignment_assets.requests.request_sets import completing
+from alignment_assets.requests.runner import Answering
+from alignment_assets.warehouse.resource import Warehouse
 from benchmarks.report import Claim, conclude, show
 from benchmarks.synthetic import MANY_PROMPTS
 

@@ -22,16 +22,17 @@ import pyarrow.parquet as pq
 import yaml
 from dagster import DagsterInstance
 
+from alignment_assets.commands.materialize import QUIET, plan_runs
 from alignment_assets.definitions import build_defs
-from alignment_assets.inference.answering import Question
+from alignment_assets.gpus.pool import GpuPool
+from alignment_assets.inference.backend import Inference, Job
 from alignment_assets.inference.progress import Progress
-from alignment_assets.inference.requests import ANSWER_SCHEMA, Task
 from alignment_assets.inference.spool import FLUSH_ROWS, spool_folder
-from alignment_assets.recipe import Model, Recipe, find_recipe, parse_recipe
-from alignment_assets.resources.gpus import GpuPool
-from alignment_assets.resources.inference import Inference, Job
-from alignment_assets.resources.warehouse import Warehouse
-from alignment_assets.running import QUIET, plan_runs
+from alignment_assets.inference.types import ANSWER_SCHEMA, Task
+from alignment_assets.recipe.load import find_recipe, parse_recipe
+from alignment_assets.recipe.model import Model, Recipe
+from alignment_assets.requests.runner import Question
+from alignment_assets.warehouse.resource import Warehouse
 
 PUBLISHED = {"standard": 380_537, "controversial": 72_698}
 PROMPTS = sum(PUBLISHED.values())

@@ -17,7 +17,7 @@ from typing import Any
 import duckdb
 from dagster_duckdb import DuckDBResource
 
-from alignment_assets.resources.warehouse import Warehouse
+from alignment_assets.warehouse.resource import Warehouse
 from benchmarks.report import Claim, conclude, show
 
 WRITERS, REPLACEMENTS, SECONDS = 6, 5, 0.5

@@ -13,12 +13,13 @@ import pytest
 import yaml
 from dagster import DagsterInstance, Definitions, ExecuteInProcessResult
 
+from alignment_assets.commands.demo_model import prepare_demo_model
+from alignment_assets.commands.materialize import execute_runs, plan_runs
 from alignment_assets.definitions import build_defs
-from alignment_assets.demo_model import prepare_demo_model
-from alignment_assets.recipe import Recipe, find_recipe, parse_recipe
-from alignment_assets.resources.warehouse import Warehouse
-from alignment_assets.running import execute_runs, plan_runs
-from tests.fakes import FakeInference
+from alignment_assets.recipe.load import find_recipe, parse_recipe
+from alignment_assets.recipe.model import Recipe
+from alignment_assets.warehouse.resource import Warehouse
+from tests.support.fakes import FakeInference
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SHARED_DATA = REPOSITORY.parent / "shared" / "data"

@@ -4,7 +4,6 @@ from typing import Any
 
 from dagster import AssetExecutionContext, AssetsDefinition, MaterializeResult
 
-from alignment_assets import sql
 from alignment_assets.assets.factory import (
     answering_for,
     count_values,
@@ -13,12 +12,13 @@ from alignment_assets.assets.factory import (
     table_asset,
     without_partition_list,
 )
-from alignment_assets.assets.questions import completing
-from alignment_assets.partitions import model_partitions
-from alignment_assets.recipe import Recipe
-from alignment_assets.resources.gpus import GpuPool
-from alignment_assets.resources.inference import Inference
-from alignment_assets.resources.warehouse import Warehouse
+from alignment_assets.assets.partitions import model_partitions
+from alignment_assets.gpus.pool import GpuPool
+from alignment_assets.inference.backend import Inference
+from alignment_assets.recipe.model import Recipe
+from alignment_assets.requests.request_sets import completing
+from alignment_assets.warehouse import sql_files
+from alignment_assets.warehouse.resource import Warehouse
 
 GROUP = "completions"
 
@@ -47,14 +47,14 @@ def variants(recipe: Recipe, model: str) -> dict[str, list[str]]:
 
 def _completion_requests_asset(recipe: Recipe) -> AssetsDefinition:
     table = "completion_requests"
-    query = sql.read_sql("assets", table)
+    query = sql_files.read_sql("assets", table)
 
     @table_asset(
         table,
         group=GROUP,
         kinds={"sql"},
         deps=["alignment_prompts", "wordings", "personas"],
-        version=sql.code_version(query, settings=recipe.settings()),
+        version=sql_files.code_version(query, settings=recipe.settings()),
         partitions=model_partitions(recipe),
     )
     def build(
@@ -77,14 +77,17 @@ def _completion_requests_asset(recipe: Recipe) -> AssetsDefinition:
 
 def _completions_asset(recipe: Recipe) -> AssetsDefinition:
     table = "completions"
-    query, question_query = sql.read_sql("assets", table), sql.read_sql("requests", table)
+    query, question_query = (
+        sql_files.read_sql("assets", table),
+        sql_files.read_sql("requests", table),
+    )
 
     @table_asset(
         table,
         group=GROUP,
         kinds={"llm"},
         deps=["completion_requests", "alignment_prompts", "wordings", "personas"],
-        version=sql.code_version(
+        version=sql_files.code_version(
             query, question_query, settings=without_partition_list(recipe.settings())
         ),
         partitions=model_partitions(recipe),

@@ -25,12 +25,12 @@ from dagster import (
 )
 from dagster._utils.warnings import BetaWarning
 
-from alignment_assets import sql
-from alignment_assets.inference.answering import Answering, Question
-from alignment_assets.recipe import Recipe
-from alignment_assets.resources.gpus import GpuPool
-from alignment_assets.resources.inference import Inference
-from alignment_assets.resources.warehouse import Staging, Warehouse
+from alignment_assets.gpus.pool import GpuPool
+from alignment_assets.inference.backend import Inference
+from alignment_assets.recipe.model import Recipe
+from alignment_assets.requests.runner import Answering, Question
+from alignment_assets.warehouse import sql_files
+from alignment_assets.warehouse.resource import Staging, Warehouse
 
 # A run makes one partition: a backfill policy says so, and Dagster calls it beta.
 warnings.filterwarnings("ignore", "Parameter `backfill_policy`", BetaWarning)
@@ -72,11 +72,11 @@ def table_asset(
         group: the stage it belongs to.
         kinds: what it is made with; ``duckdb`` is added.
         deps: upstream assets, with partition mappings where those are not the obvious ones.
-        version: changes with the asset's logic; see `sql.code_version`.
+        version: changes with the asset's logic; see `sql_files.code_version`.
         partitions: how it is cut; a run makes one partition.
         pool: the Dagster pool that limits how many steps of this kind run at once.
     """
-    declared = sql.tables()[table]
+    declared = sql_files.tables()[table]
     return asset(
         name=table,
         group_name=group,
@@ -92,7 +92,7 @@ def table_asset(
     )
 
 
-def table_schema(table: sql.Table) -> TableSchema:
+def table_schema(table: sql_files.Table) -> TableSchema:
     """Return a table's columns as Dagster shows them."""
     return TableSchema(
         columns=[
@@ -212,7 +212,7 @@ def sql_asset(
         partition_column: the column that holds the partition, and the parameter that names it.
         counts: a column whose values are counted in the materialization's metadata.
     """
-    query = sql.read_sql("assets", table)
+    query = sql_files.read_sql("assets", table)
     settings = recipe.settings()
 
     @table_asset(
@@ -220,7 +220,7 @@ def sql_asset(
         group=group,
         kinds={"sql"},
         deps=deps,
-        version=sql.code_version(query, settings=without_partition_list(settings)),
+        version=sql_files.code_version(query, settings=without_partition_list(settings)),
         partitions=partitions,
     )
     def build(context: AssetExecutionContext, warehouse: Warehouse) -> MaterializeResult[None]:

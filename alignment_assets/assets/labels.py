@@ -4,7 +4,6 @@ from typing import Any
 
 from dagster import AssetExecutionContext, AssetsDefinition, MaterializeResult
 
-from alignment_assets import sql
 from alignment_assets.assets.factory import (
     answering_for,
     count_values,
@@ -12,12 +11,13 @@ from alignment_assets.assets.factory import (
     sql_asset,
     table_asset,
 )
-from alignment_assets.assets.questions import grading, grading_parameters
-from alignment_assets.inference.answering import Question
-from alignment_assets.recipe import Recipe
-from alignment_assets.resources.gpus import GpuPool
-from alignment_assets.resources.inference import Inference
-from alignment_assets.resources.warehouse import Staging, Warehouse
+from alignment_assets.gpus.pool import GpuPool
+from alignment_assets.inference.backend import Inference
+from alignment_assets.recipe.model import Recipe
+from alignment_assets.requests.request_sets import grading, grading_parameters
+from alignment_assets.requests.runner import Question
+from alignment_assets.warehouse import sql_files
+from alignment_assets.warehouse.resource import Staging, Warehouse
 
 GROUP = "controversy"
 
@@ -50,7 +50,10 @@ def label_assets(recipe: Recipe) -> list[AssetsDefinition]:
 
 def _controversy_labels_asset(recipe: Recipe) -> AssetsDefinition:
     table, grader = "controversy_labels", recipe.controversy
-    query, question_query = sql.read_sql("assets", table), sql.read_sql("requests", table)
+    query, question_query = (
+        sql_files.read_sql("assets", table),
+        sql_files.read_sql("requests", table),
+    )
     fixed = {**recipe.settings(), **grading_parameters(recipe)}
 
     @table_asset(
@@ -58,7 +61,7 @@ def _controversy_labels_asset(recipe: Recipe) -> AssetsDefinition:
         group=GROUP,
         kinds={"llm"},
         deps=["licensed_prompts", "wordings"],
-        version=sql.code_version(
+        version=sql_files.code_version(
             query, question_query, settings={**fixed, "attempts": grader.attempts}
         ),
         pool="engine",

@@ -11,16 +11,18 @@ from typing import Any
 import pyarrow as pa
 from dagster import AssetExecutionContext, AssetsDefinition, MaterializeResult
 
-from alignment_assets import consent, conversations, sources, sql, wordings
 from alignment_assets.assets.factory import count_values, publish, sql_asset, table_asset
-from alignment_assets.conversations import Malformed, Message
-from alignment_assets.recipe import DatasetReference, Recipe
-from alignment_assets.resources.warehouse import Staging, Warehouse
+from alignment_assets.recipe import wordings
+from alignment_assets.recipe.model import DatasetReference, Recipe
+from alignment_assets.sources import consent, conversations, readers
+from alignment_assets.sources.conversations import Malformed, Message
+from alignment_assets.warehouse import sql_files
+from alignment_assets.warehouse.resource import Staging, Warehouse
 
 GROUP = "prompts"
 BATCH_ROWS = 5_000
 
-RowMaker = Callable[[int, sources.Row], dict[str, Any]]
+RowMaker = Callable[[int, readers.Row], dict[str, Any]]
 
 
 def prompt_assets(recipe: Recipe) -> list[AssetsDefinition]:
@@ -56,7 +58,7 @@ def prompt_assets(recipe: Recipe) -> list[AssetsDefinition]:
     ]
 
 
-def preference_mix_row(number: int, row: sources.Row) -> dict[str, Any]:
+def preference_mix_row(number: int, row: readers.Row) -> dict[str, Any]:
     """Return a row of ``preference_mix``: the prompt is what stands before the last assistant turn.
 
     The prompt is read from ``chosen``, whose prompt ``rejected`` shares.
@@ -72,7 +74,7 @@ def preference_mix_row(number: int, row: sources.Row) -> dict[str, Any]:
     }
 
 
-def polyglot_row(number: int, row: sources.Row) -> dict[str, Any]:
+def polyglot_row(number: int, row: readers.Row) -> dict[str, Any]:
     """Return a row of ``polyglot_toxicity_prompts``."""
     return {
         **_prompt(number, row, lambda: conversations.prompt_of_text(row.values.get("prompt"))),
@@ -81,7 +83,7 @@ def polyglot_row(number: int, row: sources.Row) -> dict[str, Any]:
     }
 
 
-def prism_row(number: int, row: sources.Row) -> dict[str, Any]:
+def prism_row(number: int, row: readers.Row) -> dict[str, Any]:
     """Return a row of ``prism_prompts``."""
     return {
         **polyglot_row(number, row),
@@ -89,7 +91,7 @@ def prism_row(number: int, row: sources.Row) -> dict[str, Any]:
     }
 
 
-def persona_row(number: int, row: sources.Row) -> dict[str, Any]:
+def persona_row(number: int, row: readers.Row) -> dict[str, Any]:
     """Return a row of ``personas``."""
     try:
         persona, reason = conversations.usable_text(_value(row, "persona"), "persona"), None
@@ -104,7 +106,7 @@ def persona_row(number: int, row: sources.Row) -> dict[str, Any]:
     }
 
 
-def human_label_row(number: int, row: sources.Row) -> dict[str, Any]:
+def human_label_row(number: int, row: readers.Row) -> dict[str, Any]:
     """Return a row of ``human_labels``: one person's grade of one prompt."""
     label, reason = row.values.get("label"), None
     try:
@@ -123,7 +125,7 @@ def human_label_row(number: int, row: sources.Row) -> dict[str, Any]:
     }
 
 
-def _prompt(number: int, row: sources.Row, read: Callable[[], list[Message]]) -> dict[str, Any]:
+def _prompt(number: int, row: readers.Row, read: Callable[[], list[Message]]) -> dict[str, Any]:
     try:
         if row.problem:
             raise Malformed(row.problem)
@@ -145,7 +147,7 @@ def _prompt(number: int, row: sources.Row, read: Callable[[], list[Message]]) ->
     }
 
 
-def _value(row: sources.Row, column: str) -> Any:
+def _value(row: readers.Row, column: str) -> Any:
     if row.problem:
         raise Malformed(row.problem)
     return row.values.get(column)
@@ -181,9 +183,9 @@ def _source_asset(
             if reference is None:
                 context.log.warning(f"the recipe has no sources.{table}: the table stays empty")
             else:
-                commit = sources.dataset_commit(reference, warehouse.home)
+                commit = readers.dataset_commit(reference, warehouse.home)
                 origin["commit"] = commit or "none"
-                rows = sources.read_rows(table, reference, recipe, commit)
+                rows = readers.read_rows(table, reference, recipe, commit)
                 _insert(staging, (make_row(number, row) for number, row in enumerate(rows)))
             counted = count_values(staging, "malformed_reason")
             return publish(context, recipe, staging, recipe.settings(), {**origin, **counted})
@@ -194,7 +196,7 @@ def _source_asset(
 def _wordings_asset(recipe: Recipe) -> AssetsDefinition:
     texts = [row["wording_hash"] for row in wordings.read_wordings(recipe)]
 
-    @table_asset("wordings", group="completions", kinds={"python"}, version=sql.digest(texts))
+    @table_asset("wordings", group="completions", kinds={"python"}, version=sql_files.digest(texts))
     def build(context: AssetExecutionContext, warehouse: Warehouse) -> MaterializeResult[None]:
         with warehouse.stage("wordings", reads=False) as staging:
             _insert(staging, wordings.read_wordings(recipe))
@@ -213,7 +215,7 @@ def _origin_consent_asset(recipe: Recipe) -> AssetsDefinition:
         group=GROUP,
         kinds={"python"},
         deps=["preference_mix"],
-        version=sql.digest([rule.agents, inspect.getsource(consent)]),
+        version=sql_files.digest([rule.agents, inspect.getsource(consent)]),
     )
     def build(context: AssetExecutionContext, warehouse: Warehouse) -> MaterializeResult[None]:
         folder = recipe.resolve(rule.robots) if rule.robots else None
@@ -241,10 +243,10 @@ def _origin_consent_asset(recipe: Recipe) -> AssetsDefinition:
 def _source_version(reference: DatasetReference | None, make_row: RowMaker) -> str:
     parts = [
         inspect.getsource(conversations),
-        inspect.getsource(sources),
+        inspect.getsource(readers),
         inspect.getsource(make_row),
     ]
-    return sql.digest([reference.model_dump() if reference else None, parts])
+    return sql_files.digest([reference.model_dump() if reference else None, parts])
 
 
 def _insert(staging: Staging, rows: Iterable[dict[str, Any]]) -> None:

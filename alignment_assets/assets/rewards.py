@@ -5,7 +5,6 @@ from typing import Any
 
 from dagster import AssetExecutionContext, AssetsDefinition, MaterializeResult
 
-from alignment_assets import sql
 from alignment_assets.assets.factory import (
     answering_for,
     from_models,
@@ -14,12 +13,17 @@ from alignment_assets.assets.factory import (
     table_asset,
     without_partition_list,
 )
-from alignment_assets.assets.questions import comparing, rewarding
-from alignment_assets.partitions import model_feeds_policies, model_partitions, policy_partitions
-from alignment_assets.recipe import Recipe
-from alignment_assets.resources.gpus import GpuPool
-from alignment_assets.resources.inference import Inference
-from alignment_assets.resources.warehouse import Warehouse
+from alignment_assets.assets.partitions import (
+    model_feeds_policies,
+    model_partitions,
+    policy_partitions,
+)
+from alignment_assets.gpus.pool import GpuPool
+from alignment_assets.inference.backend import Inference
+from alignment_assets.recipe.model import Recipe
+from alignment_assets.requests.request_sets import comparing, rewarding
+from alignment_assets.warehouse import sql_files
+from alignment_assets.warehouse.resource import Warehouse
 
 GROUP = "rewards"
 
@@ -52,10 +56,10 @@ def require_rewards(warehouse: Warehouse, parameters: Mapping[str, Any], label: 
         parameters: with ``models``, ``partitions`` and ``policy``.
         label: what is to be built, for the message.
     """
-    query = sql.read_sql("analysis", "unanswered_requests")
+    query = sql_files.read_sql("analysis", "unanswered_requests")
     needed = {*parameters["models"], parameters["policy"]}
     with warehouse.read() as connection:
-        rows = connection.execute(query, sql.named_parameters(query, parameters)).fetchall()
+        rows = connection.execute(query, sql_files.named_parameters(query, parameters)).fetchall()
     missing = [
         f"{model} ({requested - rewarded:,} of {requested:,} without reward, "
         f"{not_asked:,} prompts not asked)"
@@ -72,9 +76,9 @@ def require_rewards(warehouse: Warehouse, parameters: Mapping[str, Any], label: 
 def _rewards_asset(recipe: Recipe) -> AssetsDefinition:
     table = "rewards"
     scorers = {"standard": recipe.rewards.standard, "controversial": recipe.rewards.controversial}
-    query = sql.read_sql("assets", table)
+    query = sql_files.read_sql("assets", table)
     question_queries = [
-        sql.read_sql("requests", f"rewards_{scoring.task}") for scoring in scorers.values()
+        sql_files.read_sql("requests", f"rewards_{scoring.task}") for scoring in scorers.values()
     ]
     rubrics = {"rubric": [scoring.rubric for scoring in scorers.values()]}
 
@@ -83,7 +87,7 @@ def _rewards_asset(recipe: Recipe) -> AssetsDefinition:
         group=GROUP,
         kinds={"llm"},
         deps=["completions", "completion_requests", "alignment_prompts", "wordings"],
-        version=sql.code_version(
+        version=sql_files.code_version(
             query,
             *question_queries,
             settings={**without_partition_list(recipe.settings()), **rubrics},
@@ -108,7 +112,10 @@ def _rewards_asset(recipe: Recipe) -> AssetsDefinition:
 
 def _judge_comparisons_asset(recipe: Recipe) -> AssetsDefinition:
     table = "judge_comparisons"
-    query, question_query = sql.read_sql("assets", table), sql.read_sql("requests", table)
+    query, question_query = (
+        sql_files.read_sql("assets", table),
+        sql_files.read_sql("requests", table),
+    )
 
     @table_asset(
         table,
@@ -119,7 +126,7 @@ def _judge_comparisons_asset(recipe: Recipe) -> AssetsDefinition:
             "alignment_prompts",
             "wordings",
         ],
-        version=sql.code_version(
+        version=sql_files.code_version(
             query, question_query, settings=without_partition_list(recipe.settings())
         ),
         partitions=policy_partitions(recipe),

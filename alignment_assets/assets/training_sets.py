@@ -5,7 +5,6 @@ All of it is SQL; see ``sql/assets`` for the published rules.
 
 from dagster import AssetDep, AssetExecutionContext, AssetsDefinition, MaterializeResult
 
-from alignment_assets import sql
 from alignment_assets.assets.factory import (
     count_values,
     from_models,
@@ -14,10 +13,11 @@ from alignment_assets.assets.factory import (
     table_asset,
     without_partition_list,
 )
+from alignment_assets.assets.partitions import model_feeds_policies, policy_partitions
 from alignment_assets.assets.rewards import require_rewards
-from alignment_assets.partitions import model_feeds_policies, policy_partitions
-from alignment_assets.recipe import Recipe
-from alignment_assets.resources.warehouse import Warehouse
+from alignment_assets.recipe.model import Recipe
+from alignment_assets.warehouse import sql_files
+from alignment_assets.warehouse.resource import Warehouse
 
 GROUP = "training_sets"
 
@@ -49,7 +49,7 @@ def training_set_assets(recipe: Recipe) -> list[AssetsDefinition]:
 
 def _quantile_rewards_asset(recipe: Recipe) -> AssetsDefinition:
     table = "quantile_rewards"
-    query = sql.read_sql("assets", table)
+    query = sql_files.read_sql("assets", table)
 
     @table_asset(
         table,
@@ -59,7 +59,7 @@ def _quantile_rewards_asset(recipe: Recipe) -> AssetsDefinition:
             "judge_rankings",
             *from_models(["rewards", "completions"], model_feeds_policies(recipe)),
         ],
-        version=sql.code_version(query, settings=without_partition_list(recipe.settings())),
+        version=sql_files.code_version(query, settings=without_partition_list(recipe.settings())),
         partitions=policy_partitions(recipe),
     )
     def build(context: AssetExecutionContext, warehouse: Warehouse) -> MaterializeResult[None]:

@@ -1,1 +1,4 @@
-"""Asking engines: requests, the spool of answers, models' fingerprints, and the worker process."""
+"""Having engines answer requests into the spool: the forms, the interface, the files, the progress.
+
+Imports `host`, `recipe` and `gpus`; which engines there are is in `backends`.
+"""

@@ -11,10 +11,10 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from alignment_assets.paths import from_environment
-from alignment_assets.recipe import Model, Recipe
-from alignment_assets.resources.locking import locked
-from alignment_assets.revisions import hub_commit
+from alignment_assets.host.hub import hub_commit
+from alignment_assets.host.locking import locked
+from alignment_assets.host.paths import from_environment
+from alignment_assets.recipe.model import Model, Recipe
 
 CHUNK = 1 << 22
 

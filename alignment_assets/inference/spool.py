@@ -3,7 +3,7 @@
 ``<spool>/<asset>/<partition>/<writer>-<number>.parquet``, each written aside, synced and renamed,
 so that a file is there whole or not at all; several writers may fill one folder. Here belong
 writing and the queries that read it back; which answer belongs to which row is SQL, and looking
-after old answers is `alignment_assets.spool_care`'s part.
+after old answers is `alignment_assets.commands.spool`'s part.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from alignment_assets.files import sync
-from alignment_assets.inference.requests import (
+from alignment_assets.host.durable import sync
+from alignment_assets.inference.types import (
     ANSWER_SCHEMA,
     LATER_COLUMNS,
     Answer,

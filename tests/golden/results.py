@@ -12,12 +12,12 @@ from typing import Any
 
 import pyarrow as pa
 
-from alignment_assets import sql
-from alignment_assets.inference.requests import ANSWER_SCHEMA
-from alignment_assets.resources.warehouse import Warehouse
+from alignment_assets.inference.types import ANSWER_SCHEMA
+from alignment_assets.warehouse import sql_files
+from alignment_assets.warehouse.resource import Warehouse
 from tests.golden.database import FOLDER, GOLDEN, PROMPTS, Row
 from tests.golden.names import IDS, NAMES, readable
-from tests.tables import fill
+from tests.support.tables import fill
 
 SOURCES = (
     *(*PROMPTS, "origin_consent", "personas", "human_labels", "wordings"),
@@ -63,18 +63,22 @@ def results(warehouse: Warehouse, kind: str) -> dict[str, str]:
         "pending": json.dumps(GOLDEN["pending"]),
     }
     if kind == "assets":
-        asked = {name: [(f"FROM {name}", {})] for name in sql.sql_names(kind)}
+        asked = {name: [(f"FROM {name}", {})] for name in sql_files.sql_names(kind)}
     elif kind == "requests":
-        asked = {name: [] for name in sql.sql_names(kind)}
+        asked = {name: [] for name in sql_files.sql_names(kind)}
         for table, partition in steps():
             for name, values in questions(table, partition):
-                asked[name].append((sql.read_sql(kind, name), values))
+                asked[name].append((sql_files.read_sql(kind, name), values))
     else:
-        asked = {name: [(sql.read_sql(kind, name), given)] for name in sql.sql_names(kind)}
+        asked = {
+            name: [(sql_files.read_sql(kind, name), given)] for name in sql_files.sql_names(kind)
+        }
     with warehouse.read() as connection:
         found = {
             name: pa.concat_tables(
-                connection.execute(query, sql.named_parameters(query, values)).to_arrow_table()
+                connection.execute(
+                    query, sql_files.named_parameters(query, values)
+                ).to_arrow_table()
                 for query, values in queries
             )
             for name, queries in asked.items()
@@ -87,9 +91,11 @@ def broken_rules(warehouse: Warehouse) -> list[str]:
     with warehouse.read() as connection:
         return [
             rule
-            for rule in sql.sql_names("checks")
-            for query in [sql.read_sql("checks", rule)]
-            if connection.execute(query, sql.named_parameters(query, GOLDEN["settings"])).fetchall()
+            for rule in sql_files.sql_names("checks")
+            for query in [sql_files.read_sql("checks", rule)]
+            if connection.execute(
+                query, sql_files.named_parameters(query, GOLDEN["settings"])
+            ).fetchall()
         ]
 
 
@@ -97,7 +103,7 @@ def columns() -> str:
     """Return every column of sql/schema with its type, as DuckDB understands the files."""
     rows = [
         {"table": table.name, "column": c.name, "type": c.type, "nullable": c.nullable}
-        for table in sql.tables().values()
+        for table in sql_files.tables().values()
         for c in table.columns
     ]
     return _text(pa.Table.from_pylist(rows), ordered=True)
@@ -150,16 +156,18 @@ def questions(table: str, partition: Row) -> list[tuple[str, Row]]:
             ),
             ("rewards_rate", {**given, "track": "controversial", **judge}),
         ]
-    return [(table, given)] if table in sql.sql_names("requests") else []
+    return [(table, given)] if table in sql_files.sql_names("requests") else []
 
 
 def _build(warehouse: Warehouse, table: str, partition: Row) -> None:
     parameters = asset_parameters(partition)
     with warehouse.stage(table, partition) as staging:
         asked = [
-            staging.connection.execute(text, sql.named_parameters(text, values)).to_arrow_table()
+            staging.connection.execute(
+                text, sql_files.named_parameters(text, values)
+            ).to_arrow_table()
             for name, values in questions(table, partition)
-            for text in [sql.read_sql("requests", name)]
+            for text in [sql_files.read_sql("requests", name)]
         ]
         if asked:
             requests = pa.concat_tables(asked)
@@ -170,7 +178,7 @@ def _build(warehouse: Warehouse, table: str, partition: Row) -> None:
                 staging.connection.register("given", rows)
                 staging.connection.execute(f"CREATE TEMP TABLE {name} AS FROM given")
                 staging.connection.unregister("given")
-        staging.insert(sql.read_sql("assets", table), parameters)
+        staging.insert(sql_files.read_sql("assets", table), parameters)
         staging.publish(parameters)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests.golden.database import FOLDER
 from tests.golden.results import KINDS, build, columns, results
-from tests.tables import new_warehouse
+from tests.support.tables import new_warehouse
 
 
 def main() -> None:

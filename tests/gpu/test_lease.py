@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from alignment_assets.resources.gpus import GpuPool
+from alignment_assets.gpus.pool import GpuPool
 
 pytestmark = [
     pytest.mark.gpu,

@@ -11,12 +11,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from alignment_assets.gpus.pool import GpuPool
+from alignment_assets.inference.backend import Job
+from alignment_assets.inference.backends.vllm.backend import VllmInference, close_engines
 from alignment_assets.inference.progress import Progress
-from alignment_assets.inference.requests import REQUEST_SCHEMA, Request
-from alignment_assets.recipe import Recipe
-from alignment_assets.resources.gpus import GpuPool
-from alignment_assets.resources.inference import Job
-from alignment_assets.resources.vllm import VllmInference, close_engines
+from alignment_assets.inference.types import REQUEST_SCHEMA, Request
+from alignment_assets.recipe.model import Recipe
 
 
 @pytest.fixture(scope="module", autouse=True)

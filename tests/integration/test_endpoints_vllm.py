@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from alignment_assets.assets.questions import grade_schema
 from alignment_assets.inference.progress import Progress
-from alignment_assets.inference.requests import Request
-from alignment_assets.recipe import Recipe, Sampling
+from alignment_assets.inference.types import Request
+from alignment_assets.recipe.model import Recipe, Sampling
+from alignment_assets.requests.request_sets import grade_schema
 from tests.conftest import changed_recipe
-from tests.endpoints import Run
 from tests.integration.serving import VllmServer, save_scorer
+from tests.support.endpoints import Run
 
 pytestmark = pytest.mark.integration
 

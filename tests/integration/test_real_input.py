@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from dagster import DagsterInstance
 
-from alignment_assets import sql
+from alignment_assets.commands.materialize import execute_runs, plan_runs
 from alignment_assets.definitions import build_defs
-from alignment_assets.recipe import load_recipe
-from alignment_assets.resources.vllm import VllmInference
-from alignment_assets.resources.warehouse import Warehouse
-from alignment_assets.running import execute_runs, plan_runs
+from alignment_assets.inference.backends.vllm.backend import VllmInference
+from alignment_assets.recipe.load import load_recipe
+from alignment_assets.warehouse import sql_files
+from alignment_assets.warehouse.resource import Warehouse
 from tests.conftest import SHARED_DATA
 
 pytestmark = pytest.mark.integration
@@ -36,7 +36,7 @@ def test_forty_real_prompts_become_training_rows(
     with warehouse.read() as connection:
         rows = {
             name: connection.execute(f"SELECT count(*) FROM {name}").fetchall()[0][0]
-            for name in sql.tables()
+            for name in sql_files.tables()
         }
         agreement = connection.execute("FROM controversy_agreement ORDER BY threshold").fetchall()
         grades = connection.execute("SELECT count(grade) FROM controversy_labels").fetchall()[0][0]

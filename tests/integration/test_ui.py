@@ -37,7 +37,7 @@ DOWNSTREAM = [
 ]
 PREPARE = """
 from dagster import DagsterInstance
-from alignment_assets.running import execute_runs, plan_runs
+from alignment_assets.commands.materialize import execute_runs, plan_runs
 from tests.integration.ui_definitions import defs
 wanted = 'not (key:"completions"+)'
 with DagsterInstance.get() as instance:

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from alignment_assets.assets.questions import grade_schema
-from alignment_assets.inference.requests import Request
-from alignment_assets.recipe import Recipe, Sampling
+from alignment_assets.inference.types import Request
+from alignment_assets.recipe.model import Recipe, Sampling
+from alignment_assets.requests.request_sets import grade_schema
 from tests.conftest import changed_recipe
 from tests.integration.conftest import ask
 from tests.integration.serving import save_scorer

@@ -12,13 +12,13 @@ from pathlib import Path
 import psutil
 import pytest
 
-from alignment_assets.inference.process import WorkerError, WorkerProcess
+from alignment_assets.gpus.pool import GpuPool
+from alignment_assets.inference.backend import Job
+from alignment_assets.inference.backends.vllm.backend import VllmInference, close_engines
+from alignment_assets.inference.backends.vllm.process import WorkerError, WorkerProcess
 from alignment_assets.inference.progress import Progress
-from alignment_assets.inference.requests import Request
-from alignment_assets.recipe import Sampling
-from alignment_assets.resources.gpus import GpuPool
-from alignment_assets.resources.inference import Job
-from alignment_assets.resources.vllm import VllmInference, close_engines
+from alignment_assets.inference.types import Request
+from alignment_assets.recipe.model import Sampling
 from tests.conftest import REPOSITORY, changed_recipe
 from tests.integration.conftest import ask, read_spool, write_requests
 
@@ -28,9 +28,9 @@ STEP = """
 import sys
 from pathlib import Path
 from alignment_assets.inference.progress import Progress
-from alignment_assets.resources.gpus import GpuPool
-from alignment_assets.resources.inference import Job
-from alignment_assets.resources.vllm import VllmInference
+from alignment_assets.gpus.pool import GpuPool
+from alignment_assets.inference.backend import Job
+from alignment_assets.inference.backends.vllm.backend import VllmInference
 from tests.conftest import changed_recipe
 home = Path(sys.argv[1])
 recipe = changed_recipe()
@@ -69,7 +69,7 @@ def engine_processes(home: Path) -> list[psutil.Process]:
     """Return the worker of a home and all its children."""
     found = []
     for process in psutil.process_iter(["cmdline"]):
-        if "alignment_assets.inference.worker" in (process.info["cmdline"] or []):
+        if "alignment_assets.inference.backends.vllm.worker" in (process.info["cmdline"] or []):
             try:
                 files = [file.path for file in process.open_files()]
             except psutil.Error:

@@ -6,9 +6,9 @@ import os
 from pathlib import Path
 
 from alignment_assets.definitions import build_defs
-from alignment_assets.paths import home_folder
-from alignment_assets.recipe import load_recipe
-from tests.fakes import FakeInference
+from alignment_assets.host.paths import home_folder
+from alignment_assets.recipe.load import load_recipe
+from tests.support.fakes import FakeInference
 
 recipe = load_recipe("demo")
 seconds = float(os.environ.get("FAKE_SECONDS_PER_REQUEST", "0"))

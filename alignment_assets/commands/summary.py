@@ -1,0 +1,80 @@
+"""What a run made, as the command shows it: rows, drops, rewards, example pairs, the next steps."""
+
+from __future__ import annotations
+
+import json
+
+from rich.console import Console
+from rich.panel import Panel
+from rich.text import Text
+
+from alignment_assets.commands.query import answer, show
+from alignment_assets.recipe.model import Recipe
+from alignment_assets.warehouse import sql_files
+from alignment_assets.warehouse.resource import Warehouse
+
+EXAMPLE_CHARACTERS = 320
+EXAMPLES = """
+SELECT prompt[-1].content AS prompt, chosen[1].content AS chosen, rejected[1].content AS rejected,
+    track, chosen_model, rejected_model, chosen_variant, rejected_variant,
+    chosen_reward, rejected_reward
+FROM dpo_pairs
+ORDER BY chosen_reward - rejected_reward DESC, pair_id
+LIMIT 3
+"""
+
+
+def print_summary(warehouse: Warehouse, recipe: Recipe, console: Console) -> None:
+    """Print what is in a recipe's database."""
+    counts = " UNION ALL ".join(
+        f"SELECT '{name}' AS \"table\", count(*) AS rows FROM {name}" for name in sql_files.tables()
+    )
+    show(answer(warehouse, recipe, counts, {}), console, "Rows per table")
+    for title, question in (
+        ("Rows dropped, and why", "exclusions_by_rule"),
+        ("Rewards by model and variant", "reward_by_model_and_variant"),
+    ):
+        show(
+            answer(warehouse, recipe, sql_files.read_sql("analysis", question), {}), console, title
+        )
+    if recipe.published_prompts:
+        console.print(f"The report had {json.dumps(recipe.published_prompts)} prompts per track.")
+    for row in answer(warehouse, recipe, EXAMPLES, {}).to_pylist():
+        text = Text()
+        for part, who in (("prompt", row["track"]), ("chosen", "chosen"), ("rejected", "rejected")):
+            about = (
+                f"{part}, {who} track"
+                if part == "prompt"
+                else (
+                    f"{part}: {row[f'{who}_model']}, {row[f'{who}_variant']}, "
+                    f"reward {row[f'{who}_reward']:.3f}"
+                )
+            )
+            text.append(about + "\n", style="bold")
+            text.append(_short(row[part]) + "\n")
+        text.rstrip()
+        console.print(Panel(text, title="example pair", title_align="left"))
+
+
+def print_next_steps(warehouse: Warehouse, named: str | None, console: Console) -> None:
+    """Print where the database is and what a user would do next.
+
+    Args:
+        warehouse: the recipe's database.
+        named: how the user named the recipe; None if not at all.
+        console: where to print.
+    """
+    recipe = f" --recipe {named}" if named else ""
+    steps = {
+        "make dev": "the asset graph in the browser",
+        f"alignment-assets status{recipe}": "what is done, missing or stale",
+        f"alignment-assets query win_rate_by_model{recipe}": "a question of sql/analysis",
+    }
+    width = max(map(len, steps))
+    lines = [f"  {command:{width}}  {what}" for command, what in steps.items()]
+    console.print(f"Database: {warehouse.path}", soft_wrap=True, highlight=False)
+    console.print("\n".join(["Next:", *lines]), highlight=False, markup=False, soft_wrap=True)
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= EXAMPLE_CHARACTERS else text[:EXAMPLE_CHARACTERS] + " […]"

@@ -1,0 +1,1 @@
+"""The GPUs of this host, and which process may have them. Imports `host`."""

@@ -1,0 +1,44 @@
+"""Hub revisions, resolved to a commit at first use and recorded, so that none moves under a run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Literal
+
+from alignment_assets.host.locking import locked
+
+
+class RevisionError(RuntimeError):
+    """A repository or revision that the hub does not give; the message says which and why."""
+
+
+def hub_commit(
+    kind: Literal["model", "dataset"], repository: str, revision: str, home: Path
+) -> str:
+    """Return the commit of a revision: the one recorded in ``revisions.json``, else the hub's.
+
+    Args:
+        kind: what the repository holds.
+        repository: ``owner/name``.
+        revision: a branch, tag or commit.
+        home: the run's folder, which keeps the record.
+
+    Raises:
+        RevisionError: nothing is recorded, and the hub does not answer for it.
+    """
+    path = home / "revisions.json"
+    lock = home / "revisions.json.lock"
+    with locked(lock, exclusive=True, timeout=600, purpose="resolving a revision"):
+        known: dict[str, str] = json.loads(path.read_text("utf-8")) if path.exists() else {}
+        key = f"{kind}/{repository}@{revision}"
+        if key not in known:
+            from huggingface_hub import HfApi
+
+            try:
+                found = HfApi().repo_info(repository, revision=revision, repo_type=kind).sha
+            except Exception as error:  # offline, gated, no such repository: all end the same way
+                raise RevisionError(f"{key}: the hub does not answer for it: {error}") from error
+            known[key] = str(found)
+            path.write_text(json.dumps(known, indent=2, sort_keys=True), "utf-8")
+        return known[key]

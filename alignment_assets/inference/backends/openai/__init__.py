@@ -1,0 +1,1 @@
+"""OpenAI-compatible servers, `vllm serve` among them: requests over HTTP."""

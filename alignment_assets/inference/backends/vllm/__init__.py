@@ -1,0 +1,1 @@
+"""vLLM on this host: worker processes that each hold one engine."""

@@ -1,0 +1,87 @@
+"""The work file: requests on their way to engines, and the queue that several engines drain.
+
+A work file is Parquet, in the order of asking. Engines of one job claim stretches of it, so that
+each request is taken once, and no engine waits for another.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from bisect import bisect_right
+from collections.abc import Iterator
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow.parquet as pq
+
+from alignment_assets.inference.spool import read_settled
+from alignment_assets.inference.types import Request
+
+# Rows of a work file that are read at once, at most.
+ROW_GROUP = 1024
+# Requests claimed at once: few, so that engines end together.
+CLAIM = 64
+
+
+class WorkQueue:
+    """The requests of a work file that no other reader of it has claimed; see `__iter__`."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._claims = path.with_suffix(".claimed")
+
+    def __iter__(self) -> Iterator[Request]:
+        """Yield requests as they are claimed, a thousand in memory at a time."""
+        with pq.ParquetFile(self._path) as file:
+            groups = range(file.metadata.num_row_groups)
+            sizes = (file.metadata.row_group(group).num_rows for group in groups)
+            starts = list(accumulate(sizes, initial=0))
+            loaded, rows = -1, []
+            while (first := self._claim()) < starts[-1]:
+                for index in range(first, min(first + CLAIM, starts[-1])):
+                    group = bisect_right(starts, index) - 1
+                    if group != loaded:
+                        loaded, rows = group, file.read_row_group(group).to_pylist()
+                    yield _request(rows[index - starts[group]])
+
+    def _claim(self) -> int:
+        """Return the first row of a stretch that is now ours."""
+        descriptor = os.open(self._claims, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            first = int(os.pread(descriptor, 32, 0) or 0)
+            os.pwrite(descriptor, str(first + CLAIM).encode(), 0)
+            return first
+        finally:
+            os.close(descriptor)
+
+
+def write_unanswered(requests: Path, spool: Path, settings: str, rest: Path) -> int:
+    """Write those of a work file's requests that a spool folder does not answer, in their order.
+
+    Returns how many they are; nothing is written if there are none.
+    """
+    with duckdb.connect(config={"temp_directory": str(rest.with_suffix(".spill"))}) as connection:
+        read_settled(connection, spool, [settings])
+        missing = (
+            "FROM read_parquet($requests, file_row_number = true) "
+            "WHERE request_id NOT IN (FROM settled)"
+        )
+        (count,) = connection.execute(
+            f"SELECT count(*) {missing}", {"requests": str(requests)}
+        ).fetchone() or (0,)
+        if count:
+            connection.execute(
+                f"COPY (SELECT * EXCLUDE (file_row_number) {missing} ORDER BY file_row_number) "
+                "TO $rest (FORMAT parquet, ROW_GROUP_SIZE 2048)",
+                {"requests": str(requests), "rest": str(rest)},
+            )
+    return int(count)
+
+
+def _request(row: dict[str, Any]) -> Request:
+    return Request(**{**row, "sampling": json.loads(row["sampling"] or "{}")})

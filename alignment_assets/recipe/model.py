@@ -1,0 +1,378 @@
+"""The recipe: the YAML file that fixes a whole run, as typed and validated models.
+
+Here belong the recipe's fields, their validation and the values it hands to SQL. Reading data,
+touching engines and naming assets do not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from datetime import date
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    field_validator,
+    model_validator,
+)
+
+# The texts that come along; a recipe can name another folder.
+WORDINGS = Path(__file__).resolve().parent / "wordings"
+
+Variant = Literal["default", "principle", "persona", "charter"]
+Share = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
+Day = Annotated[
+    str,
+    Field(pattern=r"^\d{4}-\d{2}-\d{2}$"),
+    AfterValidator(lambda day: date.fromisoformat(day).isoformat()),
+]
+
+# Our columns of each dataset: those that must be mapped, and those that may be.
+SOURCE_COLUMNS = {
+    "preference_mix": (["chosen"], ["source", "upstream_id", "origin_url"]),
+    "polyglot_toxicity_prompts": (["prompt"], ["upstream_id"]),
+    "prism_prompts": (["prompt", "conversation_type"], ["upstream_id"]),
+    "personas": (["persona"], []),
+    "human_labels": (["prompt", "label"], ["annotator"]),
+}
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _lists_become_tuples(cls, values: Any) -> Any:
+        # YAML knows lists; tuples, so that a recipe cannot change after it is read.
+        if not isinstance(values, dict):
+            return values
+        return {
+            key: tuple(value) if isinstance(value, list) else value for key, value in values.items()
+        }
+
+
+class DatasetReference(_Part):
+    """Where rows are read from: a hub dataset (``hf:owner/name``) or local file, folder or glob."""
+
+    dataset: str
+    configs: tuple[str, ...] = ()
+    split: str = "train"
+    revision: str = "main"
+    columns: dict[str, str] = Field(default_factory=dict, description="our column: theirs")
+
+
+class Sources(_Part):
+    """The datasets of a run."""
+
+    preference_mix: DatasetReference
+    polyglot_toxicity_prompts: DatasetReference
+    prism_prompts: DatasetReference
+    personas: DatasetReference
+    human_labels: DatasetReference | None = None
+
+    @model_validator(mode="after")
+    def _columns_are_ours(self) -> Sources:
+        for name, reference in self:
+            needed, optional = SOURCE_COLUMNS[name]
+            columns = set(reference.columns) if reference else set(needed)
+            if not set(needed) <= columns <= {*needed, *optional}:
+                raise ValueError(
+                    f"{name}.columns: needs {needed} and may have {optional}, has {sorted(columns)}"
+                )
+        return self
+
+
+class Licence(_Part):
+    """Sub-collections of the mix that are dropped (report, section 4.1.4)."""
+
+    excluded_subsets: tuple[str, ...]
+
+
+class Consent(_Part):
+    """The robots.txt rule (report, Appendix B), and the rule for rows without a known origin."""
+
+    agents: tuple[str, ...]
+    robots: str | None = Field(None, description="folder of <domain>.txt snapshots")
+    unknown_origins: Literal["admitted", "refused"] = "admitted"
+    sources: dict[str, Literal["admitted", "refused"]] = Field(default_factory=dict)
+
+
+class Sampling(_Part):
+    """Sampling parameters; all reach the engine, so none comes from a model's own defaults."""
+
+    temperature: Annotated[float, Field(ge=0)] = 1.0
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    top_k: Annotated[int, Field(ge=0, description="0 is off")] = 0
+    min_p: Share = 0.0
+    repetition_penalty: Annotated[float, Field(gt=0)] = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    max_tokens: Count = 4096
+
+    def as_json(self) -> str:
+        """Return the parameters as canonical JSON, the form that a request's identity hashes."""
+        return json.dumps(self.model_dump(), sort_keys=True)
+
+
+class Endpoints(_Part):
+    """OpenAI-compatible servers that answer for a model, all alike."""
+
+    urls: tuple[str, ...] = Field(min_length=1, description="with the /v1 that ends them")
+    name: str | None = Field(None, description="the servers' name of the model, else its weights'")
+    api_key: Annotated[
+        str | None, Field(pattern=r"^env:\w+$", description="env:NAME; no key stands in a recipe")
+    ] = None
+    concurrency: Annotated[int, Field(ge=1, description="requests in flight at each, at most")] = (
+        256
+    )
+    timeout: Annotated[float, Field(gt=0, description="seconds for one answer")] = 600.0
+
+    @field_validator("urls")
+    @classmethod
+    def _urls_are_http(cls, urls: tuple[str, ...]) -> tuple[str, ...]:
+        for url in urls:
+            if not url.startswith(("http://", "https://")):
+                raise ValueError(f"{url!r} does not begin with http:// or https://")
+            if "@" in url or "?" in url:
+                raise ValueError("a url has no user, password or query; a key goes to api_key")
+        stripped = tuple(url.rstrip("/") for url in urls)
+        if len(set(stripped)) < len(stripped):
+            raise ValueError(f"{list(stripped)} names an endpoint twice")
+        return stripped
+
+
+class Model(_Part):
+    """Weights, and what serves them: vLLM on this host, or endpoints elsewhere."""
+
+    weights: str = Field(
+        description="hf:owner/name, a local folder, env:NAME holding either, or served:NAME for "
+        "weights that only endpoints know"
+    )
+    revision: str = "main"
+    endpoints: Endpoints | None = None
+    billions: Annotated[
+        float, Field(gt=0, description="parameters, in billions; orders partitions")
+    ]
+    gpus: Annotated[int, Field(ge=1, description="tensor parallel size")] = 1
+    replicas: Annotated[
+        int | None, Field(ge=1, description="engines side by side; by default all that fit")
+    ] = None
+    max_model_len: Count = 8192
+    max_num_seqs: Count = 256
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
+    chat_template: str | None = Field(None, description="a file that stands in for the model's own")
+    chat_template_arguments: dict[str, Any] = Field(default_factory=dict)
+    max_tokens: Count | None = Field(None, description="overrides completions.sampling")
+    temperature: Annotated[float, Field(ge=0)] | None = None
+
+    @model_validator(mode="after")
+    def _served_weights_have_endpoints(self) -> Model:
+        if self.weights.startswith("served:") and self.endpoints is None:
+            raise ValueError(f"weights {self.weights!r} need endpoints that serve them")
+        return self
+
+
+class Inference(_Part):
+    """What is done about requests that fail."""
+
+    attempts: Annotated[
+        int,
+        Field(ge=1, description="how often a request is asked that the engine fails"),
+    ] = 5
+    max_failed_share: Annotated[
+        float, Field(ge=0, le=1, description="of a partition's requests; more, and it is not made")
+    ] = 0.01
+
+
+class Controversy(_Part):
+    """The grader (report, section 4.1.4). The fold's threshold is not published: ours."""
+
+    model: str
+    threshold: Annotated[int, Field(ge=1, le=3)] = 2
+    attempts: Count = 3
+    reasoning_characters: Count = 1000
+    sampling: Sampling
+
+    @model_validator(mode="after")
+    def _retries_can_differ(self) -> Controversy:
+        if self.attempts > 1 and self.sampling.temperature == 0:
+            raise ValueError(
+                "attempts above 1 need sampling.temperature above 0, or all answers agree"
+            )
+        return self
+
+
+class Completions(_Part):
+    """Who answers, and under which system prompts (report, section 4.1.4)."""
+
+    models: tuple[str, ...] = Field(min_length=1)
+    policies: tuple[str, ...] = Field(min_length=1)
+    reference_completions: Count = 10
+    standard_variants: tuple[Variant, ...] = ("default", "principle")
+    controversial_variants: tuple[Variant, ...] = ("persona", "charter")
+    standard_charter_models: tuple[str, ...] = ()
+    sampling: Sampling
+
+    @model_validator(mode="after")
+    def _variants_are_asked_once(self) -> Completions:
+        for names in (self.standard_variants, self.controversial_variants):
+            if len(set(names)) < len(names):
+                raise ValueError(f"{list(names)} names a variant twice")
+        if self.standard_charter_models and "charter" in self.standard_variants:
+            raise ValueError(
+                "standard_charter_models: every model answers standard prompts with the charter "
+                "already, by standard_variants; leave one of them out"
+            )
+        return self
+
+
+class Scoring(_Part):
+    """How one track is scored: a reward model's logit, or a judge's rating by a rubric."""
+
+    task: Literal["classify", "rate"]
+    model: str
+    rubric: str | None = Field(None, description="rate: wordings file of the judge's system prompt")
+
+    @model_validator(mode="after")
+    def _rubric_fits(self) -> Scoring:
+        if (self.task == "rate") != (self.rubric is not None):
+            raise ValueError("task rate needs a rubric, task classify takes none")
+        return self
+
+
+class Rewards(_Part):
+    """The scorer of each track, and how many candidates the judge compares pairwise."""
+
+    standard: Scoring
+    controversial: Scoring
+    comparison_judge: str
+    compared_candidates: Annotated[int, Field(ge=2)] = 5
+
+
+class Selection(_Part):
+    """How pairs are drawn (report, section 4.1.4)."""
+
+    pairs_per_prompt: Count = 1
+    rejected_quantile: Share = 0.2
+    min_references: Annotated[int, Field(ge=1)] = 2
+    max_sequence_tokens: Count = 4096
+    allow_truncated: bool = False
+
+
+class Warehouse(_Part):
+    """Limits of the database engine; what is left out comes from the machine."""
+
+    memory_limit: str | None = None
+    threads: Count | None = None
+    temp_directory: Annotated[
+        str | None, Field(description="a folder; queries that outgrow memory spill there")
+    ] = None
+
+
+class Recipe(_Part):
+    """A whole run in one readable file."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
+    description: str
+    seed: int
+    limit: Annotated[int, Field(ge=1)] | None = None
+    wordings: str | None = None
+    template_date: Day
+    max_prompt_characters: Count
+    sources: Sources
+    prism_conversation_types: tuple[str, ...]
+    licence: Licence
+    consent: Consent
+    models: dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")], Model]
+    inference: Inference = Inference()
+    controversy: Controversy
+    completions: Completions
+    rewards: Rewards
+    selection: Selection
+    warehouse: Warehouse = Warehouse()
+    published_prompts: dict[Literal["standard", "controversial"], int] = Field(default_factory=dict)
+
+    _folder: Path = PrivateAttr(default_factory=Path.cwd)
+
+    @model_validator(mode="after")
+    def _names_are_defined(self) -> Recipe:
+        used = {
+            "controversy.model": (self.controversy.model,),
+            "completions.models": self.completions.models,
+            "completions.policies": self.completions.policies,
+            "completions.standard_charter_models": self.completions.standard_charter_models,
+            "rewards.standard.model": (self.rewards.standard.model,),
+            "rewards.controversial.model": (self.rewards.controversial.model,),
+            "rewards.comparison_judge": (self.rewards.comparison_judge,),
+        }
+        for place, names in used.items():
+            allowed = set(self.completions.models) if "charter" in place else set(self.models)
+            for name in names:
+                if name not in allowed:
+                    raise ValueError(f"{place}: no model {name!r}; defined are {sorted(allowed)}")
+            if len(set(names)) < len(names):
+                raise ValueError(f"{place}: {list(names)} names a model twice")
+        both = set(self.completions.models) & set(self.completions.policies)
+        if both:
+            raise ValueError(f"completions: {sorted(both)} stand under models and under policies")
+        return self
+
+    def resolve(self, path: str) -> Path:
+        """Return a path of the recipe, which is relative to the recipe's own file."""
+        return Path(os.path.normpath(self._folder / Path(path).expanduser())).absolute()
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of everything that the recipe says, defaults included."""
+        content = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        return hashlib.sha256(content.encode()).hexdigest()
+
+    @property
+    def wordings_folder(self) -> Path:
+        """The folder of prompt texts: the recipe's, or the package's."""
+        return self.resolve(self.wordings) if self.wordings else WORDINGS
+
+    def completion_sampling(self, model: str) -> Sampling:
+        """Return the sampling of a model's completions: the recipe's, the model's own on top."""
+        own = self.models[model]
+        changes = {"max_tokens": own.max_tokens, "temperature": own.temperature}
+        given = {key: value for key, value in changes.items() if value is not None}
+        return self.completions.sampling.model_copy(update=given)
+
+    def settings(self) -> dict[str, Any]:
+        """Return every value that SQL files may name as a parameter, whatever the partition."""
+        consent = self.consent.sources
+        return {
+            "seed": self.seed,
+            "limit": self.limit,
+            "max_prompt_characters": self.max_prompt_characters,
+            "excluded_subsets": list(self.licence.excluded_subsets),
+            "refused_sources": [name for name, rule in consent.items() if rule == "refused"],
+            "admitted_sources": [name for name, rule in consent.items() if rule == "admitted"],
+            "refuse_unknown_origins": self.consent.unknown_origins == "refused",
+            "conversation_types": list(self.prism_conversation_types),
+            "grader": self.controversy.model,
+            "threshold": self.controversy.threshold,
+            "reference_completions": self.completions.reference_completions,
+            "models": list(self.completions.models),
+            "partitions": list(self.completions.models + self.completions.policies),
+            "standard_scorer": self.rewards.standard.model,
+            "controversial_scorer": self.rewards.controversial.model,
+            "standard_task": self.rewards.standard.task,
+            "controversial_task": self.rewards.controversial.task,
+            "judge": self.rewards.comparison_judge,
+            "compared": self.rewards.compared_candidates,
+            "pairs_per_prompt": self.selection.pairs_per_prompt,
+            "rejected_quantile": self.selection.rejected_quantile,
+            "min_references": self.selection.min_references,
+            "max_sequence_tokens": self.selection.max_sequence_tokens,
+            "allow_truncated": self.selection.allow_truncated,
+        }

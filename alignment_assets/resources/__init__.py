@@ -1,1 +1,0 @@
-"""What is injected into assets: the warehouse, inference and GPUs."""

@@ -1,0 +1,254 @@
+"""Who has the database's file, and when: one process to write, or several to read.
+
+DuckDB locks the file itself, but fails where it finds it locked, in no order. So our processes
+stand in line, and whoever is outside of the product is waited for. Here belong the turns and what
+those who wait are told; what is done with the file is elsewhere.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TypeVar
+
+import duckdb
+import psutil
+
+from alignment_assets.host.locking import (
+    POLL_SECONDS,
+    LockTimeout,
+    describe_holder,
+    is_held,
+    take,
+    write_holder,
+)
+from alignment_assets.host.ticket_queue import Place, in_line, outside
+
+T = TypeVar("T")
+
+# A wait is told after the first of these, and then every so often.
+TOLD_AFTER_SECONDS = 1.0
+REPORT_SECONDS = 30.0
+# Between attempts to open a file that somebody outside has open.
+OUTSIDE_SECONDS = 0.2
+# How long a reader lets writers go first that wait for other readers.
+DEFERENCE_SECONDS = 10.0
+HOLDERS_TOLD = 3
+
+_THE_FILE = {"file"}
+_CONFLICT = re.compile(r"lock is held in (?P<name>.*?) \(PID (?P<pid>\d+)\)", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class SharedFile:
+    """A DuckDB file that several processes use.
+
+    Attributes:
+        path: the file.
+        timeout: seconds to wait for it at most.
+        log: takes a line about a wait.
+    """
+
+    path: Path
+    timeout: float
+    log: Callable[[str], None]
+
+    @property
+    def folder(self) -> Path:
+        """Where the lock, the line and the notes of those who have the file are."""
+        return self.path.with_name(self.path.name + ".turns")
+
+    @contextmanager
+    def opened(
+        self, open_it: Callable[[], AbstractContextManager[T]], *, exclusive: bool, purpose: str
+    ) -> Iterator[T]:
+        """Open the file when it is our turn, and yield what ``open_it`` does.
+
+        Args:
+            open_it: opens the file, and closes it at the end; called again while somebody outside
+                of the product has the file, and nothing of ours is held in between.
+            exclusive: to write, alone; else beside other readers.
+            purpose: what for, told to those who wait.
+
+        Raises:
+            LockTimeout: the file stayed with somebody else.
+        """
+        wait = _Wait(self, purpose)
+        with ExitStack() as held:
+            line = held.enter_context(ExitStack())
+            place: Place | None = None
+            while True:
+                outsider = None
+                taken = self._take(place, exclusive, wait)
+                if taken is not None:
+                    try:
+                        opened = held.enter_context(
+                            self._holding(taken, open_it, exclusive, purpose)
+                        )
+                        break
+                    except _OpenOutside as error:
+                        outsider = str(error)
+                if outsider:
+                    _pause_for(outsider, place, wait)
+                elif place:
+                    wait.go_on(POLL_SECONDS, self.holders)
+                else:
+                    place = line.enter_context(in_line(self.folder, _THE_FILE, purpose))
+            if not exclusive:
+                line.close()
+            wait.end()
+            yield opened
+
+    def holders(self) -> list[str]:
+        """Return who has the file, readers and writers, or who is first in line for it."""
+        found = [describe_holder(note) for note in self._notes()]
+        for ticket in sorted(self.folder.glob("*.ticket")):
+            whom = outside(ticket)
+            if whom:
+                found.append(whom)
+            elif not found:
+                found.append(describe_holder(ticket))
+            break
+        return found or ["another process"]
+
+    def _take(self, place: Place | None, exclusive: bool, wait: _Wait) -> int | None:
+        """Take the lock if it is our turn: a writer always stands in line, a reader if others do.
+
+        A reader passes writers who wait for somebody outside: the file is free to read. Those who
+        wait for other readers it lets go first, or a stream of readers would keep them out.
+        """
+        if place is None:
+            if exclusive or any(self.folder.glob("*.ticket")):
+                return None
+        elif place.before(pass_outside=not exclusive) and (
+            exclusive or wait.seconds < DEFERENCE_SECONDS
+        ):
+            return None
+        return take(self._lock_path, exclusive=exclusive)
+
+    @contextmanager
+    def _holding(
+        self,
+        taken: int,
+        open_it: Callable[[], AbstractContextManager[T]],
+        exclusive: bool,
+        purpose: str,
+    ) -> Iterator[T]:
+        with ExitStack() as held:
+            held.callback(os.close, taken)  # frees the lock, last of all
+            held.enter_context(self._noted(purpose, exclusive))
+            try:
+                opened = held.enter_context(open_it())
+            except duckdb.IOException as error:
+                if "could not set lock" in str(error).lower():
+                    raise _OpenOutside(_outsider(error)) from error
+                raise
+            yield opened
+
+    @property
+    def _lock_path(self) -> Path:
+        return self.folder / "file.lock"
+
+    @contextmanager
+    def _noted(self, purpose: str, exclusive: bool) -> Iterator[None]:
+        """Leave a note that we have the file; like a ticket, it counts while its owner lives."""
+        if exclusive:  # nobody else has it, so all notes are of the dead
+            for left in [*self.folder.glob("*.note"), *self.folder.glob("*.new")]:
+                left.unlink(missing_ok=True)
+        note = self.folder / f"{os.getpid()}-{uuid.uuid4().hex}.note"
+        new = note.with_suffix(".new")
+        descriptor = take(new, exclusive=True)
+        assert descriptor is not None, f"{new} is new, and held"
+        try:
+            write_holder(descriptor, purpose)
+            new.rename(note)
+            yield
+        finally:
+            note.unlink(missing_ok=True)
+            os.close(descriptor)
+
+    def _notes(self) -> list[Path]:
+        return [note for note in sorted(self.folder.glob("*.note")) if is_held(note)]
+
+
+class _Wait:
+    """The wait of one process for the file: what is told of it, and when it is over."""
+
+    def __init__(self, file: SharedFile, purpose: str) -> None:
+        self._file = file
+        self._purpose = purpose
+        self._start = time.monotonic()
+        self._tell_at = self._start + TOLD_AFTER_SECONDS
+        self._told = False
+
+    @property
+    def seconds(self) -> float:
+        """How long it has been."""
+        return time.monotonic() - self._start
+
+    def go_on(self, pause: float, whom: Callable[[], list[str]]) -> None:
+        """Pause; now and then tell for whom.
+
+        Raises:
+            LockTimeout: time is over.
+        """
+        name = self._file.path
+        if self.seconds > self._file.timeout:
+            raise LockTimeout(
+                f"{name}: not free for {self._purpose} after {self._file.timeout:.0f} s, "
+                f"behind {_listed(whom())}; let it finish or end it, then run again: "
+                f"answers are safe in the spool"
+            )
+        if time.monotonic() >= self._tell_at:
+            self._file.log(
+                f"{self._purpose}: waiting for {name}, {self.seconds:.0f} s so far, "
+                f"behind {_listed(whom())}"
+            )
+            self._tell_at = time.monotonic() + REPORT_SECONDS
+            self._told = True
+        time.sleep(pause)
+
+    def end(self) -> None:
+        """Tell how long it was, if anything was told."""
+        if self._told:
+            self._file.log(f"{self._purpose}: got {self._file.path} after {self.seconds:.1f} s")
+
+
+class _OpenOutside(Exception):
+    """Somebody outside of the product has the file open; the message says who."""
+
+
+def _pause_for(outsider: str, place: Place | None, wait: _Wait) -> None:
+    if place:
+        place.wait_outside(outsider)
+    wait.go_on(OUTSIDE_SECONDS, lambda: [outsider])
+    if place:
+        place.wait_outside(None)
+
+
+def _outsider(error: duckdb.IOException) -> str:
+    """Name the process that DuckDB says has the file."""
+    found = _CONFLICT.search(str(error))
+    if not found:
+        return str(error).splitlines()[0]
+    name, since = found["name"], ""
+    try:
+        process = psutil.Process(int(found["pid"]))
+        started = datetime.fromtimestamp(process.create_time(), UTC)
+        since = f", running since {started.isoformat(timespec='seconds')}"
+        name = " ".join(process.cmdline())[:200] or name
+    except psutil.Error:  # gone, or another user's
+        pass
+    return f"process {found['pid']} ({name}, outside of alignment_assets{since})"
+
+
+def _listed(who: list[str]) -> str:
+    more = len(who) - HOLDERS_TOLD
+    return " and ".join(who[:HOLDERS_TOLD]) + (f" and {more} more" if more > 0 else "")

@@ -1,0 +1,84 @@
+"""A database's file written anew, with one table's new rows in it.
+
+DuckDB puts new rows beside the old ones, whose room is free afterwards but stays the file's: to
+replace most of a file in place doubles it. Here belongs that other way; which of the two is taken
+is `staging`'s part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+import duckdb
+
+from alignment_assets.host.durable import sync
+from alignment_assets.warehouse import sql_files
+
+# Every DuckDB since this version reads the file. Long texts take half the room in it, at the same
+# speed, when they are compressed as Zstandard does; ids, which are shorter, are searched faster as
+# they are by default.
+STORAGE = "v1.2.0"
+ZSTD_FROM_CHARACTERS = 200
+
+_TABLES = """
+SELECT schema_name, table_name FROM duckdb_tables()
+WHERE database_name = 'warehouse'
+ORDER BY ALL
+"""
+
+
+def make_aside(path: Path) -> Path:
+    """Return where a file is made that is to become ``path``; nothing is left there of others."""
+    aside = path.with_name(f"{path.name}.new")
+    for left in path.parent.glob(f"{aside.name}*"):
+        left.unlink(missing_ok=True)
+    return aside
+
+
+def write_anew(
+    connection: duckdb.DuckDBPyConnection,
+    path: Path,
+    table: str,
+    condition: str,
+    values: Mapping[str, str],
+) -> None:
+    """Write the database aside, with ``staging``'s rows for a table's old ones; put it in place.
+
+    Until then the old file is whole. The database is attached to write, so nobody else has it.
+
+    Args:
+        connection: has ``staging`` and ``warehouse`` attached.
+        path: the database's file.
+        table: whose rows are replaced.
+        condition: which of its rows are.
+        values: the parameters of the condition.
+    """
+    aside = make_aside(path)
+    try:
+        connection.execute(
+            f"ATTACH {sql_files.text_literal(aside)} AS fresh (STORAGE_VERSION '{STORAGE}')"
+        )
+        try:
+            connection.execute("COPY FROM DATABASE warehouse TO fresh (SCHEMA)")
+            for schema, name in connection.execute(_TABLES).fetchall():
+                place = f'"{schema}"."{name}"'
+                ours = (schema, name) == ("main", table)
+                kept = f"WHERE NOT ({condition})" if ours else ""
+                connection.execute(
+                    f"INSERT INTO fresh.{place} SELECT * FROM warehouse.{place} {kept}",
+                    dict(values) if ours else {},
+                )
+            connection.execute(
+                f"INSERT INTO fresh.main.{table} BY NAME SELECT * FROM staging.{table}"
+            )
+        except BaseException:
+            with suppress(duckdb.Error):
+                connection.execute("DETACH fresh")
+            raise
+        connection.execute("DETACH fresh")
+        aside.replace(path)
+        sync(path.parent)
+    finally:
+        make_aside(path)

@@ -1,0 +1,110 @@
+"""Copies of the database for readers who want to stay: no lock on the original, nobody waits.
+
+Here belong copies and where they are; reading one is the warehouse's part.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import duckdb
+
+from alignment_assets.host.durable import sync
+from alignment_assets.host.machine import ensure_room
+from alignment_assets.warehouse import sql_files
+from alignment_assets.warehouse.schema import WarehouseError
+
+
+def snapshots_folder(home: Path) -> Path:
+    """Return where a recipe's snapshots are unless a user names another place."""
+    return home / "snapshots"
+
+
+def new_name(home: Path) -> Path:
+    """Return the path of a snapshot taken now, without an ending."""
+    return snapshots_folder(home) / datetime.now(UTC).strftime("%Y-%m-%dT%H-%M-%SZ")
+
+
+def last_snapshot(home: Path) -> Path | None:
+    """Return the newest snapshot of the recipe's own folder; None without one."""
+    return max(snapshots_folder(home).glob("*.duckdb"), default=None)
+
+
+@contextmanager
+def written_aside(target: Path) -> Iterator[Path]:
+    """Yield a path beside ``target`` that becomes it when the block ends well, synced."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(f"{target.name}.{os.getpid()}.part")
+    try:
+        yield part
+        for path in (*sorted(part.glob("*")), part, part.parent):
+            sync(path)
+        part.replace(target)
+        sync(target.parent)
+    finally:
+        for left in target.parent.glob(f"{part.name}*"):
+            if left.is_dir():
+                shutil.rmtree(left)
+            else:
+                left.unlink()
+
+
+def copy_database(database: Path, target: Path) -> None:
+    """Copy a database that nobody writes meanwhile, with the log that may stand beside it.
+
+    Where the file system can, the copy shares the original's blocks and takes no time.
+    """
+    # Another process copies: a file that is closed here would free DuckDB's own lock on it.
+    for file in sorted(database.parent.glob(f"{database.name}.wal*")):
+        _copy(file, Path(f"{target}{file.name.removeprefix(database.name)}"))
+    try:
+        subprocess.run(
+            ["cp", "--reflink=always", "--", database, target], check=True, capture_output=True
+        )
+    except subprocess.CalledProcessError:
+        ensure_room(target.parent, database.stat().st_size, "the snapshot")
+        _copy(database, target)
+
+
+def settle(database: Path) -> None:
+    """Put what a copy's log has into the copy, and open it once to see that it can be."""
+    with duckdb.connect(str(database)) as connection:
+        connection.execute("CHECKPOINT")
+
+
+def write_parquet(
+    connection: duckdb.DuckDBPyConnection, tables: Sequence[str], folder: Path
+) -> None:
+    """Write tables as ``<folder>/<table>.parquet``, all as they are at one moment."""
+    folder.mkdir(parents=True)
+    for table in tables:
+        file = sql_files.text_literal(folder / f"{table}.parquet")
+        connection.execute(f'COPY "{table}" TO {file} (FORMAT parquet, COMPRESSION zstd)')
+
+
+def check_target(target: Path, database: Path, *, folder: bool) -> None:
+    """Refuse a target that is not ours to write.
+
+    Raises:
+        WarehouseError: it is the database itself, or there is something else already.
+    """
+    if target.resolve() == database.resolve():
+        raise WarehouseError(f"{target} is the database itself; name another file")
+    if target.is_dir() or (folder and target.exists()):
+        raise WarehouseError(
+            f"{target} is there already; name a new {'folder' if folder else 'file'}"
+        )
+
+
+def _copy(source: Path, target: Path) -> None:
+    done = subprocess.run(
+        ["cp", "--reflink=auto", "--", source, target], capture_output=True, text=True
+    )
+    if done.returncode:
+        raise OSError(f"the snapshot was not written: {done.stderr.strip()}")

@@ -1,0 +1,324 @@
+"""New rows of a table on their way: built apart, audited, and put in place of the old ones.
+
+Here belongs what happens to rows between a query and the database's file; when the file may be
+opened is `sharing`'s part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import duckdb
+import pyarrow as pa
+
+from alignment_assets.host.machine import MEBI, ensure_room
+from alignment_assets.warehouse import sql_files
+from alignment_assets.warehouse.rewrite import make_aside, write_anew
+from alignment_assets.warehouse.schema import WarehouseError, cast_is_checked
+
+_STORED = """
+SELECT (SELECT any_value(block_size) FROM pragma_database_size() WHERE database_name = 'warehouse')
+    * count(DISTINCT block)
+FROM (
+    SELECT unnest(additional_block_ids || [block_id]) AS block
+    FROM pragma_storage_info('warehouse.main.{table}')
+    WHERE persistent
+)
+"""
+# Before compression, and with the temporary tables beside the new rows: rather too many.
+_STAGED = """
+SELECT sum(memory_usage_bytes + temporary_storage_bytes) FROM duckdb_memory()
+WHERE tag = 'IN_MEMORY_TABLE'
+"""
+_USED = """
+SELECT coalesce(any_value(used_blocks * block_size), 0)
+FROM pragma_database_size()
+WHERE database_name = 'warehouse'
+"""
+_REUSABLE = """
+SELECT coalesce(any_value(free_blocks * block_size), 0)
+FROM pragma_database_size()
+WHERE database_name = 'warehouse'
+"""
+
+# What takes more than this share of a file that is not small is replaced by writing the file anew;
+# so the file stays below one and a half times what is in it.
+ANEW_SHARE = 1 / 3
+ANEW_FROM_BYTES = 64 * MEBI
+
+
+@dataclass(frozen=True)
+class Published:
+    """What a replacement put in place."""
+
+    table: str
+    rows: int
+    data_version: str
+
+
+class Attaching(Protocol):
+    """Attaches the database to a connection as ``warehouse`` when it is our turn."""
+
+    def __call__(
+        self, connection: duckdb.DuckDBPyConnection, *, exclusive: bool, purpose: str
+    ) -> AbstractContextManager[None]:
+        """Return what holds the database while it is entered."""
+
+
+class Staging:
+    """New rows of a table on their way; see `Warehouse.stage`."""
+
+    def __init__(
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        table: sql_files.Table,
+        partition: dict[str, str],
+        attach: Attaching,
+        database: Path,
+    ) -> None:
+        self.connection = connection
+        self.table = table
+        self._partition = partition
+        self._attach = attach
+        self._database = database
+        self._reading: ExitStack | None = None
+        # In memory: what does not fit goes to the spill folder, and nothing is written twice.
+        connection.execute("ATTACH ':memory:' AS staging")
+        connection.execute("SET search_path = 'staging.main'")
+        connection.execute(table.ddl)
+
+    def insert(self, query: str, parameters: Mapping[str, Any]) -> None:
+        """Add a query's rows, matched by column name.
+
+        Raises:
+            WarehouseError: a column is missing or too many, or its type is another.
+        """
+        values = sql_files.named_parameters(query, parameters)
+        described = self.connection.execute(
+            f"SELECT * FROM ({query}\n) LIMIT 0", values
+        ).description
+        names = [column[0] for column in described or ()]
+        self._check_columns(names)
+        self._check_types(query, values, names)
+        self.connection.execute(
+            f"INSERT INTO staging.{self.table.name} BY NAME ({query}\n)", values
+        )
+
+    def insert_arrow(self, rows: pa.Table) -> None:
+        """Add rows held in Arrow, matched by column name; raises as `insert` does."""
+        self._check_columns(rows.column_names)
+        self.connection.register("arrow_rows", rows)
+        try:
+            self._check_types("SELECT * FROM arrow_rows", {}, rows.column_names)
+            self.connection.execute(
+                f"INSERT INTO staging.{self.table.name} BY NAME SELECT * FROM arrow_rows"
+            )
+        finally:
+            self.connection.unregister("arrow_rows")
+
+    def audit(self, parameters: Mapping[str, Any]) -> None:
+        """Run the table's rules on the new rows.
+
+        Raises:
+            WarehouseError: a rule found offending rows; the message shows some.
+        """
+        self.open()
+        for column, value in self._partition.items():
+            others = self._scalar(
+                f"SELECT count(*) FROM staging.{self.table.name} WHERE {column} <> $value",
+                {"value": value},
+            )
+            if others:
+                raise WarehouseError(f"{self._label}: {others} new rows are of another {column}")
+        for rule in rules_of(self.table.name):
+            query = sql_files.read_sql("checks", rule)
+            offending = self.connection.execute(
+                query, sql_files.named_parameters(query, parameters)
+            ).fetchmany(4)
+            if offending:
+                shown = "; ".join(str(row)[:200] for row in offending[:3]) + (
+                    "; …" if len(offending) > 3 else ""
+                )
+                raise WarehouseError(
+                    f"{self._label}: the rule sql/checks/{rule}.sql found {shown}; "
+                    f"the old rows stay"
+                )
+
+    def publish(self, parameters: Mapping[str, Any], *, may_be_empty: bool = True) -> Published:
+        """Audit the new rows, then replace the old ones in one transaction.
+
+        Args:
+            parameters: what the table's rules may name.
+            may_be_empty: whether no rows at all is a result.
+
+        Raises:
+            WarehouseError: a rule is broken, there are no rows where there should be some, or the
+                database does not take them.
+            OSError: the disk has no room for them.
+            LockTimeout: the database's file stayed with somebody else.
+        """
+        self.audit(parameters)
+        name = self.table.name
+        rows, total = self.connection.execute(
+            f"SELECT count(*), coalesce(sum(hash(new_row)), 0) FROM staging.{name} AS new_row"
+        ).fetchone() or (0, 0)
+        if rows == 0 and not may_be_empty:
+            raise WarehouseError(
+                f"{self._label}: no rows came out, and the old ones stay; is everything upstream "
+                f"materialized? `alignment-assets status` shows it"
+            )
+        self.close()
+        with self._attach(self.connection, exclusive=True, purpose=f"replacing {self._label}"):
+            is_most = self._is_most_of_the_file()
+            ensure_room(
+                self._database.parent, self._needed_bytes(is_most), f"{self._label}: replacing"
+            )
+            self._replace(anew=is_most)
+        return Published(name, rows, f"{rows}-{total:x}")
+
+    def open(self) -> None:
+        """Attach the database to read; it stays so until the rows are published."""
+        if self._reading is None:
+            purpose = f"reading for {self._label}"
+            with ExitStack() as reading:
+                reading.enter_context(
+                    self._attach(self.connection, exclusive=False, purpose=purpose)
+                )
+                self.connection.execute("SET search_path = 'staging.main,warehouse.main'")
+                self._reading = reading.pop_all()
+
+    def close(self) -> None:
+        """Let the database go."""
+        if self._reading is not None:
+            reading, self._reading = self._reading, None
+            reading.close()
+
+    def stored_bytes(self) -> int:
+        """Return about how many bytes the old rows take in the database."""
+        name, (condition, values) = self.table.name, self._condition()
+        stored = self._scalar(_STORED.format(table=name))
+        ours, all_rows = self.connection.execute(
+            f"SELECT count(*) FILTER ({condition}), count(*) FROM warehouse.main.{name}", values
+        ).fetchone() or (0, 0)
+        return int(stored * ours / all_rows) if all_rows else 0
+
+    def _is_most_of_the_file(self) -> bool:
+        """Say whether replacing the rows in place would leave the file half empty, or nearly."""
+        old = self.stored_bytes()
+        return old > ANEW_FROM_BYTES and old > ANEW_SHARE * self._scalar(_USED)
+
+    def _needed_bytes(self, anew: bool) -> int:
+        """Return about how many bytes of disk the replacement takes."""
+        staged = int(self._scalar(_STAGED))
+        if anew:
+            return staged + int(self._scalar(_USED)) - self.stored_bytes()
+        return staged - int(self._scalar(_REUSABLE))
+
+    def _replace(self, anew: bool) -> None:
+        name, (condition, values) = self.table.name, self._condition()
+        make_aside(self._database)  # so that a killed writer's part of a file does not stay
+        if anew:
+            try:
+                write_anew(self.connection, self._database, name, condition, values)
+            except duckdb.Error as error:
+                raise self._not_replaced(error) from error
+            return
+        self.connection.begin()
+        try:
+            self.connection.execute(f"DELETE FROM warehouse.main.{name} WHERE {condition}", values)
+            self.connection.execute(
+                f"INSERT INTO warehouse.main.{name} BY NAME SELECT * FROM staging.{name}"
+            )
+            self.connection.commit()
+        except BaseException as error:
+            with suppress(duckdb.Error):
+                self.connection.rollback()
+            if isinstance(error, duckdb.Error):
+                raise self._not_replaced(error) from error
+            raise
+
+    def _not_replaced(self, error: duckdb.Error) -> WarehouseError:
+        reason = str(error).splitlines()[0]
+        return WarehouseError(f"{self._label}: not replaced, the old rows stay: {reason}")
+
+    def _condition(self) -> tuple[str, dict[str, str]]:
+        named = " AND ".join(f"{column} = ${column}" for column in self._partition)
+        return named or "true", self._partition
+
+    @property
+    def _label(self) -> str:
+        place = f"[{', '.join(self._partition.values())}]" if self._partition else ""
+        return f"{self.table.name}{place}"
+
+    def _check_columns(self, found: Sequence[str]) -> None:
+        wanted = [column.name for column in self.table.columns]
+        missing, extra = sorted(set(wanted) - set(found)), sorted(set(found) - set(wanted))
+        if missing or extra:
+            raise WarehouseError(
+                f"{self.table.name}: new rows lack the columns {missing} and have {extra} too "
+                f"many; make sql/schema/{self.table.name}.sql and the query agree"
+            )
+
+    def _check_types(self, query: str, values: Mapping[str, Any], names: Sequence[str]) -> None:
+        """DuckDB casts what it inserts to the column's type: rounds, truncates, drops parts."""
+        # Of a query's NULL, a description says that it is an INTEGER; this says what it is.
+        types = ", ".join(f'typeof(one."{name}")' for name in names)
+        found = self.connection.execute(
+            f"SELECT {types} FROM (SELECT 1) LEFT JOIN (FROM ({query}\n) LIMIT 0) AS one ON true",
+            values,
+        ).fetchone()
+        declared = {column.name: column.type for column in self.table.columns}
+        wrong = [
+            f"{name} is {kind} and should be {declared[name]}"
+            for name, kind in zip(names, found or (), strict=True)
+            if not cast_is_checked(kind, declared[name])
+        ]
+        if wrong:
+            raise WarehouseError(
+                f"{self.table.name}: new rows have other types, and a cast could change their "
+                f"values: {'; '.join(wrong)}; cast them in the query, or change "
+                f"sql/schema/{self.table.name}.sql"
+            )
+
+    def _scalar(self, query: str, values: Mapping[str, Any] | None = None) -> Any:
+        row = self.connection.execute(query, dict(values or {})).fetchone()
+        return row[0] if row else None
+
+
+@contextmanager
+def attached(
+    connection: duckdb.DuckDBPyConnection,
+    path: Path,
+    *,
+    read_only: bool,
+    log: Callable[[str], None],
+) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Attach a database as ``warehouse``, and detach it at the end."""
+    connection.execute(
+        f"ATTACH {sql_files.text_literal(path)} AS warehouse{' (READ_ONLY)' if read_only else ''}"
+    )
+    try:
+        yield connection
+    except BaseException:
+        with suppress(duckdb.Error):
+            _detach(connection)
+        raise
+    try:
+        _detach(connection)
+    except duckdb.IOException as error:
+        # What was committed is in the log beside the file, and is read from there.
+        log(f"{path}: written, but its log stays beside it; make room: {error}")
+
+
+def rules_of(table: str) -> list[str]:
+    """Return the names of a table's rules in ``sql/checks`` (``completions/keys``)."""
+    return [name for name in sql_files.sql_names("checks") if name.startswith(f"{table}/")]
+
+
+def _detach(connection: duckdb.DuckDBPyConnection) -> None:
+    connection.execute("SET search_path = 'staging.main'")
+    connection.execute("DETACH warehouse")

@@ -1,0 +1,122 @@
+"""A whole small engine in place of a language model: fast, deterministic, as strict as a real one.
+
+It answers from the content of a request alone, so the same question gets the same answer in any
+process, and two different questions nearly always get different ones.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from alignment_assets.gpus.pool import GpuPool
+from alignment_assets.inference.backend import Inference, Job
+from alignment_assets.inference.progress import Progress
+from alignment_assets.inference.spool import SpoolWriter
+from alignment_assets.inference.types import Answer, EngineIdentity, Request
+from alignment_assets.inference.work_queue import WorkQueue
+from alignment_assets.recipe.model import Model, Recipe
+
+WORDS = (
+    *("the", "a", "one", "some", "people", "value", "fairness", "care"),
+    *("rules", "freedom", "because", "however", "often", "rarely", "must", "may"),
+)
+
+
+class FakeInference(Inference):
+    """Answers with words drawn by hash.
+
+    Attributes:
+        log: a file that takes one line of JSON for each request asked, if given.
+        seconds_per_request: how long an answer takes.
+        context_characters: what does not fit is refused.
+        unparsable_share: share of grades that are no JSON.
+    """
+
+    log: str = ""
+    seconds_per_request: float = 0.0
+    context_characters: int = 100_000
+    unparsable_share: float = 0.0
+
+    def fingerprint(self, model: str, recipe: Recipe, home: Path) -> str:
+        spec = recipe.models[model]
+        content = [spec.weights, spec.revision, spec.chat_template_arguments, recipe.template_date]
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+    def settings(self, model: Model) -> str:
+        return json.dumps({"backend": "fake", "context_characters": self.context_characters})
+
+    def answer(
+        self, job: Job, gpus: GpuPool, progress: Progress, report: Callable[[Progress], None]
+    ) -> None:
+        identity = EngineIdentity("fake", "1", self.settings(job.recipe.models[job.model]))
+        report(progress)
+        progress.answering()
+        asked = Path(self.log or os.devnull)
+        with SpoolWriter(job.spool, identity) as writer, asked.open("a") as log:
+            for request in WorkQueue(job.requests):
+                if self.seconds_per_request:
+                    time.sleep(self.seconds_per_request)
+                answer = self._answer(request)
+                writer.add(answer)
+                if self.seconds_per_request:
+                    writer.flush()
+                print(
+                    json.dumps(
+                        {
+                            "request_id": request.request_id,
+                            "task": request.task,
+                            "model": job.model,
+                            "gpus": gpus.device_count(),
+                            "messages": request.messages,
+                        }
+                    ),
+                    file=log,
+                    flush=True,
+                )
+                progress.done += 1
+                progress.failed += answer.error is not None
+                progress.completion_tokens += answer.completion_tokens or 0
+                progress.prompt_tokens += answer.prompt_tokens or 0
+                report(progress)
+        progress.engine, progress.engine_version = identity.engine, identity.version
+        progress.logs = [self.log]
+        progress.weights = job.recipe.models[job.model].weights
+
+    def _answer(self, request: Request) -> Answer:
+        characters = sum(len(message["content"]) for message in request.messages)
+        if characters > self.context_characters:
+            return Answer(
+                request.request_id, request.task, "context_length", error=f"{characters} characters"
+            )
+        number = int(hashlib.sha256(request.request_id.encode()).hexdigest(), 16)
+        answer = Answer(
+            request.request_id,
+            request.task,
+            "stop",
+            prompt_tokens=characters // 4 + 1,
+            completion_tokens=1,
+        )
+        if request.task == "classify":
+            return replace(answer, value=number % 2000 / 100 - 10)
+        if request.labels is not None:
+            weights = {
+                label: 1 + (number >> (8 * index)) % 100
+                for index, label in enumerate(request.labels)
+            }
+            whole = 1.25 * sum(weights.values())  # the rest is on other words
+            logprobs = {label: math.log(weight / whole) for label, weight in weights.items()}
+            return replace(answer, label_logprobs=logprobs)
+        if request.task == "grade":
+            if number % 1000 < self.unparsable_share * 1000:
+                return replace(answer, finish_reason="length", text='{"reasoning": "it goes on')
+            grade = {"reasoning": f"drawn {number % 97}", "classification": str(number % 4)}
+            return replace(answer, text=json.dumps(grade))
+        words = [WORDS[(number >> shift) % len(WORDS)] for shift in range(0, 48, 4)]
+        return replace(answer, text=" ".join(words), completion_tokens=len(words))

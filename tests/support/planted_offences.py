@@ -1,0 +1,101 @@
+"""For each rule of ``sql/checks``, changes to a table that break it and no other rule of the table.
+
+A change is a statement with ``{t}`` for the table, or an assignment to one row of it.
+"""
+
+from __future__ import annotations
+
+from alignment_assets.warehouse import sql_files
+
+AGAIN = "INSERT INTO {t} SELECT * FROM {t} LIMIT 1"
+LESS = "DELETE FROM {t} WHERE rowid = (SELECT min(rowid) FROM {t})"
+SAME = "completion_id = (SELECT max(completion_id) FROM {t}) WHERE variant = 'default'"
+PLANTED: dict[str, list[str]] = {
+    **{rule: [AGAIN] for rule in sql_files.sql_names("checks") if "/unique_" in rule},
+    "alignment_prompts/known_track": ["track = 'both'"],
+    "completion_requests/drawn_wording": [
+        "wording_hash = NULL WHERE persona_id <> ''",
+        "wording_hash = NULL WHERE principle <> ''",
+        "wording_hash = NULL WHERE variant = 'charter'",
+        "persona_id = NULL WHERE persona_id <> ''",
+        "principle = NULL WHERE principle <> ''",
+        "principle = '' WHERE variant = 'default'",
+        "persona_id = '' WHERE variant = 'charter'",
+    ],
+    "completion_requests/unique_completion_id": [SAME],
+    "completion_requests/unique_request_id": [SAME.replace("completion_id", "request_id")],
+    "completions/every_request": [LESS, "request_id = 'older'"],
+    "completions/text_or_error": [
+        "text = NULL, error = '' WHERE finish_reason = 'stop'",
+        "error = NULL WHERE text IS NULL",
+        "error = 'lost' WHERE text IS NOT NULL",
+        "finish_reason = 'length' WHERE text IS NULL",
+        "finish_reason = 'abort' WHERE text IS NULL",
+    ],
+    "controversy_labels/every_prompt": [LESS],
+    "controversy_labels/grade_or_unparsable": [
+        "grade = NULL WHERE parsed_as = 'json'",
+        "grade = 4 WHERE grade = 3",
+        "is_controversial = (grade < 2) WHERE grade >= 0",
+        "parsed_as = 'guess' WHERE grade >= 0",
+        "parsed_as = 'json' WHERE grade IS NULL",
+    ],
+    "dpo_pairs/chosen_above_rejected": [
+        "chosen_reward = rejected_reward",
+        "rejected = chosen",
+        "chosen_quantile = -1",
+    ],
+    "dpo_pairs/enough_references": ["reference_rewards = reference_rewards[:2]"],
+    "human_labels/label_or_reason": ["label = NULL", "label = 4", "malformed_reason = 'no label'"],
+    "judge_comparisons/both_orders": [LESS],
+    "judge_rankings/complete_positions": [
+        "position = 2 WHERE position = 1",
+        "position = 99 WHERE position = 1",
+        "rank_reward = rank_reward + 1 WHERE position = 1",
+    ],
+    "judge_rankings/unique_candidate": [SAME.replace("variant = 'default'", "position = 1")],
+    "licensed_prompts/no_blocked_origin": [
+        "origin_url = 'https://river-gazette.example/2024/05/footbridge-tolls'"
+    ],
+    "licensed_prompts/no_excluded_subset": ["upstream_id = 'flan_v2_1'", "source = 'a/No_Robots'"],
+    "licensed_prompts/nothing_lost": [
+        LESS,
+        "INSERT INTO prompt_exclusions SELECT 'preference_mix', row_number, '', '', '', '', '' "
+        "FROM {t} LIMIT 1",
+    ],
+    "preference_mix/prompt_or_reason": [
+        "messages = NULL WHERE messages <> []",
+        "messages_hash = NULL WHERE messages <> []",
+        "messages = [{'role': 'assistant', 'content': 'Yes.'}] WHERE messages <> []",
+        "malformed_reason = NULL WHERE messages IS NULL",
+    ],
+    "personas/persona_or_reason": ["persona = NULL"],
+    "polyglot_toxicity_prompts/prompt_or_reason": ["messages = NULL"],
+    "prism_prompts/prompt_or_reason": ["messages_hash = NULL"],
+    "prompt_exclusions/known_rule": ["rule = 'taste'"],
+    "qrpo_samples/quantile_of_rewards": ["quantile = quantile + 0.1"],
+    "quantile_rewards/band_fits_quantile": [
+        "band = NULL WHERE quantile IS NOT NULL",
+        "band = 'worst' WHERE band = 'above_all'",
+        "band = 'best' WHERE band = 'middle'",
+        "band = 'odd' WHERE band = 'middle'",
+        "quantile = 1.5 WHERE band = 'middle'",
+    ],
+    "rewards/every_completion": [LESS, "completion_request_id = 'older'"],
+    "rewards/rating_in_range": [
+        f"{wrong} WHERE reward BETWEEN 1 AND 9 AND task = 'rate'"
+        for wrong in ("reward = 9.5", "reward = 0.5", "score_mass = 1.5")
+    ],
+    "rewards/reward_or_reason": [
+        f"{wrong} WHERE reward > 0 AND task = 'classify'"
+        for wrong in ("reward = NULL", "reward = 'nan'", "missing_reason = 'none'")
+    ],
+    "selection_exclusions/every_prompt": [
+        "INSERT INTO quantile_rewards SELECT * REPLACE ('lost' AS prompt_id) FROM quantile_rewards "
+        "SEMI JOIN {t} USING (policy) LIMIT 1"
+    ],
+    "selection_exclusions/unique_prompt": [
+        AGAIN,
+        "INSERT INTO {t} SELECT policy, prompt_id, '', '', 4, 8, 1 FROM dpo_pairs LIMIT 1",
+    ],
+}

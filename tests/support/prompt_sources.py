@@ -1,0 +1,64 @@
+"""Hand-written prompt sources, and a grader that does what prompts say, for tests of the rules."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from alignment_assets.inference.types import Answer, Request
+from tests.conftest import Graph, changed_recipe
+from tests.support.fakes import FakeInference
+
+READ = (
+    "key:preference_mix or key:polyglot_toxicity_prompts or key:prism_prompts or key:origin_consent"
+)
+RULED = "key:prompt_exclusions or key:licensed_prompts"
+GRADED = "key:wordings or key:controversy_labels or key:alignment_prompts"
+
+
+class StatedGrader(FakeInference):
+    """Grades a prompt with the number that it states as ``grade N``; 0 without one."""
+
+    def _answer(self, request: Request) -> Answer:
+        stated = re.search(r"grade (\d)", request.messages[-1]["content"])
+        grade = {"reasoning": "stated", "classification": stated.group(1) if stated else "0"}
+        return Answer(request.request_id, request.task, "stop", text=json.dumps(grade))
+
+
+def row(text: Any, name: str, **columns: Any) -> dict[str, Any]:
+    """A row of the mix whose prompt is one user message."""
+    chosen = [{"role": "user", "content": text}, {"role": "assistant", "content": "answer"}]
+    return {"chosen": chosen, "source": None, "id": name, "url": None, **columns}
+
+
+def write_lines(path: Path, records: list[dict[str, Any]]) -> str:
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    return str(path)
+
+
+def on_sources(
+    graph: Graph,
+    folder: Path,
+    mix: list[dict[str, Any]],
+    *,
+    polyglot: tuple[str, ...] = (),
+    prism: tuple[tuple[str, str], ...] = (),
+    changes: dict[str, Any] | None = None,
+) -> Graph:
+    """The graph on these sources; a source that is left empty gets one row of its own."""
+    additions = [{"prompt": text} for text in polyglot or ["a polyglot prompt"]]
+    opened = [
+        {"opening_prompt": text, "conversation_id": f"c{number}", "conversation_type": kind}
+        for number, (text, kind) in enumerate(prism or [("a PRISM prompt", "values guided")])
+    ]
+    sources = {
+        "sources.preference_mix.dataset": write_lines(folder / "mix.jsonl", mix),
+        "sources.polyglot_toxicity_prompts.dataset": write_lines(folder / "p.jsonl", additions),
+        "sources.prism_prompts.dataset": write_lines(folder / "prism.jsonl", opened),
+    }
+    inference = StatedGrader(log=graph.inference.log)
+    recipe = changed_recipe({**sources, **(changes or {})})
+    return replace(graph, recipe=recipe, inference=inference)

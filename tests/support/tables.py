@@ -1,0 +1,125 @@
+"""Tables of the warehouse filled by hand, and the assets that are one SELECT run on them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from alignment_assets.warehouse import sql_files
+from alignment_assets.warehouse.resource import Published, Warehouse
+from tests.support.reference_selection import Candidate, Rules
+
+
+def new_warehouse(home: Path, **configuration: Any) -> Warehouse:
+    """Return the warehouse of a folder; ``configuration`` is DuckDB's."""
+    return Warehouse(
+        database=str(home / "alignment.duckdb"), lock_timeout=30, connection_config=configuration
+    )
+
+
+def fill(warehouse: Warehouse, table: str, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Replace a table's rows; columns that a row leaves out are NULL."""
+    listed = list(rows)
+    columns = {
+        column.name: [row.get(column.name) for row in listed]
+        for column in sql_files.tables()[table].columns
+    }
+    with warehouse.stage(table) as staging:
+        staging.insert_arrow(pa.table(columns))
+        staging.publish({})
+
+
+def fill_prompts(warehouse: Warehouse, tracks: Mapping[str, str]) -> None:
+    """Fill ``alignment_prompts``, given the track of each prompt id."""
+    fill(
+        warehouse,
+        "alignment_prompts",
+        [
+            {
+                "prompt_id": prompt_id,
+                "track": track,
+                "messages": [{"role": "user", "content": f"question {prompt_id}"}],
+                "messages_hash": f"hash {prompt_id}",
+                "dataset": "preference_mix",
+                "datasets": ["preference_mix"],
+            }
+            for prompt_id, track in tracks.items()
+        ],
+    )
+
+
+def fill_candidates(warehouse: Warehouse, candidates: Sequence[Candidate]) -> None:
+    """Fill all tables up to rewards with candidates and their prompts."""
+    fill_prompts(warehouse, {one.prompt_id: one.track for one in candidates})
+    rows = [_row(number, candidate) for number, candidate in enumerate(candidates)]
+    for table in ("completion_requests", "completions", "rewards"):
+        fill(warehouse, table, rows)
+
+
+def _row(number: int, candidate: Candidate) -> dict[str, Any]:
+    """Return all that the tables say of a candidate."""
+    text = candidate.text
+    return {
+        **asdict(candidate),
+        "request_id": f"request {candidate.completion_id}",
+        "completion_request_id": f"request {candidate.completion_id}",
+        "sample_index": number,
+        "text_hash": None if text is None else hashlib.sha256(text.encode()).hexdigest(),
+        "wording_hash": "hash",
+        "principle": "honest" if candidate.variant == "principle" else None,
+        "persona_id": "persona" if candidate.variant == "persona" else None,
+        "model_fingerprint": "fingerprint",
+        "sampling": "{}",
+        "error": "refused" if text is None else None,
+        "engine": "fake",
+        "engine_version": "1",
+        "engine_settings": "{}",
+        "answered_at": datetime(2025, 9, 2),
+        "reward": candidate.score,
+        "missing_reason": "no score" if candidate.score is None else None,
+        "scorer": "scorer",
+        "task": "classify",
+    }
+
+
+def parameters(rules: Rules) -> dict[str, Any]:
+    """Return rules as the parameters that SQL files name."""
+    return {**asdict(rules), "models": list(rules.models), "judge": "judge"}
+
+
+def run_asset(warehouse: Warehouse, table: str, rules: Rules) -> Published:
+    """Build one policy's partition of a table with its SELECT in ``sql/assets``."""
+    values = parameters(rules)
+    with warehouse.stage(table, {"policy": rules.policy}) as staging:
+        staging.insert(sql_files.read_sql("assets", table), values)
+        return staging.publish(values)
+
+
+def read_rows(warehouse: Warehouse, query: str) -> list[dict[str, Any]]:
+    """Return a query's rows as dictionaries."""
+    with warehouse.read() as connection:
+        return connection.execute(query).to_arrow_table().to_pylist()
+
+
+SELECTION = {
+    "quantile_rewards": "completion_id",
+    "dpo_pairs": "prompt_id, pair_index",
+    "qrpo_samples": "sample_id",
+    "selection_exclusions": "prompt_id",
+}
+
+
+def read_selection(warehouse: Warehouse, rules: Rules) -> list[list[dict[str, Any]]]:
+    """Run selection for a policy; return the rows of each of its four tables, in a fixed order."""
+    for table in SELECTION:
+        run_asset(warehouse, table, rules)
+    return [
+        read_rows(warehouse, f"FROM {table} WHERE policy = '{rules.policy}' ORDER BY {order}")
+        for table, order in SELECTION.items()
+    ]

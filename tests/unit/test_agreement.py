@@ -1,0 +1,75 @@
+"""How far grades and people agree, against numbers worked out by hand."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Graph
+from tests.support.prompt_sources import GRADED, READ, RULED, on_sources, row
+
+
+def test_agreement_is_what_one_computes_by_hand(graph: Graph, tmp_path: Path) -> None:
+    labels = {
+        "grade 3: all agree": [3, 3, 3],
+        "grade 1: two to one": [2, 2, 0],
+        "grade 2: a tie": [0, 3],
+        "grade 0: one person": [1],
+        "grade 0: nobody minds": [0, 0, 0, 1],
+        "never graded": [2, 3],
+        "grade 3: not labelled": [],
+    }
+    path = tmp_path / "labels.csv"
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["prompt", "annotator", "label"])
+        for prompt, given in labels.items():
+            writer.writerows([prompt, f"a{n}", label] for n, label in enumerate(given))
+        writer.writerow(["grade 0: one person", "troll", "7"])
+        writer.writerow(["", "a0", "1"])
+    mix = [row(prompt, prompt) for prompt in labels if prompt != "never graded"]
+    graph = on_sources(graph, tmp_path, mix, changes={"sources.human_labels.dataset": str(path)})
+    agreement = "key:human_labels or key:controversy_agreement"
+    graph.materialize(f"{READ} or {RULED} or {GRADED} or {agreement}")
+
+    assert graph.query(
+        "SELECT malformed_reason FROM human_labels WHERE label IS NULL ORDER BY 1"
+    ) == [
+        ("label is '7', not 0 to 3",),
+        ("prompt is empty",),
+    ]
+    columns = [
+        *("is_recipe_threshold", "labelled_prompts", "graded_prompts", "tied_prompts"),
+        *("true_positives", "false_positives", "true_negatives", "false_negatives"),
+        *("accuracy", "human_unanimous", "human_pairwise", "human_majority"),
+    ]
+    rows = graph.query(f"SELECT threshold, {', '.join(columns)} FROM controversy_agreement")
+    found = {threshold: figures for threshold, *figures in rows}
+    # Folded at 1 the people say 111 110 01 1 0001 11, and the grades 1 1 1 0 0 -.
+    assert found[1][:8] == [False, 6, 4, 1, 2, 0, 1, 1]
+    assert found[1][8] == pytest.approx(3 / 4)
+    assert found[1][9] == pytest.approx(2 / 5)
+    assert found[1][10] == pytest.approx((1 + 1 / 3 + 0 + 3 / 6 + 1) / 5)
+    assert found[1][11] == pytest.approx((1 + 2 / 3 + 1 / 2 + 3 / 4 + 1) / 5)
+    # Folded at 2: 111 110 01 0 0000 11, and 1 0 1 0 0 -.
+    assert found[2][:8] == [True, 6, 4, 1, 1, 0, 2, 1]
+    assert found[2][8] == pytest.approx(3 / 4)
+    assert found[2][9] == pytest.approx(3 / 5)
+    assert found[2][10] == pytest.approx((1 + 1 / 3 + 0 + 1 + 1) / 5)
+    assert found[2][11] == pytest.approx((1 + 2 / 3 + 1 / 2 + 1 + 1) / 5)
+    # Folded at 3: 111 000 01 0 0000 01, and 1 0 0 0 0 -.
+    assert found[3][:8] == [False, 6, 4, 2, 1, 0, 3, 0]
+    assert found[3][8] == pytest.approx(1.0)
+    assert found[3][9] == pytest.approx(3 / 5)
+    assert found[3][10] == pytest.approx((1 + 1 + 0 + 1 + 0) / 5)
+    assert found[3][11] == pytest.approx((1 + 1 + 1 / 2 + 1 + 1 / 2) / 5)
+
+    unlabelled = graph.with_recipe(
+        on_sources(graph, tmp_path, mix, changes={"sources.human_labels": None}).recipe
+    )
+    unlabelled.materialize(agreement)
+    figures = "labelled_prompts, graded_prompts, accuracy, human_unanimous"
+    rows = unlabelled.query(f"SELECT {figures} FROM controversy_agreement")
+    assert rows == [(0, 0, None, None)] * 3

@@ -1,0 +1,244 @@
+"""The command and the README: what is printed works, and queries are closed in."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from dagster import DagsterInstance
+from typer.testing import CliRunner, Result
+
+from alignment_assets.commands.app import Expected, app
+from alignment_assets.warehouse import sql_files
+from tests.conftest import REPOSITORY, Graph, changed_recipe
+from tests.support.fakes import FakeInference
+
+IMPORT = """
+import sys, time
+start = time.process_time()
+import alignment_assets.definitions
+seconds = time.process_time() - start
+heavy = {"torch", "vllm", "ray", "datasets", "transformers", "pandas", "aiohttp"} & set(sys.modules)
+print(seconds, *sorted(heavy))
+"""
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Graph]:
+    """A finished run."""
+    folder = tmp_path_factory.mktemp("cli")
+    inference = FakeInference(log=str(folder / "asked.jsonl"))
+    with DagsterInstance.ephemeral() as instance:
+        graph = Graph(changed_recipe(), folder / "home", instance, inference)
+        graph.materialize()
+        yield graph
+
+
+@pytest.fixture
+def made(finished: Graph, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Graph:
+    """A copy of the finished run in the place where the command looks."""
+    home = tmp_path / "home"
+    shutil.copytree(finished.home, home)
+    monkeypatch.setenv("ALIGNMENT_HOME", str(home))
+    monkeypatch.delenv("DAGSTER_HOME", raising=False)
+    monkeypatch.chdir(tmp_path)
+    return replace(finished, home=home)
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(app, list(arguments))
+
+
+def commands_of(document: Path) -> list[list[str]]:
+    """Return the alignment-assets commands that a document prints, as words."""
+    blocks = re.findall(r"```bash\n(.*?)```", document.read_text(encoding="utf-8"), re.DOTALL)
+    lines = [line.split("$(")[0] for block in blocks for line in block.splitlines()]
+    return [line.split() for line in lines if line.startswith("alignment-assets")]
+
+
+def test_every_command_of_the_readme_exists_with_its_options() -> None:
+    commands = commands_of(REPOSITORY / "README.md")
+    assert len(commands) >= 8
+    for _, command, *arguments in commands:
+        group = [command, arguments[0]] if command in ("models", "spool") else [command]
+        shown = run(*group, "--help")
+        assert shown.exit_code == 0, group
+        for option in re.findall(r"(?<!\S)(--?[a-z]+)", " ".join(arguments)):
+            assert option in shown.output, f"{command} {option}"
+        if command == "query":
+            name = arguments[0]
+            assert name in sql_files.sql_names("analysis") or name.endswith(".sql")
+
+
+def test_every_make_target_of_the_readme_exists() -> None:
+    targets = re.findall(
+        r"^(?:\w+=\S+ )*make ([a-z-]+)", (REPOSITORY / "README.md").read_text(), re.MULTILINE
+    )
+    makefile = (REPOSITORY / "Makefile").read_text()
+    assert {"demo", "test", "dev"} <= set(targets)
+    assert all(re.search(rf"^{target}:", makefile, re.MULTILINE) for target in targets)
+
+
+def test_every_command_is_documented() -> None:
+    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    for command in ("materialize", "query", "status", "doctor"):
+        assert f"alignment-assets {command}" in readme
+
+
+def test_a_query_comes_in_every_format(made: Graph, tmp_path: Path) -> None:
+    expected = made.query("SELECT count(*) FROM completions WHERE model = 'smollm2-135m'")[0][0]
+    name = "unanswered_requests"
+    table = run("query", name)
+    rows = json.loads(run("query", name, "--format", "json").output)
+    text = run("query", name, "--format", "csv").output
+    file = tmp_path / "rows.parquet"
+    assert run("query", name, "--format", "parquet", "-o", str(file)).exit_code == 0
+
+    assert table.exit_code == 0 and "smollm2-135m-policy" in table.output
+    assert rows[0] == {
+        "model": "smollm2-135m", "requested": expected, "completed": expected,
+        "rewarded": expected, "prompts_not_asked": 0,
+    }  # fmt: skip
+    assert text.splitlines()[1] == f"smollm2-135m,{expected},{expected},{expected},0"
+    assert pq.read_table(file).to_pylist() == rows
+
+
+def test_a_parameter_leads_to_one_pair(made: Graph) -> None:
+    ((pair, prompt),) = made.query("SELECT pair_id, prompt_id FROM dpo_pairs ORDER BY 1 LIMIT 1")
+    assert (
+        prompt in run("query", "pair_trace", "--param", f"pair_id={pair}", "--format", "csv").output
+    )
+    missing = run("query", "pair_trace")
+    assert isinstance(missing.exception, Expected)
+    assert "$pair_id" in str(missing.exception) and "--param" in str(missing.exception)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "DELETE FROM completions",
+        "DROP TABLE completions",
+        "SELECT * FROM read_csv('/etc/hostname')",
+        "COPY (SELECT 1) TO 'out.csv'",
+        "ATTACH 'other.duckdb'",
+        "INSTALL httpfs",
+        "SET enable_external_access = true",
+        "SELECT 1; SELECT 2",
+        "SELECT * FROM nothing",
+    ],
+)
+def test_a_query_reads_this_database_and_nothing_else(made: Graph, text: str) -> None:
+    before = made.query("SELECT count(*) FROM completions")
+    Path("mine.sql").write_text(text)
+    refused = run("query", "mine.sql")
+    assert isinstance(refused.exception, Expected), refused.output
+    assert made.query("SELECT count(*) FROM completions") == before
+    assert not Path("out.csv").exists()
+
+
+def test_a_snapshot_answers_while_the_database_goes_on(made: Graph, tmp_path: Path) -> None:
+    Path("count.sql").write_text("SELECT count(*) AS rows FROM completions")
+    question = ("query", "count.sql", "--format", "csv")
+    missing = run(*question, "--snapshot")
+    assert "alignment-assets snapshot" in str(missing.exception)
+    before = run(*question).output
+    shown = run("snapshot")
+    assert shown.exit_code == 0 and Path(shown.output.strip()).is_file()
+    with made.warehouse.get_connection() as connection:
+        connection.execute("DELETE FROM completions")
+        assert run(*question, "--snapshot").output == before  # nobody waits for the writer
+    assert run(*question).output == "rows\n0\n"
+    assert run("snapshot", "-o", str(tmp_path / "mine.duckdb")).exit_code == 0
+    assert run("snapshot", "--table", "rewards", "-o", str(tmp_path / "tables")).exit_code == 0
+    assert pq.read_table(tmp_path / "tables" / "rewards.parquet").num_rows > 0
+    assert "is there already" in str(
+        run("snapshot", "--table", "rewards", "-o", str(tmp_path / "tables")).exception
+    )
+
+
+def test_another_recipe_does_not_use_the_database(made: Graph) -> None:
+    assert run("status").exit_code == 0
+    recipe = (REPOSITORY / "recipes" / "demo.yaml").read_text(encoding="utf-8")
+    mine = made.home.parent / "mine.yaml"
+    mine.write_text(recipe.replace("name: demo", "name: mine", 1))
+    refused = run("query", "exclusions_by_rule", "--recipe", str(mine))
+    assert "of the recipe demo, not of mine" in str(refused.exception)
+
+
+def test_an_unknown_question_lists_the_known(made: Graph) -> None:
+    failed = run("query", "win_rates")
+    assert "win_rate_by_model" in str(failed.exception)
+
+
+def test_without_a_database_the_next_step_is_named(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setenv("ALIGNMENT_HOME", str(tmp_path / "none"))
+    failed = run("query", "exclusions_by_rule")
+    assert "alignment-assets materialize" in str(failed.exception)
+    assert not (tmp_path / "none").exists()
+
+
+def test_status_shows_what_is_missing(made: Graph) -> None:
+    made.warehouse.prepare()
+    with made.warehouse.get_connection() as connection:
+        connection.execute(
+            "DELETE FROM completions "
+            "WHERE completion_id = (SELECT min(completion_id) FROM completions)"
+        )
+    shown = run("status")
+    assert shown.exit_code == 0
+    lines = [
+        line for line in shown.output.splitlines() if "│completions" in line.replace("│ ", "│")
+    ]
+    assert sum(" 1 │" in line for line in lines) == 1
+
+
+def test_doctor_says_what_is_lacking(made: Graph, monkeypatch: Any) -> None:
+    shown = run("doctor", "--recipe", "demo")
+    assert "vLLM" in shown.output and "free to read" in shown.output
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("ALIGNMENT_HOME", str(made.home.parent / "apertus"))
+    monkeypatch.delenv("APERTUS_8B_SFT", raising=False)
+    lacking = run("doctor", "--recipe", "apertus")
+    assert lacking.exit_code == 1
+    assert "APERTUS_8B_SFT is not set" in lacking.output
+
+
+def test_an_unknown_partition_or_asset_is_named(made: Graph) -> None:
+    partition = run("materialize", "--select", "key:completions", "--partition", "gpt-5")
+    assert "smollm2-135m-cool" in str(partition.exception)
+    asset = run("materialize", "--select", "key:complétions")
+    assert "completions" in str(asset.exception)
+
+
+def test_definitions_load_light_and_fast() -> None:
+    # Seconds of this process alone, and the fewest of three: the machine may be busy.
+    lines = [
+        subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", IMPORT],
+            cwd=REPOSITORY,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.split()
+        for _ in range(3)
+    ]
+    assert [line[1:] for line in lines] == [[], [], []]
+    assert min(float(line[0]) for line in lines) < 2.5
+
+
+@pytest.mark.integration
+def test_dagster_accepts_the_definitions() -> None:
+    command = Path(sys.executable).parent / "dg"
+    checked = subprocess.run(
+        [command, "check", "defs"], cwd=REPOSITORY, capture_output=True, text=True
+    )
+    assert checked.returncode == 0, checked.stdout + checked.stderr

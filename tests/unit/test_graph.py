@@ -1,0 +1,202 @@
+"""The whole graph with a fake engine: what a run makes, what a second asks, what stays fresh."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from dagster import AssetKey
+from dagster._core.definitions.data_version import CachingStaleStatusResolver
+from dagster._core.loader import LoadingContextForTest
+
+from alignment_assets.assets.rewards import MissingRewards
+from alignment_assets.requests.runner import TooManyFailures
+from alignment_assets.warehouse.resource import WarehouseError
+from tests.conftest import Graph, changed_recipe
+
+POLICY = "smollm2-135m-policy"
+
+
+def with_newcomer(graph: Graph) -> Graph:
+    """The same graph with a third model in the recipe."""
+    content = graph.recipe.model_dump(mode="json")
+    models = {
+        **content["models"],
+        "newcomer": {**content["models"]["smollm2-135m"], "billions": 0.2},
+    }
+    names = [*content["completions"]["models"], "newcomer"]
+    return graph.with_recipe(changed_recipe({"models": models, "completions.models": names}))
+
+
+def stale_statuses(graph: Graph, table: str) -> dict[str, str]:
+    """Return each partition's status as the Dagster UI shows it."""
+    assets = graph.defs.resolve_asset_graph()
+    cut: Any = assets.get(AssetKey(table)).partitions_def
+    resolver = CachingStaleStatusResolver(
+        graph.instance, assets, LoadingContextForTest(graph.instance)
+    )
+    return {
+        name: resolver.get_status(AssetKey(table), name).value for name in cut.get_partition_keys()
+    }
+
+
+def test_a_run_fills_every_table_and_every_check_passes(graph: Graph) -> None:
+    results = graph.materialize()
+
+    evaluations = [e for result in results for e in result.get_asset_check_evaluations()]
+    assert len(evaluations) > 40
+    assert [(e.asset_key, e.check_name) for e in evaluations if not e.passed] == []
+    tracks = dict(graph.query("SELECT track, count(*) FROM alignment_prompts GROUP BY ALL"))
+    assert sum(tracks.values()) == 42
+    # Two models with two variants each, the charter model's third on standard, four references.
+    expected = tracks["standard"] * (2 * 2 + 1 + 4) + tracks["controversial"] * (2 * 2 + 4)
+    for table in ("completion_requests", "completions", "rewards", "quantile_rewards"):
+        assert graph.query(f"SELECT count(*) FROM {table}") == [(expected,)]
+    # Five candidates, all ten pairs, both orders.
+    assert graph.query("SELECT count(*) FROM judge_comparisons") == [
+        (tracks["controversial"] * 20,)
+    ]
+    ((pairs, samples, excluded),) = graph.query(
+        "SELECT (SELECT count(*) FROM dpo_pairs), (SELECT count(*) FROM qrpo_samples), "
+        "(SELECT count(*) FROM selection_exclusions)"
+    )
+    assert pairs + excluded == 42
+    assert samples == 2 * pairs
+
+
+def test_a_second_run_asks_nothing_and_changes_nothing(graph: Graph) -> None:
+    graph.materialize()
+    asked, pairs = graph.asked(), graph.query("SELECT * FROM dpo_pairs ORDER BY ALL")
+
+    graph.materialize()
+
+    assert len(asked) > 1000
+    assert graph.asked() == asked
+    assert graph.query("SELECT * FROM dpo_pairs ORDER BY ALL") == pairs
+
+
+def test_a_new_model_asks_for_itself_alone_and_leaves_the_others_fresh(graph: Graph) -> None:
+    graph.materialize()
+    before = len(graph.asked())
+    more = with_newcomer(graph)
+    finished = {"completion_requests", "completions", "rewards"}
+    for table in finished:
+        statuses = stale_statuses(more, table)
+        assert statuses.pop("newcomer") == "MISSING"
+        assert set(statuses.values()) == {"FRESH"}, table
+
+    more.materialize("key:completion_requests or key:completions or key:rewards", "newcomer")
+
+    new = graph.asked()[before:]
+    ((requested,),) = graph.query(
+        "SELECT count(*) FROM completion_requests WHERE model = 'newcomer'"
+    )
+    assert [r["model"] for r in new if r["task"] == "generate"] == ["newcomer"] * requested
+    assert len([r for r in new if r["task"] == "rate"]) == requested
+    assert len(new) == 2 * requested
+    for table in finished:
+        assert set(stale_statuses(more, table).values()) == {"FRESH"}, table
+
+
+def test_a_training_set_refuses_and_names_the_model_without_rewards(graph: Graph) -> None:
+    graph.materialize()
+    with pytest.raises(MissingRewards, match="newcomer"):
+        with_newcomer(graph).materialize("key:quantile_rewards", POLICY)
+
+
+def test_a_changed_wording_asks_exactly_the_requests_that_use_it(
+    graph: Graph, tmp_path: Any
+) -> None:
+    graph.materialize()
+    before = len(graph.asked())
+    folder = tmp_path / "wordings"
+    folder.mkdir()
+    for file in graph.recipe.wordings_folder.iterdir():
+        if file.suffix != ".py" and file.is_file():
+            (folder / file.name).write_text(file.read_text(encoding="utf-8"), encoding="utf-8")
+    persona = folder / "persona.txt"
+    persona.write_text("Speak as " + persona.read_text(encoding="utf-8"), encoding="utf-8")
+    changed = graph.with_recipe(changed_recipe({"wordings": str(folder)}))
+
+    changed.materialize("key:wordings or key:completion_requests or key:completions")
+
+    new = graph.asked()[before:]
+    ((personas,),) = graph.query(
+        "SELECT count(*) FROM completion_requests WHERE variant = 'persona'"
+    )
+    assert len(new) == personas > 0
+    assert all(request["messages"][0]["content"].startswith("Speak as ") for request in new)
+    # The replaced rows are answers to the new question, and no old answer is left.
+    assert graph.query(
+        "SELECT count(*) FROM completion_requests "
+        "ANTI JOIN completions USING (completion_id, request_id)"
+    ) == [(0,)]
+
+
+def test_the_same_inputs_give_the_same_pairs_in_another_home(graph: Graph, tmp_path: Any) -> None:
+    graph.materialize()
+    other = Graph(graph.recipe, tmp_path / "elsewhere", graph.instance, graph.inference)
+    other.materialize()
+    query = "SELECT * FROM dpo_pairs ORDER BY pair_id"
+    assert graph.query(query) == other.query(query)
+
+
+def test_unparsable_grades_are_asked_again_kept_and_counted(graph: Graph) -> None:
+    doubtful = graph.with_inference(unparsable_share=0.5)
+    doubtful.materialize()
+    labels = doubtful.query(
+        "SELECT parsed_as, attempts, count(*), count(grade), count(raw_answer) "
+        "FROM controversy_labels GROUP BY ALL"
+    )
+    unparsable = sum(row[2] for row in labels if row[0] == "unparsable")
+    assert unparsable > 0
+    assert all(
+        row[1] == 2 and row[3] == 0 and row[4] == row[2] for row in labels if row[0] == "unparsable"
+    )
+    assert doubtful.query("SELECT count(*) FROM alignment_prompts") == [(42 - unparsable,)]
+    assert any(row[0] == "json" and row[1] == 2 for row in labels)  # a retry helped
+
+
+def test_a_request_that_does_not_fit_is_kept_as_such_and_fails_nothing_else(graph: Graph) -> None:
+    tolerant = graph.with_recipe(changed_recipe({"inference": {"max_failed_share": 1.0}}))
+    narrow = tolerant.with_inference(context_characters=1800)
+    narrow.materialize()
+    refused = narrow.query(
+        "SELECT variant, text, error FROM completions WHERE finish_reason = 'context_length'"
+    )
+    assert refused
+    assert {variant for variant, _, _ in refused} == {"charter"}  # the longest system prompt
+    assert all(text is None and error for _, text, error in refused)
+    reasons = narrow.query("SELECT DISTINCT missing_reason FROM rewards WHERE reward IS NULL")
+    assert ("no completion: context_length",) in reasons
+
+    # Under other settings the refused are asked again, the answered are not.
+    before = len(graph.asked())
+    graph.materialize("key:completions")
+    assert len(graph.asked()) - before == len(refused)
+    assert graph.query("SELECT count(*) FROM completions WHERE text IS NULL") == [(0,)]
+
+
+def test_a_partition_that_fails_too_often_is_not_published_and_keeps_its_answers(
+    graph: Graph,
+) -> None:
+    model = "smollm2-135m"
+    graph.materialize("+key:completion_requests")
+    narrow = graph.with_inference(context_characters=1800)
+    with pytest.raises(TooManyFailures) as error:
+        narrow.materialize("key:completions", model)
+    for part in (f"completions[{model}]:", "max_failed_share of 1.00%", "× N characters."):
+        assert part in str(error.value)
+    assert graph.query("SELECT count(*) FROM completions") == [(0,)]
+    asked = len(graph.asked())
+    tolerant = narrow.with_recipe(changed_recipe({"inference": {"max_failed_share": 0.5}}))
+    tolerant.materialize("key:completions", model)
+    assert len(graph.asked()) == asked
+    ledger = graph.query("SELECT requests, answered, failed, outcome FROM inference_runs")
+    assert [row[3] for row in ledger] == ["done", "done"]  # the grader, and this model once
+    assert ledger[1][0] == ledger[1][1] > ledger[1][2] > 0
+
+
+def test_an_asset_without_its_upstream_refuses_to_be_empty(graph: Graph) -> None:
+    with pytest.raises(WarehouseError, match=r"completions\[smollm2-135m\]: no rows"):
+        graph.materialize("key:completions", "smollm2-135m")

@@ -1,0 +1,352 @@
+"""Which prompts stay, which go and why: the rules over rows, on hand-written sources."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from alignment_assets.host.paths import project_folder
+from alignment_assets.recipe.load import load_recipe
+from tests.conftest import Graph
+from tests.support.prompt_sources import GRADED, READ, RULED, on_sources, row
+
+AGENTS = load_recipe("apertus").consent.agents
+
+
+def rules(graph: Graph, dataset: str = "preference_mix") -> dict[str, tuple[str, str]]:
+    """Return each excluded row's rule and detail by its id."""
+    rows = graph.query(
+        "SELECT upstream_id, rule, detail FROM prompt_exclusions WHERE dataset = $dataset",
+        {"dataset": dataset},
+    )
+    assert len({name for name, _, _ in rows}) == len(rows)
+    return {name: (rule, detail) for name, rule, detail in rows}
+
+
+def licensed(graph: Graph) -> set[str]:
+    return {name for (name,) in graph.query("SELECT upstream_id FROM licensed_prompts")}
+
+
+# -- one rule at a time ----------------------------------------------------------------------------
+
+
+def conversation(*messages: Any) -> Any:
+    return [
+        {"role": message[0], "content": message[1]} if isinstance(message, tuple) else message
+        for message in messages
+    ]
+
+
+MALFORMED = {
+    "conversation is missing, not a list": None,
+    "conversation is dict, not a list": {"role": "user", "content": "x"},
+    "conversation is str, not a list": "user: x",
+    "no assistant turn": conversation(("user", "only a question")),
+    "no user message": conversation(("system", "rules"), ("assistant", "a")),
+    "does not end with a user message": conversation(
+        ("user", "q"), ("assistant", "a"), ("assistant", "b")
+    ),
+    "message 0 is empty": conversation(("user", " \n\u2003"), ("assistant", "a")),
+    "message 0 is int, not text": conversation(("user", 5), ("assistant", "a")),
+    "message 0 is missing, not text": conversation({"role": "user"}, ("assistant", "a")),
+    "message 1 is str, not an object": conversation(
+        ("user", "q"), "what?", ("user", "q"), ("assistant", "a")
+    ),
+    "message 0 has the role 'tool', not one of system, user, assistant": conversation(
+        ("tool", "42"), ("user", "q"), ("assistant", "a")
+    ),
+    "message 0 has a NUL character": conversation(("user", "a\x00b"), ("assistant", "a")),
+    "message 0 has invalid Unicode": conversation(("user", "half \ud83d"), ("assistant", "a")),
+}
+
+LICENCE = {  # (id, source): the subsets seen
+    ("ai2-adapt-dev/flan_v2_converted_1", None): "flan_v2",
+    ("flan_v2", "allenai/mix"): "flan_v2",
+    ("off_policy_1", "ai2-adapt-dev/FLAN_V2_converted"): "flan_v2",
+    ("ai2/no_robots/7", "x"): "no_robots",
+    ("tulu_no_robots", None): "no_robots",
+    ("flan_v2_7", "no_robots"): "flan_v2, no_robots",
+    ("flan_v22_converted_1", None): None,
+    ("xflan_v2_converted_1", None): None,
+    ("flan-v2", "flan v2"): None,
+    ("flan", "v2"): None,
+    ("no_robots2", "canno_robots"): None,
+    ("noarobots", "flan.v2"): None,
+}
+
+
+def test_each_rule_drops_its_rows_and_says_what_it_saw(graph: Graph, tmp_path: Path) -> None:
+    mix = [row("x", f"malformed {reason}", chosen=chosen) for reason, chosen in MALFORMED.items()]
+    for number, (name, source) in enumerate(LICENCE):
+        mix.append(row(f"licence {number}", name, source=source))
+    mix += [
+        row("long: " + "é" * 40, "too_long"),
+        row("b" * 40, "just_fits"),
+        {"id": "too_long_in_all", "chosen": conversation(
+            ("system", "c" * 20), ("user", "d" * 21), ("assistant", "e" * 90))},
+        {"id": "long_answer", "chosen": conversation(("user", "f"), ("assistant", "g" * 90))},
+        row("What is  a\tcafé?\n", "first"),
+        row("What is a café?", "spaces"),
+        row("What is a cafe\u0301?", "nfd"),
+        row("what is a café?", "other_case"),
+        {"id": "with_system", "chosen": conversation(
+            ("system", "Be brief."), ("user", "What is a café?"), ("assistant", "x"))},
+        row("What is a café?", "spaces_again"),
+    ]  # fmt: skip
+    graph = on_sources(graph, tmp_path, mix, changes={"max_prompt_characters": 40})
+    graph.materialize(f"{READ} or {RULED}")
+
+    found = rules(graph)
+    for reason in MALFORMED:
+        assert found.pop(f"malformed {reason}") == ("malformed", reason)
+    for (name, _), subsets in LICENCE.items():
+        wanted = ("licence", f"subset {subsets}") if subsets else None
+        assert found.pop(name, None) == wanted, name
+    first = [line["id"] for line in mix].index("first")
+    repeat = ("repeat", f"row {first} asks the same")
+    assert found == {
+        "too_long": ("too_long", "46 of 40 characters"),
+        "too_long_in_all": ("too_long", "41 of 40 characters"),
+        "spaces": repeat,
+        "nfd": repeat,
+        "spaces_again": repeat,
+    }
+    # Nothing is lost, and the row that stays keeps its text to the character.
+    assert len(rules(graph)) + len(licensed(graph)) == len(mix)
+    assert {"just_fits", "long_answer", "other_case", "with_system"} < licensed(graph)
+    assert graph.query(
+        "SELECT messages[1].content FROM licensed_prompts WHERE upstream_id = 'first'"
+    ) == [("What is  a\tcafé?\n",)]
+
+
+def test_the_first_rule_that_applies_is_named_and_dropped_rows_hide_no_repeat(
+    graph: Graph, tmp_path: Path
+) -> None:
+    robots = tmp_path / "robots"
+    robots.mkdir()
+    (robots / "no.example.txt").write_text("User-agent: *\nDisallow: /\n")
+    long, blocked = "word " * 20, "https://no.example/page"
+    mix = [
+        row(None, "flan_v2_a", url=blocked),
+        row(long, "flan_v2_b", url=blocked),
+        row(long, "c", url=blocked),
+        row(long, "d"),
+        row(long, "e"),
+        row("short", "no_robots_f"),
+        row("short", "g", url=blocked),
+        row("short", "h"),
+        row("short", "i"),
+    ]
+    changes = {"max_prompt_characters": 50, "consent.robots": str(robots)}
+    graph = on_sources(graph, tmp_path, mix, changes=changes)
+    graph.materialize(f"{READ} or {RULED}")
+
+    assert {name: rule for name, (rule, _) in rules(graph).items()} == {
+        "flan_v2_a": "malformed",
+        "flan_v2_b": "licence",
+        "c": "consent",
+        "d": "too_long",
+        "e": "too_long",
+        "no_robots_f": "licence",
+        "g": "consent",
+        "i": "repeat",
+    }
+    assert rules(graph)["i"] == ("repeat", "row 7 asks the same")  # not the dropped row 5
+    assert licensed(graph) == {"h"}
+
+
+def test_the_demo_drops_what_its_readme_tells(graph: Graph) -> None:
+    graph.materialize(f"{READ} or {RULED}")
+    readme = (project_folder("recipes") / "demo" / "README.md").read_text("utf-8")
+    table = [
+        (cells[1].strip(), cells[2].strip(), re.findall("`([^`]+)`", cells[3]))
+        for cells in (line.split("|") for line in readme.splitlines() if line.count("|") == 4)
+    ]
+    told = {name: int(count) for name, count, _ in table if count.isdigit()}
+    assert told.pop("kept") == len(licensed(graph)) == 30
+    found = rules(graph)
+    for name, _, ids in table:
+        rule = name.split(":")[0].replace(" ", "_").replace("repeat_of_an_earlier_row", "repeat")
+        if rule in ("licence", "consent", "repeat", "too_long"):
+            assert {found.pop(upstream_id)[0] for upstream_id in ids} == {rule}
+    assert {rule for rule, _ in found.values()} == {"malformed"}
+    assert len(found) == told["malformed"] == 6
+    assert sum(told.values()) + 30 == 48
+    assert all(upstream_id in readme for upstream_id in found)
+    blocked = dict(
+        graph.query(
+            "SELECT origin_domain, blocked_agents FROM origin_consent WHERE status = 'blocked'"
+        )
+    )
+    assert blocked["river-gazette.example"] == ["CCBot", "CCBot/2.0", "CCBot/1.0", "GPTBot"]
+    assert blocked["closed-archive.example"] == list(AGENTS)
+    assert blocked["recipe-corner.example"] == ["Google-Extended"]
+
+
+def test_rows_without_a_snapshot_follow_their_sources_rule(graph: Graph, tmp_path: Path) -> None:
+    robots = tmp_path / "robots"
+    robots.mkdir()
+    (robots / "yes.example.txt").write_text("User-agent: *\nDisallow: /admin\n")
+    (robots / "no.example.txt").write_text("User-agent: CCBot\nDisallow: /\n")
+    places = {
+        "yes": "https://yes.example/a",
+        "no": "https://no.example/a",
+        "unseen": "https://elsewhere.example/a",
+        "none": None,
+        "broken": "no url",
+    }
+    mix = [
+        row(f"{place} {source}", f"{place} {source}", url=url, source=source)
+        for place, url in places.items()
+        for source in ("refused/a", "admitted/b", "other/c", None)
+    ]
+    changes = {
+        "consent.robots": str(robots),
+        "consent.sources": {"refused/a": "refused", "admitted/b": "admitted"},
+    }
+    graph = on_sources(graph, tmp_path, mix, changes=changes)
+    graph.materialize(f"{READ} or {RULED}")
+
+    dropped = {f"no {source}" for source in ("refused/a", "admitted/b", "other/c", None)}
+    refused = {f"{place} refused/a" for place in ("unseen", "none", "broken")}
+    assert set(rules(graph)) == dropped | refused
+    assert {rules(graph)[name] for name in dropped} == {
+        ("consent", "no.example blocks CCBot, CCBot/2.0, CCBot/1.0")
+    }
+    assert {rules(graph)[name] for name in refused} == {
+        ("consent", "no origin known, and the recipe refuses the source refused/a")
+    }
+    basis = "SELECT DISTINCT consent_basis FROM licensed_prompts WHERE upstream_id {} 'yes %'"
+    assert graph.query(basis.format("LIKE")) == [("robots_txt",)]
+    assert graph.query(basis.format("NOT LIKE")) == [("source_rule",)]
+
+    strict = graph.with_recipe(
+        on_sources(
+            graph, tmp_path, mix, changes={**changes, "consent.unknown_origins": "refused"}
+        ).recipe
+    )
+    strict.materialize(RULED)
+    places.pop("no")
+    assert licensed(strict) == {f"{place} admitted/b" for place in places} | {
+        f"yes {source}" for source in ("refused/a", "other/c", None)
+    }
+
+
+# -- additions, tracks and the limit ---------------------------------------------------------------
+
+
+def test_additions_pass_the_same_rules_and_unguided_conversations_go(
+    graph: Graph, tmp_path: Path
+) -> None:
+    guided, unguided = "controversy guided", "unguided"
+    graph = on_sources(
+        graph,
+        tmp_path,
+        [row("only in the mix", "flan_v2_x")],
+        polyglot=("Grüße!", " Gru\u0308ße! ", "x" * 60, "\ud83d", "only in the mix"),
+        prism=(("hi", guided), ("hi ", guided), ("hi", unguided), ("yo", unguided), ("", guided)),
+        changes={"max_prompt_characters": 50},
+    )
+    graph.materialize(f"{READ} or {RULED} or {GRADED}")
+
+    dropped = graph.query(
+        "SELECT dataset, row_number, rule, detail FROM prompt_exclusions ORDER BY ALL"
+    )
+    assert dropped == [
+        ("polyglot_toxicity_prompts", 1, "repeat", "row 0 asks the same"),
+        ("polyglot_toxicity_prompts", 2, "too_long", "60 of 50 characters"),
+        ("polyglot_toxicity_prompts", 3, "malformed", "prompt has invalid Unicode"),
+        ("preference_mix", 0, "licence", "subset flan_v2"),
+        ("prism_prompts", 1, "repeat", "row 0 asks the same"),
+        ("prism_prompts", 2, "conversation_type", "unguided"),
+        ("prism_prompts", 3, "conversation_type", "unguided"),
+        ("prism_prompts", 4, "malformed", "prompt is empty"),
+    ]
+    kept = graph.query(
+        "SELECT messages[1].content, track, datasets FROM alignment_prompts ORDER BY 1"
+    )
+    assert kept == [
+        ("Grüße!", "controversial", ["polyglot_toxicity_prompts"]),
+        ("hi", "controversial", ["prism_prompts"]),
+        ("only in the mix", "controversial", ["polyglot_toxicity_prompts"]),
+    ]
+
+
+def test_a_prompt_on_both_tracks_is_controversial_and_names_its_datasets(
+    graph: Graph, tmp_path: Path
+) -> None:
+    graph = on_sources(
+        graph,
+        tmp_path,
+        [
+            row("grade 0: shared  by all", "shared"),
+            row("grade 0: calm", "calm"),
+            row("grade 1: mild", "mild"),
+            row("grade 2: heated", "heated"),
+            row("grade 3: hottest", "hottest"),
+        ],
+        polyglot=("grade 0: shared by all", "grade 0: two additions"),
+        prism=(
+            ("grade 0: two additions", "values guided"),
+            ("grade 0: shared by all", "values guided"),
+        ),
+    )
+    graph.materialize(f"{READ} or {RULED} or {GRADED}")
+
+    rows = graph.query(
+        "SELECT messages[1].content, track, dataset, datasets FROM alignment_prompts"
+    )
+    mix, polyglot, prism = "preference_mix", "polyglot_toxicity_prompts", "prism_prompts"
+    assert {text.split(": ")[1]: tuple(rest) for text, *rest in rows} == {
+        "shared  by all": ("controversial", mix, [mix, polyglot, prism]),
+        "two additions": ("controversial", polyglot, [polyglot, prism]),
+        "calm": ("standard", mix, [mix]),
+        "mild": ("standard", mix, [mix]),
+        "heated": ("controversial", mix, [mix]),
+        "hottest": ("controversial", mix, [mix]),
+    }
+
+    stricter = graph.with_recipe(
+        graph.recipe.model_copy(
+            update={"controversy": graph.recipe.controversy.model_copy(update={"threshold": 3})}
+        )
+    )
+    asked = len(graph.asked())
+    stricter.materialize(GRADED)
+    assert stricter.query(
+        "SELECT upstream_id FROM alignment_prompts WHERE track = 'controversial' "
+        "AND len(datasets) = 1 AND dataset = 'preference_mix'"
+    ) == [("hottest",)]
+    assert len(stricter.asked()) == asked  # grades are kept, only the fold changes
+
+
+def test_a_limit_takes_exact_nested_subsets_of_all_sources(graph: Graph, tmp_path: Path) -> None:
+    mix = [row(f"shared {number}", f"m{number}") for number in range(12)]
+    mix += [row("shared 0", "repeated"), row("dropped", "flan_v2")]
+    polyglot = tuple(f"shared {n}" for n in range(4)) + tuple(f"addition {n}" for n in range(8))
+
+    def prompts(limit: int | None, lines: list[dict[str, Any]], selection: str) -> set[str]:
+        limited = on_sources(graph, tmp_path, lines, polyglot=polyglot, changes={"limit": limit})
+        limited.materialize(selection)
+        details = limited.query(
+            "SELECT DISTINCT detail FROM prompt_exclusions WHERE rule = 'limit'"
+        )
+        assert details == ([(f"not among the first {limit} by hash",)] if limit else [])
+        return {
+            prompt
+            for dataset in ("preference_mix", "polyglot_toxicity_prompts", "prism_prompts")
+            for (prompt,) in limited.query(
+                f"SELECT messages[1].content FROM {dataset} WHERE (row_number, '{dataset}') NOT IN "
+                "(SELECT (row_number, dataset) FROM prompt_exclusions)"
+            )
+        }
+
+    everything = prompts(None, mix, f"{READ} or {RULED}")
+    assert len(everything) == 12 + 8 + 1
+    few, more = prompts(4, mix, RULED), prompts(9, mix, RULED)
+    assert (len(few), len(more)) == (4, 9)
+    assert few < more < everything
+    # Rows in another order, and rows that are dropped, make no difference.
+    turned = [row("also dropped", "no_robots"), *reversed(mix)]
+    assert prompts(9, turned, f"{READ} or {RULED}") == more

@@ -1,0 +1,327 @@
+"""Recipes: what loads, what is refused and in which words, and the facts of the published one."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from alignment_assets.assets.completions import variants
+from alignment_assets.inference.fingerprint import ModelError, resolve_weights
+from alignment_assets.recipe.load import RecipeError, find_recipe, load_recipe, parse_recipe
+from alignment_assets.recipe.model import Recipe
+from tests.conftest import changed_recipe
+
+MODELS = ("llama-3.1-8b", "llama-3.3-70b", "qwen2.5-72b", "qwen3-14b", "qwen3-32b")
+POLICIES = ("apertus-8b-sft", "apertus-70b-sft")
+
+
+def refusal(changes: dict[str, Any]) -> str:
+    """Return the message with which the changed demo recipe is refused."""
+    with pytest.raises(RecipeError) as caught:
+        changed_recipe(changes)
+    message = str(caught.value)
+    assert message.startswith(str(find_recipe("demo")))
+    return message.removeprefix(f"{find_recipe('demo')}: ")
+
+
+# -- loading ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["apertus", "demo"])
+def test_shipped_recipes_load_by_name_and_by_path(name: str) -> None:
+    assert load_recipe(name).name == name
+    assert load_recipe(str(find_recipe(name))) == load_recipe(name)
+
+
+def test_the_environment_chooses_and_the_demo_is_the_default(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("ALIGNMENT_RECIPE", "apertus")
+    assert load_recipe().name == "apertus"
+    monkeypatch.delenv("ALIGNMENT_RECIPE")
+    assert load_recipe().name == "demo"
+
+
+@pytest.mark.parametrize("name", ["appertus", "/nowhere/mine.yaml"])
+def test_an_unknown_recipe_is_refused_with_the_ones_there_are(name: str) -> None:
+    with pytest.raises(RecipeError, match=r"\['apertus', 'demo'\]") as caught:
+        load_recipe(name)
+    assert name in str(caught.value)
+
+
+def test_paths_are_relative_to_the_recipes_own_file(tmp_path: Path) -> None:
+    copied = tmp_path / "mine.yaml"
+    shutil.copy(find_recipe("demo"), copied)
+    recipe = load_recipe(str(copied))
+    assert recipe.resolve("demo/personas.jsonl") == tmp_path / "demo" / "personas.jsonl"
+    assert recipe.resolve("../data") == tmp_path.parent / "data"
+    assert recipe.resolve("/data/mix") == Path("/data/mix")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"name: [demo", "not YAML"),
+        (b"", "recipe: "),
+        (b"- demo", "recipe: "),
+        ("name: démo".encode("latin-1"), "UTF-8"),
+    ],
+    ids=["broken", "empty", "list", "latin-1"],
+)
+def test_a_file_that_holds_no_recipe_is_refused(tmp_path: Path, content: bytes, said: str) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_bytes(content)
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(str(path))
+    assert str(caught.value).startswith(str(path))
+    assert said in str(caught.value)
+
+
+# -- keys and types --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("place", "neighbour"),
+    [
+        ("seeds", "seed"),
+        ("sources.preference_mix.column", "columns"),
+        ("sources.human_labels.file", "dataset"),
+        ("completions.sampling.temprature", "temperature"),
+        ("models.smollm2-135m.weight", "weights"),
+        ("rewards.standard.rubrik", "rubric"),
+    ],
+)
+def test_an_unknown_key_is_refused_with_the_allowed_ones(place: str, neighbour: str) -> None:
+    message = refusal({place: 1})
+    assert message.startswith(f"{place}: unknown key; allowed are [")
+    assert f"'{neighbour}'" in message
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "allowed"),
+    [
+        ("seed", "7", "integer"),
+        ("seed", True, "integer"),
+        ("limit", 0, "greater than or equal to 1"),
+        ("limit", 2.5, "integer"),
+        ("max_prompt_characters", None, "integer"),
+        ("consent.unknown_origins", "maybe", "'admitted' or 'refused'"),
+        ("completions.standard_variants.0", "neutral", "'default', 'principle', 'persona' or"),
+        ("controversy.threshold", 4, "less than or equal to 3"),
+        ("completions.sampling.temperature", "hot", "number"),
+        ("completions.sampling.top_p", 0, "greater than 0"),
+        ("rewards.standard.task", "score", "'classify' or 'rate'"),
+        ("selection.allow_truncated", "no", "boolean"),
+        ("selection.rejected_quantile", 1.5, "less than or equal to 1"),
+        ("models.smollm2-135m.dtype", "float8", "'auto', 'bfloat16', 'float16' or 'float32'"),
+        ("template_date", "2025-13-01", "date"),
+        ("name", "My demo", "pattern"),
+    ],
+)
+def test_a_wrong_value_is_refused_with_what_is_allowed(
+    place: str, value: Any, allowed: str
+) -> None:
+    changes = {place: value}
+    if place.endswith(".0"):
+        changes = {place.removesuffix(".0"): [value]}
+    message = refusal(changes)
+    assert message.startswith(f"{place}: ")
+    assert allowed in message
+
+
+def test_an_integer_will_do_for_a_fraction_and_every_problem_is_told() -> None:
+    recipe = changed_recipe(
+        {"completions.sampling.temperature": 1, "models.smollm2-135m.billions": 2}
+    )
+    assert recipe.completion_sampling("smollm2-135m").temperature == 1.0
+    assert recipe.models["smollm2-135m"].billions == 2.0
+    assert len(refusal({"seed": "x", "limit": 0, "colour": "red"}).splitlines()) == 3
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"controversy.model": "gpt"}, "controversy.model: no model 'gpt'; defined are"),
+        ({"completions.models": ["smollm2-135m", "gpt"]}, "completions.models: no model 'gpt'"),
+        ({"completions.policies": ["gpt"]}, "completions.policies: no model 'gpt'"),
+        ({"rewards.comparison_judge": "gpt"}, "rewards.comparison_judge: no model 'gpt'"),
+        ({"rewards.standard.model": "gpt"}, "rewards.standard.model: no model 'gpt'"),
+        (
+            {"completions.standard_charter_models": ["smollm2-135m-judge"]},
+            "no model 'smollm2-135m-judge'; defined are ['smollm2-135m', 'smollm2-135m-cool']",
+        ),
+        (
+            {"completions.policies": ["smollm2-135m-cool"]},
+            "['smollm2-135m-cool'] stand under models and under policies",
+        ),
+        ({"completions.models": ["smollm2-135m"] * 2}, "names a model twice"),
+        ({"completions.standard_variants": ["default", "default"]}, "names a variant twice"),
+        (
+            {"completions.standard_variants": ["default", "charter"]},
+            "standard_charter_models",  # the same completion would be asked twice
+        ),
+        ({"rewards.standard": {"task": "rate", "model": "smollm2-135m"}}, "needs a rubric"),
+        ({"controversy.sampling.temperature": 0}, "attempts above 1"),
+    ],
+)
+def test_names_and_settings_that_do_not_fit_together_are_refused(
+    changes: dict[str, Any], said: str
+) -> None:
+    assert said in refusal(changes)
+
+
+@pytest.mark.parametrize(
+    ("columns", "said"),
+    [
+        ({"chosenn": "chosen"}, "'chosenn'"),
+        ({"source": "source"}, "chosen"),
+        ({"chosen": "chosen", "url": "url"}, "'origin_url'"),
+    ],
+    ids=["misspelt", "left out", "unknown"],
+)
+def test_columns_that_nothing_reads_are_refused(columns: dict[str, str], said: str) -> None:
+    message = refusal({"sources.preference_mix.columns": columns})
+    assert message.startswith("sources")
+    assert "preference_mix" in message
+    assert said in message
+
+
+# -- secrets ---------------------------------------------------------------------------------------
+
+
+def test_weights_from_the_environment_are_named_when_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("APERTUS_8B_SFT", raising=False)
+    with pytest.raises(LookupError) as caught:
+        resolve_weights("apertus-8b-sft", load_recipe("apertus"), tmp_path)
+    assert "models.apertus-8b-sft.weights" in str(caught.value)
+    assert "APERTUS_8B_SFT is not set" in str(caught.value)
+
+
+def test_a_recipe_holds_the_variables_name_and_never_its_value(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint = tmp_path / "checkpoint-4711"
+    checkpoint.mkdir()
+    monkeypatch.setenv("APERTUS_8B_SFT", str(checkpoint))
+    recipe = load_recipe("apertus")
+    assert recipe.models["apertus-8b-sft"].weights == "env:APERTUS_8B_SFT"
+    assert "checkpoint-4711" not in repr(recipe) + recipe.model_dump_json()
+    with pytest.raises(ModelError, match=r"no config\.json"):
+        resolve_weights("apertus-8b-sft", recipe, tmp_path)
+    (checkpoint / "config.json").write_text("{}")
+    assert resolve_weights("apertus-8b-sft", recipe, tmp_path).location == str(checkpoint)
+
+
+# -- the published run -----------------------------------------------------------------------------
+
+
+def completions_of(recipe: Recipe, model: str) -> int:
+    """Return how many completions a model gives with the published numbers of prompts."""
+    asked = variants(recipe, model)
+    samples = {"reference": recipe.completions.reference_completions}
+    return sum(
+        prompts * sum(samples.get(variant, 1) for variant in asked[f"{track}_variants"])
+        for track, prompts in recipe.published_prompts.items()
+    )
+
+
+def test_the_published_prompts_make_the_published_completions() -> None:
+    recipe = load_recipe("apertus")
+    assert recipe.published_prompts == {"standard": 380_537, "controversial": 72_698}
+    assert sum(completions_of(recipe, model) for model in MODELS) == 4_912_887
+    assert {completions_of(recipe, policy) for policy in POLICIES} == {4_532_350}
+    assert sum(completions_of(recipe, name) for name in MODELS + POLICIES) == 13_977_587
+
+
+def test_each_prompt_has_the_published_candidates() -> None:
+    recipe = load_recipe("apertus")
+    standard = [v for model in MODELS for v in variants(recipe, model)["standard_variants"]]
+    controversial = [v for m in MODELS for v in variants(recipe, m)["controversial_variants"]]
+    assert sorted(standard) == ["charter"] + ["default"] * 5 + ["principle"] * 5
+    assert sorted(controversial) == ["charter"] * 5 + ["persona"] * 5
+    assert "charter" in variants(recipe, "qwen2.5-72b")["standard_variants"]
+    for policy in POLICIES:
+        assert list(variants(recipe, policy).values()) == [["reference"], ["reference"]]
+
+
+def test_apertus_has_the_reports_models_and_sampling() -> None:
+    recipe = load_recipe("apertus")
+    assert recipe.completions.models == MODELS
+    assert recipe.completions.policies == POLICIES
+    assert {name: recipe.models[name].weights for name in MODELS + POLICIES} == {
+        "llama-3.1-8b": "hf:meta-llama/Llama-3.1-8B-Instruct",
+        "llama-3.3-70b": "hf:meta-llama/Llama-3.3-70B-Instruct",
+        "qwen2.5-72b": "hf:Qwen/Qwen2.5-72B-Instruct",
+        "qwen3-14b": "hf:Qwen/Qwen3-14B",
+        "qwen3-32b": "hf:Qwen/Qwen3-32B",
+        "apertus-8b-sft": "env:APERTUS_8B_SFT",
+        "apertus-70b-sft": "env:APERTUS_70B_SFT",
+    }
+    assert {model.revision for model in recipe.models.values()} == {"main"}
+    for name in MODELS + POLICIES:
+        sampling = recipe.completion_sampling(name)
+        assert (sampling.temperature, sampling.top_p, sampling.max_tokens) == (1.0, 1.0, 4096)
+    assert recipe.controversy.model == "qwen3-32b"
+    assert recipe.controversy.threshold == 2
+    standard, controversial = recipe.rewards.standard, recipe.rewards.controversial
+    assert (standard.task, controversial.task) == ("classify", "rate")
+    scorer = recipe.models[standard.model].weights
+    assert scorer == "hf:Skywork/Skywork-Reward-V2-Llama-3.1-8B"
+    assert controversial.model == recipe.rewards.comparison_judge == "qwen3-32b"
+    assert recipe.rewards.compared_candidates == 5
+    selection = recipe.selection
+    assert (selection.rejected_quantile, selection.min_references) == (0.2, 2)
+    assert (selection.max_sequence_tokens, selection.pairs_per_prompt) == (4096, 1)
+    assert not selection.allow_truncated
+
+
+def test_apertus_has_the_reports_sources_and_rules() -> None:
+    recipe = load_recipe("apertus")
+    sources = recipe.sources
+    assert sources.preference_mix.dataset == "hf:allenai/olmo-2-0325-32b-preference-mix"
+    assert sources.preference_mix.columns["upstream_id"] == "id"
+    polyglot = sources.polyglot_toxicity_prompts
+    assert polyglot.dataset == "hf:ToxicityPrompts/PolygloToxicityPrompts"
+    assert (polyglot.split, len(polyglot.configs)) == ("wildchat", 17)
+    languages = " ".join(config.removeprefix("wildchat-") for config in polyglot.configs)
+    assert languages == "ar cs de en es fr hi id it ja ko nl pl pt ru sv zh"
+    assert sources.prism_prompts.dataset == "hf:HannahRoseKirk/prism-alignment"
+    assert sources.prism_prompts.configs == ("conversations",)
+    assert sources.prism_prompts.columns["prompt"] == "opening_prompt"
+    assert recipe.prism_conversation_types == ("values guided", "controversy guided")
+    assert sources.personas.dataset == "hf:proj-persona/PersonaHub"
+    assert recipe.licence.excluded_subsets == ("flan_v2", "no_robots")
+    assert recipe.consent.unknown_origins == "admitted"
+    assert recipe.consent.agents == (
+        *("AI2Bot", "Applebot-Extended", "Bytespider", "CCBot", "CCBot/2.0", "CCBot/1.0"),
+        *("ClaudeBot", "cohere-training-data-crawler", "Diffbot", "Meta-ExternalAgent"),
+        *("Google-Extended", "GPTBot", "PanguBot", "*"),
+    )
+
+
+def test_a_models_own_sampling_stands_over_the_recipes() -> None:
+    recipe = load_recipe("demo")
+    cool = recipe.completion_sampling("smollm2-135m-cool")
+    usual = recipe.completion_sampling("smollm2-135m")
+    assert (cool.temperature, usual.temperature) == (0.5, 1.0)
+    assert cool.max_tokens == usual.max_tokens == 48
+
+
+def test_a_recipe_survives_being_written_down_and_read_again() -> None:
+    path = find_recipe("apertus")
+    recipe = load_recipe("apertus")
+    written = yaml.safe_dump(recipe.model_dump(mode="json"))
+    assert parse_recipe(yaml.safe_load(written), path) == recipe
+
+
+def test_a_key_that_stands_twice_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "twice.yaml"
+    path.write_text(find_recipe("demo").read_text(encoding="utf-8") + "\nseed: 2\n", "utf-8")
+    with pytest.raises(RecipeError, match=r"twice\.yaml.*the key seed stands twice"):
+        load_recipe(str(path))

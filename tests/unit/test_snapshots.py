@@ -1,0 +1,126 @@
+"""Snapshots: copies for readers who want to stay, consistent whatever happens to the original."""
+
+from __future__ import annotations
+
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import duckdb
+import pyarrow.parquet as pq
+import pytest
+
+from alignment_assets.warehouse.resource import Warehouse, WarehouseError
+from tests.support.processes import other, wait_for_word
+from tests.support.tables import fill, new_warehouse
+
+
+def people(count: int) -> list[dict[str, object]]:
+    return [
+        {"row_number": number, "persona_id": f"id {number}", "persona": "p"}
+        for number in range(count)
+    ]
+
+
+@pytest.fixture
+def warehouse(tmp_path: Path) -> Warehouse:
+    made = new_warehouse(tmp_path / "home")
+    fill(made, "personas", people(3))
+    return made
+
+
+def count(path: Path) -> int:
+    with duckdb.connect(str(path), read_only=True) as plain:
+        return int(plain.execute("SELECT count(*) FROM personas").fetchall()[0][0])
+
+
+def test_a_snapshot_keeps_the_rows_of_its_moment(warehouse: Warehouse, tmp_path: Path) -> None:
+    mine = warehouse.snapshot(tmp_path / "mine.duckdb")
+    kept = warehouse.snapshot()
+    fill(warehouse, "personas", people(5))
+    assert (count(mine), count(kept), count(warehouse.path)) == (3, 3, 5)
+    assert warehouse.snapshot(mine) == mine and count(mine) == 5  # a new one takes its place
+    assert [path.name for path in tmp_path.iterdir() if "mine" in path.name] == ["mine.duckdb"]
+    with warehouse.read_snapshot() as connection:
+        assert connection.execute("SELECT count(*) FROM personas").fetchall() == [(3,)]
+
+
+def write_and_stay(pipe: Connection, home: Path) -> None:
+    with new_warehouse(home).get_connection():
+        pipe.send("writing")
+        wait_for_word(pipe)
+
+
+def stay(pipe: Connection, home: Path) -> None:
+    with new_warehouse(home).read_snapshot() as connection:
+        connection.execute("FROM personas").fetchall()
+        pipe.send("reading")
+        wait_for_word(pipe)
+
+
+def test_a_reader_of_a_snapshot_and_a_writer_do_not_wait_for_each_other(
+    warehouse: Warehouse,
+) -> None:
+    warehouse.snapshot()
+    hasty = warehouse.model_copy(update={"lock_timeout": 1})
+    with other(stay, warehouse.home) as reader:
+        reader.hear()
+        fill(hasty, "personas", people(4))
+    with (
+        other(write_and_stay, warehouse.home) as writer,
+        warehouse.model_copy(update={"lock_timeout": 0}).read_snapshot() as connection,
+    ):
+        writer.hear()
+        assert connection.execute("SELECT count(*) FROM personas").fetchall() == [(3,)]
+
+
+def leave_a_log(pipe: Connection, database: str) -> None:
+    connection = duckdb.connect(database)
+    connection.execute("SET checkpoint_threshold = '1GB'")
+    connection.execute(
+        "INSERT INTO personas SELECT 10 + range, 'x' || range, 'p', NULL FROM range(7)"
+    )
+    pipe.send("written")
+    wait_for_word(pipe)
+
+
+def test_what_only_the_log_of_a_killed_writer_has_is_in_the_snapshot(
+    warehouse: Warehouse, tmp_path: Path
+) -> None:
+    with other(leave_a_log, warehouse.database) as writer:
+        writer.hear()
+    log = Path(f"{warehouse.path}.wal")
+    assert log.stat().st_size > 0
+    copy = warehouse.snapshot(tmp_path / "copy.duckdb")
+    assert count(copy) == 10
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["copy.duckdb", "home"]
+    assert log.stat().st_size > 0  # the original is as it was
+
+
+def test_tables_come_as_parquet(warehouse: Warehouse, tmp_path: Path) -> None:
+    folder = warehouse.export(["personas", "rewards"], tmp_path / "it's mine")
+    assert sorted(path.name for path in folder.iterdir()) == ["personas.parquet", "rewards.parquet"]
+    assert pq.read_table(folder / "personas.parquet").num_rows == 3
+    with pytest.raises(WarehouseError, match="is there already"):
+        warehouse.export(["personas"], folder)
+    with pytest.raises(WarehouseError, match=r"no tables \['people'\]; there are .*personas"):
+        warehouse.export(["people"], tmp_path / "none")
+    assert not (tmp_path / "none").exists()
+
+
+def test_the_database_is_not_overwritten_by_its_copy(warehouse: Warehouse) -> None:
+    with pytest.raises(WarehouseError, match="is the database itself"):
+        warehouse.snapshot(warehouse.home / "." / warehouse.path.name)
+    assert count(warehouse.path) == 3
+
+
+def test_an_isolated_reader_of_a_snapshot_sees_no_other_file(warehouse: Warehouse) -> None:
+    warehouse.snapshot()
+    with warehouse.read_snapshot(isolated=True) as connection:
+        for query in (f"ATTACH '{warehouse.path}'", "SET enable_external_access = true"):
+            with pytest.raises(duckdb.Error):
+                connection.execute(query)
+
+
+def test_without_a_snapshot_the_command_is_named(warehouse: Warehouse) -> None:
+    with pytest.raises(WarehouseError, match="alignment-assets snapshot"):
+        warehouse.read_snapshot().__enter__()

@@ -1,0 +1,395 @@
+"""Reading datasets: every format gives the same rows, and what is broken is told or kept apart."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+import time
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from alignment_assets.assets.prompts import polyglot_row
+from alignment_assets.recipe.model import DatasetReference
+from alignment_assets.sources.readers import Row, SourceError, read_rows
+from tests.conftest import changed_recipe
+
+RECORDS = [
+    {"id": f"row-{number}", "text": text}
+    for number, text in enumerate(
+        ["plain", 'a "quoted" word, and a comma', "two\nlines", "ünïcødé 🇨🇭 \u2028 \u202b", " "]
+    )
+]
+COLUMNS = {"prompt": "text", "upstream_id": "id"}
+
+
+def read(path: Path | str, **reference: Any) -> list[Row]:
+    return list(rows_of(path, **reference))
+
+
+def rows_of(path: Path | str, **reference: Any) -> Any:
+    wanted = {"columns": COLUMNS, **reference}
+    return read_rows("mix", DatasetReference(dataset=str(path), **wanted), changed_recipe())
+
+
+def refusal(path: Path | str, **reference: Any) -> str:
+    with pytest.raises(SourceError) as caught:
+        read(path, **reference)
+    message = str(caught.value)
+    assert message.startswith(f"sources.mix ({path}): ")
+    return message
+
+
+def json_lines(records: list[dict[str, Any]] = RECORDS, *, ascii_only: bool = False) -> bytes:
+    return "".join(json.dumps(r, ensure_ascii=ascii_only) + "\n" for r in records).encode()
+
+
+# -- formats ---------------------------------------------------------------------------------------
+
+
+def as_jsonl(folder: Path) -> Path:
+    (folder / "rows.jsonl").write_bytes(json_lines())
+    return folder / "rows.jsonl"
+
+
+def as_windows_jsonl(folder: Path) -> Path:
+    content = b"\xef\xbb\xbf" + json_lines(ascii_only=True).replace(b"\n", b"\r\n\r\n")
+    (folder / "rows.jsonl").write_bytes(content.rstrip())
+    return folder / "rows.jsonl"
+
+
+def as_gzip(folder: Path) -> Path:
+    (folder / "rows.jsonl.gz").write_bytes(gzip.compress(json_lines()))
+    return folder / "rows.jsonl.gz"
+
+
+def as_json_array(folder: Path) -> Path:
+    (folder / "rows.json").write_text(json.dumps(RECORDS, indent=1), "utf-8")
+    return folder / "rows.json"
+
+
+def as_concatenated_json(folder: Path) -> Path:
+    (folder / "rows.json").write_text("\n".join(json.dumps(r, indent=2) for r in RECORDS), "utf-8")
+    return folder / "rows.json"
+
+
+def as_csv(folder: Path) -> Path:
+    with (folder / "rows.csv").open("w", encoding="utf-8-sig", newline="") as file:
+        writer = csv.DictWriter(file, ["id", "text"])
+        writer.writeheader()
+        writer.writerows(RECORDS)
+    return folder / "rows.csv"
+
+
+def as_parquet(folder: Path) -> Path:
+    pq.write_table(pa.Table.from_pylist(RECORDS), folder / "rows.parquet", row_group_size=2)
+    return folder / "rows.parquet"
+
+
+def as_folder(folder: Path) -> Path:
+    (folder / "sub" / "part.parquet").mkdir(parents=True)
+    (folder / "0.jsonl").write_bytes(json_lines(RECORDS[:1]))
+    (folder / "sub" / "1.jsonl.gz").write_bytes(gzip.compress(json_lines(RECORDS[1:3])))
+    rest = pa.Table.from_pylist(RECORDS[3:])
+    pq.write_table(rest, folder / "sub" / "part.parquet" / "2.parquet")  # as Spark writes
+    (folder / "README.md").write_text("not data")
+    return folder
+
+
+def as_glob(folder: Path) -> str:
+    (folder / "part-0.jsonl").write_bytes(json_lines(RECORDS[:2]))
+    (folder / "part-1.jsonl").write_bytes(json_lines(RECORDS[2:]))
+    (folder / "other.jsonl").write_text("{}")
+    return f"{folder}/part-*.jsonl"
+
+
+def as_deep_glob(folder: Path) -> str:
+    for part, records in {"a": RECORDS[:2], "b": RECORDS[2:]}.items():
+        (folder / part / "data").mkdir(parents=True)
+        (folder / part / "data" / "rows.jsonl").write_bytes(json_lines(records))
+        (folder / part / "rows.jsonl").write_text("{}")
+    return f"{folder}/**/data/*.jsonl"
+
+
+def as_name_with_brackets(folder: Path) -> Path:
+    return as_jsonl(folder).rename(folder / "rows[1].jsonl")
+
+
+def as_saved_dataset(folder: Path) -> Path:
+    import datasets
+
+    datasets.Dataset.from_list(RECORDS).save_to_disk(folder / "saved")
+    return folder / "saved"
+
+
+def as_saved_splits(folder: Path) -> Path:
+    import datasets
+
+    splits = {"train": datasets.Dataset.from_list(RECORDS)}
+    splits["test"] = datasets.Dataset.from_list([{"id": "other", "text": "other"}])
+    datasets.DatasetDict(splits).save_to_disk(folder / "saved")
+    return folder / "saved"
+
+
+def as_hub_repository(folder: Path) -> str:
+    (folder / "data.jsonl").write_bytes(json_lines())
+    return f"hf:{folder}"
+
+
+FORMATS: list[Callable[[Path], Path | str]] = [
+    *(as_jsonl, as_windows_jsonl, as_gzip, as_json_array, as_concatenated_json, as_csv, as_parquet),
+    *(as_folder, as_glob, as_deep_glob, as_name_with_brackets),
+    *(as_saved_dataset, as_saved_splits, as_hub_repository),
+]
+
+
+@pytest.mark.parametrize("write", FORMATS, ids=lambda write: write.__name__)
+def test_every_format_gives_the_same_rows(
+    tmp_path: Path, write: Callable[[Path], Path | str]
+) -> None:
+    rows = read(write(tmp_path))
+    wanted = [{"prompt": record["text"], "upstream_id": record["id"]} for record in RECORDS]
+    assert [row.values for row in rows] == wanted
+    assert {row.problem for row in rows} == {None}
+
+
+def test_rows_say_which_file_they_come_from(tmp_path: Path) -> None:
+    origins = [row.origin for row in read(as_glob(tmp_path))]
+    assert origins == ["part-0.jsonl"] * 2 + ["part-1.jsonl"] * 3
+
+
+def test_a_column_that_a_later_row_lacks_is_missing_there_alone(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"id": "a", "text": "one"}\n{"text": "two"}\n')
+    assert [row.values["upstream_id"] for row in read(path)] == ["a", None]
+
+
+@pytest.mark.parametrize(
+    ("count", "repeats"), [(100_000, 1), (3, 500_000)], ids=["many small", "few large"]
+)
+def test_a_large_json_array_is_read_whole_and_in_linear_time(
+    tmp_path: Path, count: int, repeats: int
+) -> None:
+    records = [{"id": str(number), "text": '🦉"]}{,' * repeats} for number in range(count)]
+    path = tmp_path / "rows.json"
+    path.write_text(json.dumps(records, ensure_ascii=False), "utf-8")
+    assert path.stat().st_size > 3 * (1 << 20)
+    started = time.process_time()
+    json.loads(path.read_text("utf-8"))
+    whole = time.process_time() - started
+    found = [row.values for row in read(path)]
+    assert found == [{"prompt": r["text"], "upstream_id": r["id"]} for r in records]
+    assert time.process_time() - started < 2 + 30 * whole
+
+
+def test_memory_does_not_grow_with_the_source(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    with path.open("w") as file:
+        for number in range(200_000):
+            file.write(f'{{"id": "{number}", "text": "prompt number {number}"}}\n')
+    assert path.stat().st_size > 8_000_000
+    tracemalloc.start()
+    try:
+        count = sum(1 for _ in rows_of(path))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert count == 200_000
+    assert peak < 4_000_000
+
+
+# -- hub repositories ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    """A folder laid out as on the hub: two configs, split ``wildchat``."""
+    card = ["---", "configs:"]
+    for config in ("wildchat-de", "wildchat-fr"):
+        (tmp_path / config).mkdir()
+        record = {"id": config, "text": f"prompt of {config}"}
+        (tmp_path / config / "rows.jsonl").write_bytes(json_lines([record] * 2))
+        card += [f"- config_name: {config}", "  data_files:", "  - split: wildchat"]
+        card += [f"    path: {config}/rows.jsonl"]
+    (tmp_path / "README.md").write_text("\n".join([*card, "---", ""]))
+    return tmp_path
+
+
+def test_configs_are_read_in_the_recipes_order_and_name_their_rows(repository: Path) -> None:
+    rows = read(f"hf:{repository}", configs=["wildchat-fr", "wildchat-de"], split="wildchat")
+    assert [row.origin for row in rows] == ["wildchat-fr"] * 2 + ["wildchat-de"] * 2
+    assert rows[0].values["prompt"] == "prompt of wildchat-fr"
+
+
+@pytest.mark.parametrize(
+    ("reference", "known"),
+    [
+        ({"configs": ["wildchat-de", "wildchat-it"], "split": "wildchat"}, "wildchat-fr"),
+        ({"configs": ["wildchat-de"], "split": "train"}, "wildchat"),
+        ({"split": "wildchat"}, "wildchat-de"),
+    ],
+    ids=["config", "split", "no config"],
+)
+def test_an_unknown_config_or_split_is_refused_with_those_there_are(
+    repository: Path, reference: dict[str, Any], known: str
+) -> None:
+    message = refusal(f"hf:{repository}", **reference)
+    assert f"config {reference.get('configs', [None])[-1]}, split {reference['split']}" in message
+    assert known in message
+
+
+def test_a_repository_that_breaks_off_is_refused_with_its_config(repository: Path) -> None:
+    rows = json_lines([{"id": "x", "text": "y" * 100}] * 3000) + b'{"id": "cut'
+    (repository / "wildchat-de" / "rows.jsonl").write_bytes(rows)
+    message = refusal(f"hf:{repository}", configs=["wildchat-de"], split="wildchat")
+    assert "config wildchat-de, split wildchat" in message
+
+
+def test_no_code_of_a_dataset_runs(tmp_path: Path) -> None:
+    folder = tmp_path / "mix"
+    folder.mkdir()
+    witness = tmp_path / "witness"
+    script = f"import pathlib\npathlib.Path({str(witness)!r}).write_text('ran')\n"
+    for name in ("mix.py", "__init__.py", "conftest.py"):
+        (folder / name).write_text(script)
+    assert "no longer supported" in refusal(f"hf:{folder}")
+    assert "no file at" in refusal(folder)
+    as_jsonl(folder)
+    assert len(read(folder)) == len(RECORDS)
+    assert not witness.exists()
+
+
+# -- what cannot be read ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("write", FORMATS, ids=lambda write: write.__name__)
+def test_a_missing_column_is_named_with_those_found(
+    tmp_path: Path, write: Callable[[Path], Path | str]
+) -> None:
+    message = refusal(write(tmp_path), columns={"prompt": "text", "origin_url": "url"})
+    assert "no column url; found are id, text" in message
+    assert "sources.mix.columns" in message
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("rows.jsonl", b""),
+        ("rows.jsonl", b"\n \n"),
+        ("rows.json", b"[]"),
+        ("rows.csv", b"id,text\n"),
+        ("rows.jsonl.gz", gzip.compress(b"", mtime=0)),
+    ],
+)
+def test_an_empty_source_is_refused(tmp_path: Path, name: str, content: bytes) -> None:
+    (tmp_path / name).write_bytes(content)
+    assert "has no rows" in refusal(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows-*.jsonl", "*/rows.jsonl", "folder"])
+def test_a_source_that_is_not_there_is_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / "folder").mkdir()
+    message = refusal(tmp_path / name)
+    assert f"no file at {tmp_path / name}" in message
+    assert ".parquet" in message
+
+
+def test_a_format_that_is_not_readable_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "rows.xlsx").write_bytes(b"PK")
+    assert "rows.xlsx is none of .jsonl," in refusal(tmp_path / "rows.xlsx")
+
+
+def test_a_split_that_was_not_saved_is_refused_with_those_that_were(tmp_path: Path) -> None:
+    path = as_saved_splits(tmp_path)
+    assert "no split validation; found are train, test" in refusal(path, split="validation")
+    assert [row.values["prompt"] for row in read(path, split="test")] == ["other"]
+
+
+def cut_gzip() -> bytes:
+    whole = gzip.compress(json_lines([{"id": str(n), "text": str(n * n)} for n in range(9000)]))
+    return whole[: len(whole) // 2]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("rows.jsonl.gz", cut_gzip()),
+        ("rows.jsonl.gz", b"no gzip at all"),
+        ("rows.jsonl.gz", gzip.compress(json_lines())[:-12] + b"\xff" * 12),
+        ("rows.parquet", b"PAR1 but no table PAR1"),
+        ("rows.parquet", b""),
+        ("rows.json", json.dumps(RECORDS).encode()[:-20]),
+        ("rows.json", b'[{"id": "a", "text" "b"}, {"id": "c", "text": "d"}]'),
+        ("rows.json", b'[{"id": ' + b"[" * 100_000 + b"]" * 100_000 + b"}]"),
+    ],
+    ids=[
+        *("cut gzip", "no gzip", "gzip with a wrong sum", "no parquet", "empty parquet"),
+        *("cut array", "broken array", "array without end"),
+    ],
+)
+def test_a_broken_file_is_refused(tmp_path: Path, name: str, content: bytes) -> None:
+    (tmp_path / name).write_bytes(content)
+    assert "cannot be read" in refusal(tmp_path / name)
+
+
+def test_a_file_that_breaks_after_many_rows_is_refused_all_the_same(tmp_path: Path) -> None:
+    records = [{"id": str(n), "text": f"{n:0200}"} for n in range(5000)]
+    (tmp_path / "rows.json").write_bytes(json.dumps(records).encode()[:-5])
+    rows = rows_of(tmp_path / "rows.json")
+    assert next(rows).values["upstream_id"] == "0"
+    with pytest.raises(SourceError, match=r"to its end: rows\.json"):
+        list(rows)
+
+
+# -- rows that cannot be read ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (b'{"id": "x", "text": ', "not JSON"),
+        (b"<html>", "not JSON"),
+        (b'{"id": "x", "text": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", "not JSON"),
+        (b'{"id": ' + b"9" * 5000 + b"}", "not JSON"),
+        (b'["x", "y"]', "not a JSON object"),
+        (b"null", "not a JSON object"),
+        (b'{"id": "x", "text": "\xff\xfe"}', "prompt has invalid Unicode"),
+        (b'{"id": "x", "text": "half \\ud83d"}', "prompt has invalid Unicode"),
+        (b'{"id": "x", "text": "a\\u0000b"}', "prompt has a NUL character"),
+        (b'{"id": "x", "text": null}', "prompt is missing, not text"),
+        (b'{"id": "x", "text": 5}', "prompt is int, not text"),
+        (b'{"id": "x", "text": " \\u2003\\n"}', "prompt is empty"),
+        (b'{"id": "\xff", "text": "\\ud83d"}', "prompt has invalid Unicode"),
+    ],
+)
+def test_a_broken_line_is_a_malformed_row_between_good_ones(
+    tmp_path: Path, line: bytes, reason: str
+) -> None:
+    good = json_lines(RECORDS[:1])
+    (tmp_path / "rows.jsonl").write_bytes(good + line + b"\n" + good)
+    made = [polyglot_row(number, row) for number, row in enumerate(read(tmp_path / "rows.jsonl"))]
+    assert [row["malformed_reason"] for row in made] == [None, reason, None]
+    assert made[1]["messages"] is None
+    assert len({row["prompt_id"] for row in made}) == 2  # a malformed row has a name, too
+    assert json.dumps(made, ensure_ascii=False).encode("utf-8")  # any column can hold it
+
+
+def test_values_of_an_array_that_are_no_objects_are_malformed_rows(tmp_path: Path) -> None:
+    (tmp_path / "rows.json").write_text(
+        '[{"id": "a", "text": "b"}, 12, "x", [], [[]], {"text": "c"}]'
+    )
+    problems = [row.problem for row in read(tmp_path / "rows.json")]
+    assert problems == [None, *["not a JSON object"] * 4, None]
+
+
+def test_a_csv_line_with_too_many_or_too_few_fields_is_a_malformed_row(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("id,text\na,one\nb,two,three\nc\nd,four\n")
+    made = [polyglot_row(number, row) for number, row in enumerate(read(tmp_path / "rows.csv"))]
+    reasons = [row["malformed_reason"] for row in made]
+    assert reasons == [None, "more fields than columns", "prompt is missing, not text", None]

@@ -1,0 +1,315 @@
+"""The spool: what is on disk when, which answer counts, and what a rerun asks."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import time
+from datetime import timedelta
+from itertools import pairwise
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow.parquet as pq
+import pytest
+
+from alignment_assets.inference.spool import (
+    EMPTY_FILE,
+    SpoolWriter,
+    spool_folder,
+    view_answers,
+    what_is_wrong,
+)
+from alignment_assets.inference.types import ANSWER_SCHEMA, Answer, EngineIdentity
+from tests.conftest import Graph, changed_recipe
+from tests.support.processes import other, wait_for_word
+from tests.support.tables import fill_prompts
+
+SHORT = '{"max_model_len": 1024}'
+LONG = '{"max_model_len": 8192}'
+MODEL = "smollm2-135m-cool"
+
+
+def identity(settings: str = LONG) -> EngineIdentity:
+    return EngineIdentity("fake", "1", settings)
+
+
+def answer(request: str, text: str = "yes") -> Answer:
+    return Answer(request, "generate", "stop", text=text)
+
+
+def refusal(request: str) -> Answer:
+    return Answer(request, "generate", "context_length", error="too long")
+
+
+def write(folder: Path, *answers: Answer, settings: str = LONG) -> Path:
+    """Write answers to a file of their own and return it."""
+    before = set(folder.glob("*"))
+    with SpoolWriter(folder, identity(settings)) as writer:
+        for one in answers:
+            writer.add(one)
+    (file,) = set(folder.glob("*")) - before
+    return file
+
+
+def read(folder: Path, *settings: str) -> dict[str, dict[str, Any]]:
+    """Return the answers that count, by request."""
+    with duckdb.connect() as connection:
+        view_answers(connection, folder, settings or (LONG,))
+        rows = connection.execute("FROM answers").to_arrow_table().to_pylist()
+    assert len({row["request_id"] for row in rows}) == len(rows)
+    return {row["request_id"]: row for row in rows}
+
+
+def test_a_thousand_answers_are_on_disk_at_once(tmp_path: Path) -> None:
+    writer = SpoolWriter(tmp_path, identity())
+    for number in range(999):
+        writer.add(answer(f"request {number}"))
+    assert list(tmp_path.iterdir()) == []
+    writer.add(answer("request 999"))
+    assert len(read(tmp_path)) == 1000
+    for number in range(1000, 2500):
+        writer.add(answer(f"request {number}"))
+    assert len(read(tmp_path)) == 2000
+    writer.flush()
+    assert len(read(tmp_path)) == 2500
+
+
+def test_a_few_answers_are_on_disk_after_five_seconds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    writer = SpoolWriter(tmp_path, identity())
+    writer.add(answer("one"))
+    clock[0] += 4.9
+    writer.tick()
+    assert list(tmp_path.iterdir()) == []
+    clock[0] += 0.2
+    writer.tick()
+    assert read(tmp_path).keys() == {"one"}
+    clock[0] += 60
+    before = set(tmp_path.iterdir())
+    writer.tick()  # nothing to write, no file
+    assert set(tmp_path.iterdir()) == before
+
+
+def test_an_engine_that_fails_leaves_what_it_answered(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError), SpoolWriter(tmp_path, identity()) as writer:
+        writer.add(answer("one"))
+        raise ZeroDivisionError
+    assert read(tmp_path).keys() == {"one"}
+
+
+def test_answers_come_back_as_they_were_given(tmp_path: Path) -> None:
+    rated = Answer(
+        "rated", "rate", "stop", label_logprobs={"1": -0.5, "9": -12.25}, cached_tokens=40
+    )
+    text = 'Émile said: "no"\n\x00\U0001f642 {"a": 1}'
+    write(tmp_path, rated, Answer("valued", "classify", "stop", value=-3.125), answer("text", text))
+    found = read(tmp_path)
+    assert found["rated"]["label_logprobs"] == [
+        {"label": "1", "logprob": -0.5},
+        {"label": "9", "logprob": -12.25},
+    ]
+    assert found["rated"]["cached_tokens"] == 40
+    assert found["rated"]["text"] is found["text"]["label_logprobs"] is None
+    assert found["valued"]["value"] == -3.125
+    assert found["text"]["text"] == text
+    assert abs(found["text"]["answered_at"] - answer("now").answered_at) < timedelta(minutes=5)
+    assert (found["text"]["engine"], found["text"]["engine_version"]) == ("fake", "1")
+
+
+def test_an_answer_carries_the_hash_of_its_text(tmp_path: Path) -> None:
+    write(tmp_path, answer("text", "Émile"), Answer("valued", "classify", "stop", value=1.0))
+    found = read(tmp_path)
+    assert found["text"]["text_hash"] == hashlib.sha256("Émile".encode()).hexdigest()
+    assert found["valued"]["text_hash"] is None
+
+
+def test_files_of_earlier_versions_are_read_alone_and_beside_later_ones(tmp_path: Path) -> None:
+    old = write(tmp_path, answer("old", "kept"))
+    pq.write_table(pq.read_table(old).drop_columns(["text_hash"]), old)
+    pq.write_table(ANSWER_SCHEMA.empty_table().drop_columns(["text_hash"]), tmp_path / EMPTY_FILE)
+    assert what_is_wrong(old) is None
+    assert read(tmp_path)["old"]["text"] == "kept"
+    write(tmp_path, answer("new", "kept too"))
+    found = read(tmp_path)
+    assert {name: one["text"] for name, one in found.items()} == {"old": "kept", "new": "kept too"}
+    assert found["old"]["text_hash"] is None
+
+
+def test_an_empty_folder_has_no_answers(tmp_path: Path) -> None:
+    folder = spool_folder(tmp_path, "completions", "model")
+    assert read(folder) == {}
+    write(folder, answer("one"))
+    assert read(folder).keys() == {"one"}
+    assert spool_folder(tmp_path, "completions", None) != folder
+
+
+def test_of_two_answers_the_first_in_file_order_counts_for_good(tmp_path: Path) -> None:
+    files = {write(tmp_path, answer("both", text)): text for text in "abcdef"}
+    first = files[min(files)]
+    assert read(tmp_path)["both"]["text"] == first
+    file = write(tmp_path, answer("twice", "first"), answer("twice", "second"))
+    assert read(tmp_path)["twice"]["text"] == "first"
+    file.rename(tmp_path / "zzz.parquet")
+    assert read(tmp_path)["both"]["text"] == first
+
+
+def test_a_refusal_counts_only_under_its_settings(tmp_path: Path) -> None:
+    write(tmp_path, refusal("wide"), refusal("narrow"), answer("fits"), settings=SHORT)
+    assert read(tmp_path, SHORT).keys() == {"wide", "narrow", "fits"}
+    assert read(tmp_path, LONG).keys() == {"fits"}
+    write(tmp_path, answer("wide"), refusal("narrow"), settings=LONG)
+    assert read(tmp_path, LONG)["wide"]["finish_reason"] == "stop"
+    assert read(tmp_path, LONG)["narrow"]["finish_reason"] == "context_length"
+
+
+def test_an_answer_outlives_a_return_to_the_settings_that_refused_it(tmp_path: Path) -> None:
+    for attempt in range(8):  # whichever of the two files stands first
+        folder = tmp_path / str(attempt)
+        write(folder, refusal("wide"), settings=SHORT)
+        write(folder, answer("wide"), settings=LONG)
+        assert read(folder, SHORT)["wide"]["finish_reason"] == "stop"
+        assert read(folder, SHORT, LONG)["wide"]["finish_reason"] == "stop"
+
+
+@pytest.mark.parametrize("kept", [0, 3, 20, -8])
+def test_a_file_without_its_end_does_not_exist(tmp_path: Path, kept: int) -> None:
+    broken = write(tmp_path, answer("lost"))
+    broken.write_bytes(broken.read_bytes()[:kept])
+    assert read(tmp_path) == {}
+    write(tmp_path, answer("kept"))
+    assert read(tmp_path).keys() == {"kept"}
+
+
+def write_for_ever(pipe: Connection, folder: Path, name: str) -> None:
+    """Write a file of ten answers again and again, and say how many answers are on disk."""
+    with SpoolWriter(folder, identity()) as writer:
+        for number in range(1, 200):
+            for row in range(10):
+                writer.add(answer(f"{name} {number} {row}", "word " * 200))
+            writer.flush()
+            pipe.send(number * 10)
+
+
+def test_several_writers_fill_a_folder_that_is_readable_all_the_time(tmp_path: Path) -> None:
+    with other(write_for_ever, tmp_path, "a") as one, other(write_for_ever, tmp_path, "b") as two:
+        seen = 0
+        for _ in range(6):
+            promised = one.hear() + two.hear()
+            found = len(read(tmp_path))
+            assert found >= max(promised, seen)
+            assert found % 10 == 0  # files appear whole
+            seen = found
+    # Killed at any moment, the writers leave whole files; the one at work is not read.
+    assert len(read(tmp_path)) % 10 == 0
+
+
+def write_one(pipe: Connection, folder: Path) -> None:
+    with SpoolWriter(folder, identity()) as writer:
+        writer.add(answer("one"))
+        pipe.send("added")
+        wait_for_word(pipe)
+
+
+def test_answers_of_a_killed_writer_that_were_not_on_disk_are_missing(tmp_path: Path) -> None:
+    with other(write_one, tmp_path) as writer:
+        writer.hear()
+    assert read(tmp_path) == {}
+
+
+@pytest.fixture
+def completed(graph: Graph) -> Graph:
+    """A graph with the completions of one model, every answer in a file of its own."""
+    slow = graph.with_inference(seconds_per_request=0.001)
+    slow.materialize("key:wordings or key:personas")
+    fill_prompts(slow.warehouse, {f"prompt {number}": "standard" for number in range(30)})
+    slow.materialize("key:completion_requests or key:completions", MODEL)
+    return slow
+
+
+def test_shared_prefixes_are_asked_back_to_back_and_long_prompts_first(graph: Graph) -> None:
+    policy = "smollm2-135m-policy"
+    graph.materialize("key:wordings or key:personas")
+    fill_prompts(
+        graph.warehouse,
+        {"why " * (number % 7 + 1) + str(number): "standard" for number in range(20)},
+    )
+    for model in (MODEL, policy):
+        graph.materialize("key:completion_requests or key:completions", model)
+    asked = [request["messages"] for request in graph.asked() if request["model"] == policy]
+    texts = [messages[-1]["content"] for messages in asked]
+    assert len(texts) == 20 * 4
+    assert all(len(set(texts[first : first + 4])) == 1 for first in range(0, 80, 4))
+    lengths = [len(text) for text in texts]
+    assert lengths == sorted(lengths, reverse=True) and lengths[0] > lengths[-1]
+    systems = [
+        request["messages"][0]["content"]
+        for request in graph.asked()
+        if request["model"] == MODEL and request["messages"][0]["role"] == "system"
+    ]
+    changes = sum(one != other for one, other in pairwise(systems))
+    assert changes == len(set(systems)) - 1 > 3
+
+
+def test_two_partitions_on_the_same_weights_share_no_answer_and_lose_none(graph: Graph) -> None:
+    one, other = "smollm2-135m", "smollm2-135m-policy"
+    weights = {graph.recipe.models[name].weights for name in (one, other)}
+    assert len(weights) == 1
+    graph.materialize("key:wordings or key:personas")
+    fill_prompts(graph.warehouse, {f"prompt {number}": "standard" for number in range(9)})
+    for model in (one, other):
+        graph.materialize("key:completion_requests or key:completions", model)
+    query = "SELECT count(*), count(DISTINCT request_id), count(DISTINCT model) FROM completions"
+    assert graph.query(query) == [(9 * 3 + 9 * 4, 9 * 3 + 9 * 4, 2)]
+    before = len(graph.asked())
+    shutil.rmtree(spool_folder(graph.home, "completions", one))
+    for model in (one, other):
+        graph.materialize("key:completions", model)
+    assert {request["model"] for request in graph.asked()[before:]} == {one}
+    assert len(graph.asked()) - before == 9 * 3
+
+
+def test_a_rerun_asks_what_is_missing_and_nothing_else(completed: Graph) -> None:
+    rows = completed.query("SELECT completion_id, text FROM completions ORDER BY ALL")
+    asked = completed.asked()
+    folder = spool_folder(completed.home, "completions", MODEL)
+    files = sorted(file for file in folder.glob("*.parquet") if file.name != "0-empty.parquet")
+    assert len(files) == len(rows) == 60  # two variants of each prompt
+    lost = files[::3]
+    with duckdb.connect() as connection:
+        missing = connection.execute(
+            "SELECT request_id FROM read_parquet($files)", {"files": [str(file) for file in lost]}
+        ).fetchall()
+    for file in lost:
+        file.unlink()
+
+    (result,) = completed.materialize("key:completions", MODEL)
+
+    again = completed.asked()[len(asked) :]
+    assert sorted(request["request_id"] for request in again) == sorted(one for (one,) in missing)
+    metadata = result.asset_materializations_for_node("completions")[0].metadata
+    assert metadata["requests_asked"].value == len(lost)
+    assert metadata["answers_reused"].value == len(files) - len(lost)
+    assert completed.query("SELECT completion_id, text FROM completions ORDER BY ALL") == rows
+
+
+def test_a_changed_question_is_asked_anew_and_a_restored_one_is_not(completed: Graph) -> None:
+    query = "SELECT completion_id, request_id, text FROM completions ORDER BY ALL"
+    rows, asked = completed.query(query), len(completed.asked())
+    selection = "key:completion_requests or key:completions"
+
+    hotter = completed.with_recipe(changed_recipe({f"models.{MODEL}.temperature": 0.9}))
+    hotter.materialize(selection, MODEL)
+    assert len(hotter.asked()) - asked == len(rows)
+    changed = hotter.query(query)
+    assert [row[0] for row in changed] == [row[0] for row in rows]  # the same rows,
+    assert not {row[1] for row in changed} & {row[1] for row in rows}  # other questions
+
+    completed.materialize(selection, MODEL)
+    assert len(completed.asked()) - asked == len(rows)
+    assert completed.query(query) == rows

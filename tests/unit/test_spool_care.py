@@ -1,0 +1,309 @@
+"""Looking after the spool: damaged files, what is listed, what pruning takes and never takes."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import time
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from typer.testing import CliRunner, Result
+
+from alignment_assets.commands import app as cli
+from alignment_assets.commands.spool import list_spool, prune_spool, verify_spool
+from alignment_assets.host.locking import LockTimeout
+from alignment_assets.inference.spool import EMPTY_FILE, SpoolError, SpoolWriter, spool_folder
+from alignment_assets.inference.types import Answer, EngineIdentity
+from alignment_assets.requests.request_sets import all_questions
+from tests.conftest import Graph, changed_recipe
+from tests.support.processes import other, wait_for_word
+from tests.support.tables import fill_prompts, new_warehouse
+
+MODEL = "smollm2-135m-cool"
+ROWS = "SELECT completion_id, request_id, text FROM completions ORDER BY ALL"
+
+
+@pytest.fixture
+def completed(graph: Graph, monkeypatch: pytest.MonkeyPatch) -> Graph:
+    """The completions of one model, three answers a file, where the command looks for them."""
+    monkeypatch.setattr("alignment_assets.inference.spool.FLUSH_ROWS", 3)
+    graph.materialize("key:wordings or key:personas")
+    fill_prompts(graph.warehouse, {f"prompt {number}": "standard" for number in range(15)})
+    graph.materialize("key:completion_requests or key:completions", MODEL)
+    return graph
+
+
+@pytest.fixture
+def command(completed: Graph, monkeypatch: pytest.MonkeyPatch) -> Graph:
+    """The same, with the command working on it."""
+    resources = {"warehouse": completed.warehouse, "inference": completed.inference}
+    monkeypatch.setattr(cli, "default_resources", lambda recipe: resources)
+    return completed
+
+
+def spool(*arguments: str, say: str | None = None) -> Result:
+    return CliRunner().invoke(cli.app, ["spool", *arguments], input=say)
+
+
+def files_of(graph: Graph) -> list[Path]:
+    folder = spool_folder(graph.home, "completions", MODEL)
+    return sorted(path for path in folder.glob("*.parquet") if path.name != EMPTY_FILE)
+
+
+def requests_of(*files: Path) -> list[str]:
+    return sorted(row for file in files for row in pq.read_table(file)["request_id"].to_pylist())
+
+
+def rerun(graph: Graph) -> tuple[list[str], str]:
+    """Materialize the completions again; return what was asked and what the run's log says."""
+    before = len(graph.asked())
+    (result,) = graph.materialize("key:completions", MODEL)
+    log = "\n".join(entry.user_message for entry in graph.instance.all_logs(result.run_id))
+    return sorted(request["request_id"] for request in graph.asked()[before:]), log
+
+
+def flip(file: Path, place: int) -> None:
+    content = bytearray(file.read_bytes())
+    content[place] ^= 0xFF
+    file.write_bytes(content)
+
+
+def prune(graph: Graph) -> list[Any]:
+    """Prune with the fake engine's fingerprints."""
+    questions = all_questions(
+        graph.recipe, lambda model: graph.inference.fingerprint(model, graph.recipe, graph.home)
+    )
+    return prune_spool(graph.warehouse, graph.recipe, questions)
+
+
+def hotter(graph: Graph) -> Graph:
+    """The same graph with every question to the model changed, and answered."""
+    changed = graph.with_recipe(changed_recipe({f"models.{MODEL}.temperature": 0.9}))
+    changed.materialize("key:completion_requests or key:completions", MODEL)
+    return changed
+
+
+def test_a_torn_file_is_set_aside_reported_and_asked_again_alone(completed: Graph) -> None:
+    rows, files = completed.query(ROWS), files_of(completed)
+    torn, lost = files[4], requests_of(files[4])
+    content = torn.read_bytes()[:-20]
+    torn.write_bytes(content)
+
+    asked, log = rerun(completed)
+
+    aside = torn.with_name(torn.name + ".torn")
+    assert asked == lost
+    assert str(torn) in log and aside.name in log
+    assert aside.read_bytes() == content
+    assert set(files) - set(files_of(completed)) == {torn}
+    assert completed.query(ROWS) == rows
+    assert rerun(completed)[0] == []
+
+
+def test_a_name_that_is_torn_again_keeps_what_was_set_aside_before(completed: Graph) -> None:
+    file = files_of(completed)[0]
+    for content in (b"first", b"second"):
+        file.write_bytes(content)
+        rerun(completed)
+    kept = {path.read_bytes() for path in file.parent.glob("*.torn")}
+    assert kept == {b"first", b"second"}
+
+
+def test_a_file_damaged_inside_stops_the_run_and_verify_helps(command: Graph) -> None:
+    rows, bad = command.query(ROWS), files_of(command)[2]
+    lost = requests_of(bad)
+    footer = bad.stat().st_size - 8 - int.from_bytes(bad.read_bytes()[-8:-4], "little")
+    flip(bad, footer)  # the end looks whole
+
+    with pytest.raises(SpoolError, match=f"{re.escape(str(bad))}.*alignment-assets spool verify"):
+        command.materialize("key:completions", MODEL)
+    found = spool("verify")
+    assert found.exit_code == 1
+    assert str(bad) in found.output
+    assert rerun(command)[0] == lost
+    assert command.query(ROWS) == rows
+    assert spool("verify").exit_code == 0
+
+
+def test_verify_finds_one_wrong_byte_in_what_was_answered(completed: Graph) -> None:
+    file = files_of(completed)[0]
+    column = pq.ParquetFile(file).metadata.row_group(0).column(3)
+    assert column.path_in_schema == "text"
+    flip(file, column.dictionary_page_offset + column.total_compressed_size // 2)
+    before = set(files_of(completed))
+    rows, lines = verify_spool(completed.home, completed.recipe)
+    assert [line.split(":")[0] for line in lines] == [str(file)]
+    assert before - set(files_of(completed)) == {file}
+    assert sum(rows["set_aside"].to_pylist()) == 1
+
+
+def test_verify_counts_repeated_answers_and_what_dead_writers_left(completed: Graph) -> None:
+    folder = spool_folder(completed.home, "completions", MODEL)
+    requests = requests_of(*files_of(completed))
+    with SpoolWriter(folder, EngineIdentity("fake", "2", "{}")) as writer:
+        for request in [*requests[:4], *requests[:2]]:
+            writer.add(Answer(request, "generate", "stop", text="again"))
+    for name, age in (("dead", 7200), ("writing", 0)):
+        path = folder / f"{name}.tmp"
+        path.write_bytes(b"PAR1")
+        os.utime(path, (time.time() - age, time.time() - age))
+    rows, lines = verify_spool(completed.home, completed.recipe)
+    (row,) = (row for row in rows.to_pylist() if row["partition"] == MODEL)
+    assert lines == []
+    assert (row["answered_again"], row["spare_answers"], row["left_over"]) == (4, 6, 1)
+    prune(completed)
+    assert not (folder / "dead.tmp").exists() and (folder / "writing.tmp").exists()
+
+
+def test_list_counts_what_each_partition_has(command: Graph) -> None:
+    folder = spool_folder(command.home, "completions", "gone")
+    with SpoolWriter(folder, EngineIdentity("vllm", "0.9", "{}")) as writer:
+        writer.add(Answer("one", "generate", "stop", text="yes"))
+        writer.add(Answer("two", "generate", "context_length", error="long"))
+        writer.add(Answer("three", "generate", "failed", error="down"))
+    rows = json.loads(spool("list", "--format", "json").output)
+    kept = {row["partition"]: row for row in rows}
+    mine, gone = kept[MODEL], kept["gone"]
+    assert mine["in_recipe"] and not gone["in_recipe"]
+    assert mine["files"] == len(files_of(command)) == 10
+    assert mine["answers"] == 30 and mine["refused"] == mine["failed"] == 0
+    assert mine["bytes"] == sum(file.stat().st_size for file in files_of(command))
+    assert (gone["answers"], gone["refused"], gone["failed"]) == (3, 1, 1)
+    assert (mine["engines"], gone["engines"]) == ("fake 1", "vllm 0.9")
+    assert mine["oldest"] <= mine["newest"]
+    assert "gone" in spool("list").output
+
+
+def test_prune_takes_exactly_the_old_answers_and_a_rerun_asks_nothing(command: Graph) -> None:
+    old = requests_of(*files_of(command))
+    changed = hotter(command)
+    current = [request for _, request, _ in changed.query(ROWS)]
+    refused = spool("prune", say="n\n")
+    assert refused.exit_code == 1 and "30" in refused.output
+    assert requests_of(*files_of(changed)) == sorted(old + current)
+
+    assert spool("prune", say="y\n").exit_code == 0
+
+    assert requests_of(*files_of(changed)) == sorted(current)
+    assert rerun(changed)[0] == []
+    again = spool("prune")
+    assert again.exit_code == 0 and "Nothing to drop" in again.output
+
+
+def test_prune_takes_single_answers_out_of_a_file(completed: Graph) -> None:
+    folder = spool_folder(completed.home, "completions", MODEL)
+    before = {file: pq.read_table(file) for file in files_of(completed)}
+    victim = files_of(completed)[0]
+    ours = before[victim].to_pylist()
+    with SpoolWriter(folder, EngineIdentity("fake", "1", "{}")) as writer:
+        writer.add(Answer("nobody asks this", "generate", "stop"))
+    (stranger,) = set(files_of(completed)) - set(before)
+    mixed = pq.read_table(stranger).to_pylist() + ours
+    pq.write_table(before[victim].from_pylist(mixed, schema=before[victim].schema), victim)
+
+    (cut,) = [cut for cut in prune(completed) if cut.folder.partition == MODEL]
+
+    assert cut.dropped == 2 and set(cut.dropped_rows) == {victim, stranger}
+    assert {file: pq.read_table(file) for file in files_of(completed)} == before
+
+
+def test_prune_leaves_a_folder_alone_whose_questions_cannot_be_told(completed: Graph) -> None:
+    files = files_of(completed)
+    fresh = Graph(completed.recipe, completed.home, completed.instance, completed.inference)
+    for name in ("completion_requests", "alignment_prompts", "wordings"):
+        with fresh.warehouse.get_connection() as connection:
+            connection.execute(f"DELETE FROM {name}")
+        (cut,) = [cut for cut in prune(fresh) if cut.folder.partition == MODEL]
+        assert cut.left_alone and cut.dropped == 0
+    fresh.warehouse.path.unlink()
+    assert all(cut.left_alone for cut in prune(fresh))
+    assert files_of(completed) == files
+
+
+def test_prune_keeps_comparisons_while_a_reward_is_missing(graph: Graph) -> None:
+    graph.materialize()
+    (policy,) = graph.recipe.completions.policies
+    folder = spool_folder(graph.home, "judge_comparisons", policy)
+    kept = requests_of(*folder.glob("*.parquet"))
+    with graph.warehouse.get_connection() as connection:
+        connection.execute(f"DELETE FROM rewards WHERE model = '{MODEL}'")
+    cuts = {cut.folder.asset: cut for cut in prune(graph)}
+    assert f"rewards[{MODEL}]" in str(cuts["judge_comparisons"].left_alone)
+    assert requests_of(*folder.glob("*.parquet")) == kept != []
+    assert sum(cut.dropped for cut in cuts.values()) == 0
+    asked = len(graph.asked())
+    graph.materialize()
+    assert len(graph.asked()) == asked
+
+
+def test_prune_takes_all_of_a_partition_that_left_the_recipe(completed: Graph) -> None:
+    folder = spool_folder(completed.home, "completions", "gone")
+    with SpoolWriter(folder, EngineIdentity("fake", "1", "{}")) as writer:
+        writer.add(Answer("one", "generate", "stop", text="yes"))
+    files = files_of(completed)
+    prune(completed)
+    assert not folder.exists()
+    assert files_of(completed) == files
+    listed = list_spool(completed.home, completed.recipe).to_pylist()
+    assert "gone" not in {row["partition"] for row in listed}
+
+
+def test_prune_waits_for_whoever_reads(completed: Graph) -> None:
+    changed = hotter(completed)
+    files = files_of(changed)
+    busy = changed.warehouse.model_copy(update={"lock_timeout": 0.1})
+    with changed.warehouse.read(), pytest.raises(LockTimeout):
+        questions = all_questions(changed.recipe, lambda model: model)
+        prune_spool(busy, changed.recipe, questions)
+    assert files_of(changed) == files
+
+
+def prune_slowly(pipe: Connection, home: Path, temperature: float) -> None:
+    """Prune, and wait for a word each time that something is about to reach the disk."""
+    from tests.support.fakes import FakeInference
+
+    recipe = changed_recipe({f"models.{MODEL}.temperature": temperature})
+    inference, sync = FakeInference(), os.fsync
+
+    def wait_and_sync(descriptor: int) -> None:
+        pipe.send("syncing")
+        wait_for_word(pipe)
+        sync(descriptor)
+
+    os.fsync = wait_and_sync
+    questions = all_questions(recipe, lambda model: inference.fingerprint(model, recipe, home))
+    prune_spool(new_warehouse(home), recipe, questions)
+    pipe.send("done")
+
+
+@pytest.mark.parametrize("killed_at", [1, 2, 4])
+def test_a_prune_killed_at_any_moment_loses_no_answer(completed: Graph, killed_at: int) -> None:
+    old = files_of(completed)
+    changed = hotter(completed)
+    current = [request for _, request, _ in changed.query(ROWS)]
+    # Every old file gets one answer that is asked for now, so that all are written again.
+    new = [file for file in files_of(changed) if file not in old]
+    answers = [row for file in new for row in pq.read_table(file).to_pylist()]
+    schema = pq.read_schema(new[0])
+    for file in new:
+        file.unlink()
+    for number, file in enumerate(old):
+        rows = pq.read_table(file).to_pylist() + answers[number :: len(old)]
+        pq.write_table(pq.read_table(file).from_pylist(rows, schema=schema), file)
+
+    with other(prune_slowly, completed.home, 0.9) as pruning:
+        for _ in range(killed_at - 1):
+            pruning.hear()
+            pruning.tell()
+        assert pruning.hear() == "syncing"
+        pruning.kill()
+
+    assert set(current) <= set(requests_of(*files_of(changed)))
+    prune(changed)
+    assert requests_of(*files_of(changed)) == sorted(current)
+    assert rerun(changed)[0] == []

@@ -1,0 +1,427 @@
+"""The warehouse by itself: what a replacement keeps, refuses and says."""
+
+from __future__ import annotations
+
+import random
+import shutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pytest
+
+from alignment_assets.host.machine import cores, memory_bytes
+from alignment_assets.inference.spool import view_answers
+from alignment_assets.warehouse import sql_files
+from alignment_assets.warehouse import staging as replacing
+from alignment_assets.warehouse.resource import Published, Warehouse, WarehouseError
+from tests.support.tables import new_warehouse
+
+Row = dict[str, Any]
+
+
+@pytest.fixture
+def warehouse(tmp_path: Path) -> Warehouse:
+    return new_warehouse(tmp_path / "home")
+
+
+def person(number: int, **changes: Any) -> Row:
+    return {
+        "row_number": number,
+        "persona_id": f"id {number}",
+        "persona": f"person {number}",
+        "malformed_reason": None,
+        **changes,
+    }
+
+
+def excluded(policy: str, prompt: int, candidates: int = 3) -> Row:
+    return {
+        "policy": policy,
+        "prompt_id": f"prompt {prompt}",
+        "track": "standard",
+        "reason": "too_few_references",
+        "n_references": 1,
+        "n_candidates": candidates,
+        "n_eligible": 2,
+    }
+
+
+def replace_rows(
+    warehouse: Warehouse,
+    table: str,
+    rows: Iterable[Row],
+    partition: Mapping[str, str] | None = None,
+) -> Published:
+    with warehouse.stage(table, partition) as staging:
+        staging.insert_arrow(pa.Table.from_pylist(list(rows)))
+        return staging.publish({})
+
+
+def rows_of(warehouse: Warehouse, table: str) -> list[Any]:
+    with warehouse.read() as connection:
+        return connection.execute(f"FROM {table} ORDER BY ALL").fetchall()
+
+
+def test_the_first_use_makes_the_database_with_every_table_of_the_schema(
+    warehouse: Warehouse,
+) -> None:
+    assert not warehouse.path.exists()
+    with warehouse.read() as connection:
+        names = connection.execute("SELECT table_name FROM duckdb_tables()").fetchall()
+    assert {name for (name,) in names} == set(sql_files.tables())
+    # It is an ordinary database, with its comments, for anyone who opens it.
+    with duckdb.connect(str(warehouse.path), read_only=True) as plain:
+        query = "SELECT comment FROM duckdb_tables() WHERE table_name = 'dpo_pairs'"
+        ((comment,),) = plain.execute(query).fetchall()
+    assert comment.startswith("One best and one worst completion per prompt")
+
+
+def test_a_replacement_replaces_the_whole_table(warehouse: Warehouse) -> None:
+    replace_rows(warehouse, "personas", [person(0), person(1)])
+    published = replace_rows(warehouse, "personas", [person(2)])
+    assert (published.table, published.rows) == ("personas", 1)
+    assert rows_of(warehouse, "personas") == [(2, "id 2", "person 2", None)]
+
+
+def test_an_exception_in_the_body_leaves_the_old_rows(warehouse: Warehouse) -> None:
+    replace_rows(warehouse, "personas", [person(0)])
+    with pytest.raises(ZeroDivisionError), warehouse.stage("personas") as staging:
+        staging.insert_arrow(pa.Table.from_pylist([person(1)]))
+        raise ZeroDivisionError
+    assert rows_of(warehouse, "personas") == [(0, "id 0", "person 0", None)]
+    assert list((warehouse.home / "staging").iterdir()) == []
+
+
+def test_a_broken_rule_leaves_the_old_rows_and_shows_the_new_ones(warehouse: Warehouse) -> None:
+    replace_rows(warehouse, "selection_exclusions", [excluded("one", 1)], {"policy": "one"})
+    with pytest.raises(WarehouseError) as error:
+        twice = [excluded("one", 5), excluded("one", 5)]
+        replace_rows(warehouse, "selection_exclusions", twice, {"policy": "one"})
+    for part in (
+        "selection_exclusions[one]",
+        "unique_prompt.sql",
+        "'prompt 5', 2",
+        "old rows stay",
+    ):
+        assert part in str(error.value)
+    assert [row[1] for row in rows_of(warehouse, "selection_exclusions")] == ["prompt 1"]
+
+
+def test_a_missing_value_leaves_the_old_rows(warehouse: Warehouse) -> None:
+    replace_rows(warehouse, "personas", [person(0)])
+    with pytest.raises(duckdb.ConstraintException, match="persona_id"):
+        replace_rows(warehouse, "personas", [person(1, persona_id=None), person(2)])
+    assert rows_of(warehouse, "personas") == [(0, "id 0", "person 0", None)]
+
+
+def test_a_partition_is_replaced_alone(warehouse: Warehouse) -> None:
+    table = "selection_exclusions"
+    for policy in ("one", "two"):
+        rows = [excluded(policy, prompt) for prompt in range(3)]
+        replace_rows(warehouse, table, rows, {"policy": policy})
+    replace_rows(warehouse, table, [excluded("two", 9, candidates=7)], {"policy": "two"})
+    found = [(row[0], row[1], row[5]) for row in rows_of(warehouse, table)]
+    assert found == [
+        ("one", "prompt 0", 3),
+        ("one", "prompt 1", 3),
+        ("one", "prompt 2", 3),
+        ("two", "prompt 9", 7),
+    ]
+
+
+def test_rows_of_another_partition_are_refused(warehouse: Warehouse) -> None:
+    table = "selection_exclusions"
+    replace_rows(warehouse, table, [excluded("two", 0)], {"policy": "two"})
+    with pytest.raises(WarehouseError, match=r"\[one\]: 1 new rows are of another policy"):
+        rows = [excluded("one", 1), excluded("two", 1)]
+        replace_rows(warehouse, table, rows, {"policy": "one"})
+    assert [row[:2] for row in rows_of(warehouse, table)] == [("two", "prompt 0")]
+
+
+QUERY = "SELECT 1 AS row_number, 'a' AS persona_id, NULL AS malformed_reason, 'p' AS persona"
+
+
+def test_columns_go_by_name_whatever_their_order(warehouse: Warehouse) -> None:
+    # Two columns of text swapped would go unnoticed by type.
+    with warehouse.stage("personas") as staging:
+        staging.insert(QUERY, {})
+        staging.insert_arrow(pa.Table.from_pylist([dict(reversed(person(2).items()))]))
+        staging.publish({})
+    assert rows_of(warehouse, "personas") == [
+        (1, "a", "p", None),
+        (2, "id 2", "person 2", None),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("query", "message"),
+    [
+        (QUERY.replace(", 'p' AS persona", ""), r"lack the columns \['persona'\]"),
+        (QUERY + ", 3 AS age", r"have \['age'\] too many"),
+        (QUERY.replace("AS persona_id", "AS personaid"), r"\['persona_id'\].*\['personaid'\]"),
+    ],
+)
+def test_a_missing_or_extra_column_is_named(warehouse: Warehouse, query: str, message: str) -> None:
+    with pytest.raises(WarehouseError, match=message), warehouse.stage("personas") as staging:
+        staging.insert(query, {})
+    with duckdb.connect() as connection:
+        rows = connection.execute(query).to_arrow_table()
+    with pytest.raises(WarehouseError, match=message), warehouse.stage("personas") as staging:
+        staging.insert_arrow(rows)
+
+
+def test_new_rows_are_built_from_the_warehouse_and_not_from_the_old_ones(
+    warehouse: Warehouse,
+) -> None:
+    replace_rows(warehouse, "personas", [person(0), person(1)])
+    replace_rows(warehouse, "selection_exclusions", [excluded("one", 1)])
+    with warehouse.stage("personas") as staging:
+        count = staging.connection.execute("SELECT count(*) FROM personas").fetchall()
+        others = staging.connection.execute("SELECT count(*) FROM selection_exclusions").fetchall()
+    assert (count, others) == ([(0,)], [(1,)])
+
+
+def test_the_data_version_is_that_of_the_content(warehouse: Warehouse) -> None:
+    people = [person(number) for number in range(50)]
+    version = replace_rows(warehouse, "personas", people).data_version
+    random.Random(3).shuffle(people)
+    assert replace_rows(warehouse, "personas", people).data_version == version
+    changed = [*people[:-1], {**people[-1], "persona": people[-1]["persona"] + "."}]
+    swapped = [{**one, "malformed_reason": one["persona"], "persona": None} for one in people]
+    versions = {
+        version,
+        replace_rows(warehouse, "personas", changed).data_version,
+        replace_rows(warehouse, "personas", swapped).data_version,
+        replace_rows(warehouse, "personas", people[:-1]).data_version,
+    }
+    assert len(versions) == 4
+
+
+def test_a_table_that_differs_from_the_schema_is_named_with_its_columns(
+    warehouse: Warehouse,
+) -> None:
+    replace_rows(warehouse, "personas", [person(0)])
+    with duckdb.connect(str(warehouse.path)) as plain:
+        plain.execute("ALTER TABLE dpo_pairs DROP COLUMN chosen_band")
+        plain.execute("ALTER TABLE dpo_pairs ALTER pair_index TYPE BIGINT")
+    for opening in (warehouse.read, lambda: warehouse.stage("personas")):
+        with pytest.raises(WarehouseError) as error, opening():
+            pass
+        for part in (str(warehouse.path), "dpo_pairs", "chosen_band", "pair_index", "BIGINT"):
+            assert part in str(error.value)
+    # Its advice helps: without the table, all is as before, and the table is made anew.
+    with warehouse.get_connection() as connection:
+        connection.execute("DROP TABLE dpo_pairs")
+    assert rows_of(warehouse, "dpo_pairs") == []
+    assert rows_of(warehouse, "personas") == [(0, "id 0", "person 0", None)]
+
+
+def test_a_replacement_that_the_disk_has_no_room_for_is_refused_before(
+    warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace_rows(warehouse, "personas", [person(number) for number in range(3000)])
+    usage = shutil.disk_usage(warehouse.home)
+    with warehouse.stage("personas") as staging:
+        staging.insert_arrow(pa.Table.from_pylist([person(number) for number in range(9000)]))
+        monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage._replace(free=20_000))
+        with pytest.raises(OSError, match=r"personas: replacing needs about .* MiB are free"):
+            staging.publish({})
+    with (
+        pytest.raises(OSError, match="personas: building new rows needs about"),
+        warehouse.stage("personas"),
+    ):
+        pass
+    monkeypatch.undo()
+    assert len(rows_of(warehouse, "personas")) == 3000
+
+
+def big(number: int, generation: int) -> Row:
+    """Return a row whose text does not compress."""
+    return person(number, persona=random.Random(f"{number} {generation}").randbytes(700).hex())
+
+
+def test_a_file_stays_below_one_and_a_half_times_what_is_in_it(
+    warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replacing, "ANEW_FROM_BYTES", 1 << 20)
+    replace_rows(warehouse, "selection_exclusions", [excluded("one", 1)], {"policy": "one"})
+    sizes = []
+    for generation in range(4):
+        rows = [big(number, generation) for number in range(12_000)]
+        replace_rows(warehouse, "personas", rows)
+        sizes.append(warehouse.path.stat().st_size)
+        assert rows_of(warehouse, "personas") == [tuple(row.values()) for row in rows]
+    assert max(sizes) < 1.5 * sizes[0], sizes
+    assert [row[1] for row in rows_of(warehouse, "selection_exclusions")] == ["prompt 1"]
+
+
+def test_a_file_written_anew_keeps_all_else_in_it(
+    warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = "selection_exclusions"
+    for policy in ("one", "two"):
+        rows = [excluded(policy, prompt) for prompt in range(3)]
+        replace_rows(warehouse, table, rows, {"policy": policy})
+    with warehouse.get_connection() as connection:
+        connection.execute("CREATE SCHEMA mine; CREATE TABLE mine.notes AS SELECT 7 AS x")
+        connection.execute("CREATE VIEW mine.both AS SELECT * FROM mine.notes, personas")
+    columns = "SELECT * EXCLUDE (database_oid, table_oid) FROM duckdb_columns() ORDER BY ALL"
+    with warehouse.read() as connection:
+        before = connection.execute(columns).fetchall()
+    monkeypatch.setattr(replacing, "ANEW_FROM_BYTES", 0)
+    monkeypatch.setattr(replacing, "ANEW_SHARE", 0)
+    inode = warehouse.path.stat().st_ino
+    replace_rows(warehouse, table, [excluded("two", 9, candidates=7)], {"policy": "two"})
+    assert warehouse.path.stat().st_ino != inode
+    found = [(row[0], row[1], row[5]) for row in rows_of(warehouse, table)]
+    assert found == [
+        ("one", "prompt 0", 3),
+        ("one", "prompt 1", 3),
+        ("one", "prompt 2", 3),
+        ("two", "prompt 9", 7),
+    ]
+    assert rows_of(warehouse, "mine.notes") == [(7,)]
+    assert rows_of(warehouse, "mine.both") == []
+    with warehouse.read() as connection:
+        assert connection.execute(columns).fetchall() == before  # comments and all
+
+
+def test_a_file_that_cannot_be_written_anew_stays_as_it_was(
+    warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace_rows(warehouse, "personas", [person(0)])
+    monkeypatch.setattr(replacing, "ANEW_FROM_BYTES", 0)
+    monkeypatch.setattr(replacing, "ANEW_SHARE", 0)
+    blocked = warehouse.path.with_name("alignment.duckdb.new")
+    blocked.mkdir()  # what is to be written aside cannot be
+    with pytest.raises((WarehouseError, OSError)):
+        replace_rows(warehouse, "personas", [person(1)])
+    blocked.rmdir()
+    assert [row[0] for row in rows_of(warehouse, "personas")] == [0]
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "told"),
+    [
+        ("n_references", "1.7::DOUBLE", "n_references is DOUBLE and should be INTEGER"),
+        ("n_references", "1.7", r"n_references is DECIMAL\(2,1\)"),
+        ("n_references", "'1'", "n_references is VARCHAR"),
+        ("n_references", "true", "n_references is BOOLEAN"),
+        ("reason", "17", "reason is INTEGER and should be VARCHAR"),
+    ],
+)
+def test_values_that_a_cast_could_change_are_refused(
+    warehouse: Warehouse, column: str, value: str, told: str
+) -> None:
+    rows = pa.Table.from_pylist([excluded("one", 1)])
+    with (
+        pytest.raises(WarehouseError, match=told),
+        warehouse.stage("selection_exclusions") as staging,
+    ):
+        staging.connection.register("given", rows)
+        staging.insert(f"SELECT * REPLACE ({value} AS {column}) FROM given", {})
+    assert rows_of(warehouse, "selection_exclusions") == []
+
+
+def test_whole_numbers_fit_or_fail(warehouse: Warehouse) -> None:
+    row = {**excluded("one", 1), "n_references": 2**31}
+    with pytest.raises(duckdb.ConversionException, match="out of range"):
+        replace_rows(warehouse, "selection_exclusions", [row])
+    row["n_references"] = 2**31 - 1
+    assert replace_rows(warehouse, "selection_exclusions", [row]).rows == 1
+
+
+@pytest.mark.parametrize(
+    ("part", "told"),
+    [("'name': 'x'", "messages is STRUCT.*name"), ("'content': 5", "messages is STRUCT")],
+)
+def test_parts_of_a_struct_are_not_dropped_or_made_up(
+    warehouse: Warehouse, part: str, told: str
+) -> None:
+    query = f"""
+        SELECT 0 AS row_number, 'id' AS prompt_id, [{{'role': 'user', {part}}}] AS messages,
+            NULL AS messages_hash, NULL AS source, NULL AS upstream_id, NULL AS malformed_reason
+    """
+    with (
+        pytest.raises(WarehouseError, match=told),
+        warehouse.stage("polyglot_toxicity_prompts") as staging,
+    ):
+        staging.insert(query, {})
+
+
+@pytest.mark.parametrize("left", [b"", None])
+def test_what_a_killed_process_left_of_a_new_database_does_not_bar_the_next(
+    warehouse: Warehouse, left: bytes | None
+) -> None:
+    warehouse.home.mkdir()
+    if left is not None:
+        warehouse.path.write_bytes(left)
+    Path(f"{warehouse.path}.new").write_bytes(b"half a header")
+    with warehouse.get_connection() as connection:
+        connection.execute("CREATE TABLE notes AS SELECT 1 AS note")
+    assert rows_of(warehouse, "notes") == [(1,)]
+    assert rows_of(warehouse, "personas") == []
+
+
+def test_settings_come_from_the_machine_and_the_configuration(tmp_path: Path) -> None:
+    query = """
+        SELECT current_setting('threads'), current_setting('preserve_insertion_order'),
+            current_setting('enable_progress_bar'), current_setting('memory_limit')
+    """
+    with new_warehouse(tmp_path / "a").read() as connection:
+        (row,) = connection.execute(query).fetchall()
+    assert row[:3] == (cores(), False, False)
+    # Four runs at once, with something left for all else.
+    share, unit = row[3].split()
+    assert 4 * float(share) * {"MiB": 2**20, "GiB": 2**30}[unit] < memory_bytes()
+    with new_warehouse(tmp_path / "b", threads=1, memory_limit="100MiB").stage("personas") as new:
+        (row,) = new.connection.execute(query).fetchall()
+    assert row == (1, False, False, "100.0 MiB")
+
+
+def test_tables_of_others_are_left_alone(warehouse: Warehouse) -> None:
+    replace_rows(warehouse, "personas", [person(0)])
+    with warehouse.get_connection() as connection:
+        connection.execute("CREATE TABLE notes AS SELECT 'keep me' AS note")
+    replace_rows(warehouse, "personas", [person(1)])
+    assert rows_of(warehouse, "notes") == [("keep me",)]
+
+
+def test_an_isolated_reader_sees_the_tables_and_no_other_file(warehouse: Warehouse) -> None:
+    secret = warehouse.home / "secret.csv"
+    replace_rows(warehouse, "personas", [person(0)])
+    secret.write_text("a\n1\n")
+    with warehouse.read(isolated=True) as connection:
+        assert connection.execute("SELECT count(*) FROM personas").fetchall() == [(1,)]
+        for query in (
+            f"FROM read_csv('{secret}')",
+            f"ATTACH '{warehouse.home / 'other.duckdb'}'",
+            f"COPY personas TO '{warehouse.home / 'copy.csv'}'",
+            "SET enable_external_access = true",
+            "DELETE FROM personas",
+        ):
+            with pytest.raises(duckdb.Error):
+                connection.execute(query)
+
+
+def test_a_home_with_blanks_quotes_and_brackets_in_its_path(tmp_path: Path) -> None:
+    warehouse = new_warehouse(tmp_path / """it's a "home" [draft], 100% *""")
+    replace_rows(warehouse, "personas", [person(0)])
+    assert rows_of(warehouse, "personas") == [(0, "id 0", "person 0", None)]
+    with warehouse.read() as connection:
+        view_answers(connection, warehouse.home / "spool" / "completions" / "model", [])
+        assert connection.execute("SELECT count(*) FROM answers").fetchall() == [(0,)]
+
+
+def test_a_damaged_database_is_reported_at_once(warehouse: Warehouse) -> None:
+    replace_rows(warehouse, "personas", [person(number) for number in range(20_000)])
+    content = bytearray(warehouse.path.read_bytes())
+    for place in range(len(content) // 2, len(content), 997):
+        content[place] ^= 0xFF
+    warehouse.path.write_bytes(content)
+    patient = Warehouse(database=warehouse.database, lock_timeout=3600)
+    with pytest.raises(duckdb.Error, match=r"(?i)corrupt"), patient.read() as connection:
+        connection.execute("SELECT sum(hash(personas)) FROM personas").fetchall()
