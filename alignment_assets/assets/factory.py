@@ -242,6 +242,10 @@ def count_values(staging: Staging, column: str) -> dict[str, int]:
     return {f"{column}: {value}": count for value, count in rows}
 
 
+# Who answers: a model that joins makes no finished partition stale.
+_MEMBERS = {"completions_models", "completions_policies"}
+
+
 def without_partition_list(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Leave out the lists of models: one that joins makes no finished partition stale."""
-    return {key: value for key, value in settings.items() if key not in {"models", "partitions"}}
+    """Leave out who answers."""
+    return {key: value for key, value in settings.items() if key not in _MEMBERS}

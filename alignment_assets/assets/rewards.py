@@ -53,11 +53,11 @@ def require_rewards(warehouse: Warehouse, parameters: Mapping[str, Any], label: 
 
     Args:
         warehouse: where the rewards are looked for.
-        parameters: with ``models``, ``partitions`` and ``policy``.
+        parameters: with ``completions_models``, ``completions_policies`` and ``policy``.
         label: what is to be built, for the message.
     """
     query = sql_files.read_sql("analysis", "unanswered_requests")
-    needed = {*parameters["models"], parameters["policy"]}
+    needed = {*parameters["completions_models"], parameters["policy"]}
     with warehouse.read() as connection:
         rows = connection.execute(query, sql_files.named_parameters(query, parameters)).fetchall()
     missing = [

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -348,31 +349,25 @@ class Recipe(_Part):
         return self.completions.sampling.model_copy(update=given)
 
     def settings(self) -> dict[str, Any]:
-        """Return every value that SQL files may name as a parameter, whatever the partition."""
-        consent = self.consent.sources
-        return {
-            "seed": self.seed,
-            "limit": self.limit,
-            "max_prompt_characters": self.max_prompt_characters,
-            "excluded_subsets": list(self.licence.excluded_subsets),
-            "refused_sources": [name for name, rule in consent.items() if rule == "refused"],
-            "admitted_sources": [name for name, rule in consent.items() if rule == "admitted"],
-            "refuse_unknown_origins": self.consent.unknown_origins == "refused",
-            "conversation_types": list(self.prism_conversation_types),
-            "grader": self.controversy.model,
-            "threshold": self.controversy.threshold,
-            "reference_completions": self.completions.reference_completions,
-            "models": list(self.completions.models),
-            "partitions": list(self.completions.models + self.completions.policies),
-            "standard_scorer": self.rewards.standard.model,
-            "controversial_scorer": self.rewards.controversial.model,
-            "standard_task": self.rewards.standard.task,
-            "controversial_task": self.rewards.controversial.task,
-            "judge": self.rewards.comparison_judge,
-            "compared": self.rewards.compared_candidates,
-            "pairs_per_prompt": self.selection.pairs_per_prompt,
-            "rejected_quantile": self.selection.rejected_quantile,
-            "min_references": self.selection.min_references,
-            "max_sequence_tokens": self.selection.max_sequence_tokens,
-            "allow_truncated": self.selection.allow_truncated,
-        }
+        """Return every value that SQL files may name as a parameter, whatever the partition.
+
+        A value is named by its place in the recipe: ``selection.rejected_quantile`` is
+        ``$selection_rejected_quantile``. Mappings become DuckDB's MAP; models and datasets, which
+        SQL has no use for, are left out.
+        """
+        return dict(_settings_of(self))
+
+
+def _settings_of(part: BaseModel, place: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in part:
+        named = f"{place}{name}"
+        if isinstance(value, BaseModel):
+            yield from _settings_of(value, f"{named}_")
+        elif isinstance(value, tuple):
+            if not any(isinstance(entry, BaseModel) for entry in value):
+                yield named, list(value)
+        elif isinstance(value, dict):
+            if not any(isinstance(entry, BaseModel) for entry in value.values()):
+                yield named, {"key": list(value), "value": list(value.values())}
+        else:
+            yield named, value

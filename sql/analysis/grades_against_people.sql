@@ -4,8 +4,8 @@ WITH labelled AS (
     SELECT
         prompt_id,
         list_sort(list(label)) AS labels,
-        count(*) FILTER (label >= $threshold) AS controversial,
-        count(*) FILTER (label < $threshold) AS not_controversial
+        count(*) FILTER (label >= $controversy_threshold) AS controversial,
+        count(*) FILTER (label < $controversy_threshold) AS not_controversial
     FROM human_labels
     WHERE malformed_reason IS NULL
     GROUP BY prompt_id

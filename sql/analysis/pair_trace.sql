@@ -34,7 +34,7 @@ origins AS (
                 AND repeats.prompt_id = source_rows.prompt_id
                 AND rule = 'repeat'
         ) AS repeated_in_rows,
-        list_filter($excluded_subsets, lambda subset: regexp_matches(
+        list_filter($licence_excluded_subsets, lambda subset: regexp_matches(
             lower(' ' || coalesce(source, '') || ' ' || coalesce(upstream_id, '') || ' '),
             '[^a-z0-9]' || regexp_escape(lower(subset)) || '[^a-z0-9]')) AS excluded_subsets
     FROM source_rows
@@ -158,7 +158,7 @@ facts AS (
     SELECT 10, 'licence', dataset, json_object(
         'excluded_subsets', coalesce(
             nullif(array_to_string(excluded_subsets, ', '), ''),
-            'none of ' || array_to_string($excluded_subsets, ', ')),
+            'none of ' || array_to_string($licence_excluded_subsets, ', ')),
         'consent_basis', consent_basis,
         'origin_url', licensed_prompts.origin_url,
         'origin_domain', licensed_prompts.origin_domain,

@@ -20,6 +20,6 @@ SELECT
     coalesce(completed, 0) AS completed,
     coalesce(rewarded, 0) AS rewarded,
     (SELECT count(*) FROM alignment_prompts) - coalesce(prompts, 0) AS prompts_not_asked
-FROM (SELECT unnest($partitions) AS partition)
+FROM (SELECT unnest($completions_models || $completions_policies) AS partition)
 LEFT JOIN asked ON asked.model = partition
 ORDER BY model

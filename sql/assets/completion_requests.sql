@@ -9,7 +9,7 @@ WITH variants AS (
 samples AS (
     SELECT
         *,
-        unnest(range(CASE variant WHEN 'reference' THEN $reference_completions ELSE 1 END))::INTEGER
+        unnest(range(CASE variant WHEN 'reference' THEN $completions_reference_completions ELSE 1 END))::INTEGER
             AS sample_index
     FROM variants
 ),

@@ -47,7 +47,7 @@ SELECT
         round(human_unanimous, 12) AS human_unanimous,
         round(human_pairwise, 12) AS human_pairwise,
         round(human_majority, 12) AS human_majority),
-    threshold = $threshold AS is_recipe_threshold,
+    threshold = $controversy_threshold AS is_recipe_threshold,
     (true_positives + true_negatives) / nullif(graded_prompts, 0) AS accuracy
 FROM counted
 ORDER BY threshold

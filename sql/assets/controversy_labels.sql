@@ -41,12 +41,12 @@ SELECT
     prompt_id,
     request_id,
     grade,
-    grade >= $threshold AS is_controversial,
+    grade >= $controversy_threshold AS is_controversial,
     CASE parsed_as
         WHEN 'json' THEN json_extract_string(text, '$.reasoning')
         WHEN 'fragment' THEN nullif(regexp_extract(text, '"reasoning"\s*:\s*"((?:[^"\\]|\\.)*)"', 1), '')
     END AS reasoning,
-    $grader AS model,
+    $controversy_model AS model,
     text AS raw_answer,
     parsed_as,
     attempts,

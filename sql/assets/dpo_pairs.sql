@@ -20,7 +20,7 @@ WITH RECURSIVE drawn AS (
         []::UBIGINT[] AS chosen_texts,
         []::UBIGINT[] AS rejected_texts
     FROM quantile_rewards
-    WHERE policy = $policy AND ineligible_reason IS NULL AND n_references >= $min_references
+    WHERE policy = $policy AND ineligible_reason IS NULL AND n_references >= $selection_min_references
     GROUP BY prompt_id
     UNION ALL (
         WITH next AS NOT MATERIALIZED (
@@ -28,7 +28,7 @@ WITH RECURSIVE drawn AS (
                 *,
                 list_filter(candidates, lambda one: NOT list_contains(rejected_texts, one.text)) AS rejectable
             FROM drawn
-            WHERE pair_index + 1 < $pairs_per_prompt
+            WHERE pair_index + 1 < $selection_pairs_per_prompt
         ),
         -- A candidate has a lower one with another text if one of two is: the least, or the least with
         -- another text than that.

@@ -19,5 +19,5 @@ SELECT
     second_logprob,
     CASE WHEN first_logprob IS NULL OR second_logprob IS NULL
         THEN 'no comparison: ' || coalesce(error, finish_reason) END AS missing_reason,
-    $judge AS judge
+    $rewards_comparison_judge AS judge
 FROM chosen_labels

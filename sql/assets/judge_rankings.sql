@@ -4,7 +4,7 @@
 WITH candidates AS (
     SELECT prompt_id, completion_id, reward AS score
     FROM rewards
-    WHERE track = 'controversial' AND (list_contains($models, model) OR model = $policy)
+    WHERE track = 'controversial' AND (list_contains($completions_models, model) OR model = $policy)
 ),
 placed AS (
     SELECT
@@ -49,14 +49,14 @@ won AS (
 ordered AS (
     SELECT
         placed.*,
-        CASE WHEN score_position <= $compared THEN coalesce(wins, 0.0) END AS wins,
+        CASE WHEN score_position <= $rewards_compared_candidates THEN coalesce(wins, 0.0) END AS wins,
         comparisons,
         CASE WHEN score IS NOT NULL THEN row_number() OVER (
             PARTITION BY prompt_id
             ORDER BY
                 score_position IS NULL,
-                score_position > $compared,
-                CASE WHEN score_position <= $compared THEN coalesce(wins, 0.0) END DESC,
+                score_position > $rewards_compared_candidates,
+                CASE WHEN score_position <= $rewards_compared_candidates THEN coalesce(wins, 0.0) END DESC,
                 score_position)
         END AS position,
         count(score) OVER (PARTITION BY prompt_id) AS ranked
@@ -73,8 +73,8 @@ SELECT
     comparisons,
     position::INTEGER AS position,
     CASE
-        WHEN position <= $compared THEN ranked - position + 1
-        WHEN position > $compared THEN
-            ranked + 1 - avg(position) OVER (PARTITION BY prompt_id, position <= $compared, score)
+        WHEN position <= $rewards_compared_candidates THEN ranked - position + 1
+        WHEN position > $rewards_compared_candidates THEN
+            ranked + 1 - avg(position) OVER (PARTITION BY prompt_id, position <= $rewards_compared_candidates, score)
     END::DOUBLE AS rank_reward
 FROM ordered

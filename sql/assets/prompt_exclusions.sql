@@ -16,7 +16,7 @@ measured AS (
         coalesce(list_sum(list_transform(messages, lambda message: length(message.content))), 0)
             AS characters,
         -- A sub-collection is a part of the id or source between characters that are no letter or digit.
-        list_filter($excluded_subsets, lambda subset: regexp_matches(
+        list_filter($licence_excluded_subsets, lambda subset: regexp_matches(
             ' ' || lower(coalesce(upstream_id, '')) || ' ' || lower(coalesce(sources.source, '')) || ' ',
             '[^a-z0-9]' || regexp_escape(lower(subset)) || '[^a-z0-9]')) AS subsets
     FROM sources
@@ -32,12 +32,11 @@ ruled AS (
             WHEN consent_status = 'blocked'
                 THEN ['consent', origin_domain || ' blocks ' || array_to_string(blocked_agents, ', ')]
             WHEN dataset = 'preference_mix' AND consent_status IS DISTINCT FROM 'admitted'
-                AND (list_contains($refused_sources, source)
-                    OR ($refuse_unknown_origins AND NOT list_contains($admitted_sources, coalesce(source, ''))))
+                AND coalesce($consent_sources[source], $consent_unknown_origins) = 'refused'
                 THEN ['consent', 'no origin known, and the recipe refuses the source '
                     || coalesce(source, 'NULL')]
             WHEN dataset = 'prism_prompts'
-                AND NOT list_contains($conversation_types, coalesce(conversation_type, ''))
+                AND NOT list_contains($prism_conversation_types, coalesce(conversation_type, ''))
                 THEN ['conversation_type', coalesce(conversation_type, 'NULL')]
             WHEN characters > $max_prompt_characters
                 THEN ['too_long', characters::VARCHAR || ' of ' || $max_prompt_characters::VARCHAR

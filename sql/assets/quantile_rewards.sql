@@ -17,7 +17,7 @@ WITH candidates AS (
     JOIN completions USING (completion_id)
     LEFT JOIN judge_rankings
         ON judge_rankings.completion_id = rewards.completion_id AND judge_rankings.policy = $policy
-    WHERE list_contains($models, rewards.model) OR rewards.model = $policy
+    WHERE list_contains($completions_models, rewards.model) OR rewards.model = $policy
 ),
 reference_rewards AS (
     SELECT
@@ -54,14 +54,14 @@ SELECT
         WHEN quantile IS NULL THEN NULL
         WHEN reward > highest THEN 'above_all'
         WHEN quantile = 1 THEN 'best'
-        WHEN quantile <= greatest($rejected_quantile, 1 / n_references) THEN 'worst'
+        WHEN quantile <= greatest($selection_rejected_quantile, 1 / n_references) THEN 'worst'
         ELSE 'middle'
     END AS band,
     CASE
         WHEN text_hash IS NULL THEN 'no completion'
         WHEN reward IS NULL THEN 'no reward'
         WHEN is_empty THEN 'empty text'
-        WHEN finish_reason = 'length' AND NOT $allow_truncated THEN 'truncated'
-        WHEN tokens > $max_sequence_tokens THEN 'too many tokens'
+        WHEN finish_reason = 'length' AND NOT $selection_allow_truncated THEN 'truncated'
+        WHEN tokens > $selection_max_sequence_tokens THEN 'too many tokens'
     END AS ineligible_reason
 FROM placed

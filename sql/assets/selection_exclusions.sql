@@ -16,7 +16,7 @@ SELECT
     prompt_id,
     track,
     CASE
-        WHEN n_references < $min_references THEN 'too_few_references'
+        WHEN n_references < $selection_min_references THEN 'too_few_references'
         WHEN n_eligible < 2 THEN 'too_few_eligible'
         WHEN rewards < 2 THEN 'all_rewards_equal'
         ELSE 'all_texts_equal'

@@ -9,13 +9,13 @@ WITH placed AS NOT MATERIALIZED (
             ORDER BY reward DESC, draw($seed, 'ranking', rewards.completion_id), rewards.completion_id) AS score_position
     FROM rewards
     WHERE track = 'controversial' AND reward IS NOT NULL
-        AND (list_contains($models, rewards.model) OR rewards.model = $policy)
+        AND (list_contains($completions_models, rewards.model) OR rewards.model = $policy)
 ),
 best AS NOT MATERIALIZED (
     SELECT prompt_id, completion_id, completions.text, completions.text_hash
     FROM placed
     JOIN completions USING (prompt_id, completion_id)
-    WHERE score_position <= $compared
+    WHERE score_position <= $rewards_compared_candidates
 )
 SELECT
     prompt_id,

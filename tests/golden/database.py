@@ -33,8 +33,12 @@ class Golden(UserDict[str, Any]):
 
     @property
     def policies(self) -> list[str]:
-        settings = self["settings"]
-        return [name for name in settings["partitions"] if name not in settings["models"]]
+        return list(self["settings"]["completions_policies"])
+
+    @property
+    def models(self) -> list[str]:
+        """Return those that answer, the policies included."""
+        return [*self["settings"]["completions_models"], *self.policies]
 
 
 GOLDEN = Golden()

@@ -47,8 +47,7 @@ def build(warehouse: Warehouse) -> None:
 def steps() -> Iterator[tuple[str, Row]]:
     """Yield each asset of sql/assets with each of its partitions, in an order that works."""
     yield from ((table, {}) for table in UNPARTITIONED)
-    models = GOLDEN["settings"]["partitions"]
-    yield from ((table, {"model": model}) for table in OF_MODELS for model in models)
+    yield from ((table, {"model": model}) for table in OF_MODELS for model in GOLDEN.models)
     yield from ((table, {"policy": policy}) for table in OF_POLICIES for policy in GOLDEN.policies)
 
 

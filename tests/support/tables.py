@@ -90,7 +90,21 @@ def _row(number: int, candidate: Candidate) -> dict[str, Any]:
 
 def parameters(rules: Rules) -> dict[str, Any]:
     """Return rules as the parameters that SQL files name."""
-    return {**asdict(rules), "models": list(rules.models), "judge": "judge"}
+    selection = (
+        "pairs_per_prompt",
+        "rejected_quantile",
+        "min_references",
+        "max_sequence_tokens",
+        "allow_truncated",
+    )
+    return {
+        "policy": rules.policy,
+        "seed": rules.seed,
+        "completions_models": list(rules.models),
+        "rewards_comparison_judge": "judge",
+        "rewards_compared_candidates": rules.compared,
+        **{f"selection_{name}": getattr(rules, name) for name in selection},
+    }
 
 
 def run_asset(warehouse: Warehouse, table: str, rules: Rules) -> Published:

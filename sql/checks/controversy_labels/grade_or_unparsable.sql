@@ -3,5 +3,5 @@ SELECT prompt_id, grade, is_controversial, parsed_as
 FROM controversy_labels
 WHERE (grade IS NULL) <> (parsed_as = 'unparsable')
     OR grade NOT BETWEEN 0 AND 3
-    OR is_controversial IS DISTINCT FROM (grade >= $threshold)
+    OR is_controversial IS DISTINCT FROM (grade >= $controversy_threshold)
     OR parsed_as NOT IN ('json', 'fragment', 'unparsable')
