@@ -1,4 +1,4 @@
-"""What Dagster loads: `build_defs` for any recipe and resources, and ``defs`` for the chosen one.
+"""What Dagster loads: `build_defs` for any run and resources, and ``defs`` for the chosen recipe.
 
 Importing this reads ``ALIGNMENT_RECIPE``, ``ALIGNMENT_HOME`` and the recipe's files. It opens no
 database, network or engine, and loads neither torch nor vllm.
@@ -18,49 +18,59 @@ from alignment_assets.assets.prompts import prompt_assets
 from alignment_assets.assets.rewards import reward_assets
 from alignment_assets.assets.training_sets import training_set_assets
 from alignment_assets.gpus.pool import GpuPool
-from alignment_assets.host.paths import home_folder
-from alignment_assets.inference.backends.by_model import ModelInference
+from alignment_assets.inference.backends.by_model import InferenceByModel, check_backends
 from alignment_assets.recipe.load import load_recipe
-from alignment_assets.recipe.model import Recipe
+from alignment_assets.recipe.run import Run
 from alignment_assets.warehouse.resource import Warehouse
 
 
-def default_resources(recipe: Recipe) -> dict[str, Any]:
+def open_run(recipe: str | None = None) -> Run:
+    """Return the run of a recipe, given by name or path, in the home that the environment gives it.
+
+    Raises:
+        RecipeError: see `load_recipe` and `check_backends`.
+    """
+    run = Run.of(load_recipe(recipe))
+    check_backends(run.recipe)
+    return run
+
+
+def default_resources(run: Run) -> dict[str, Any]:
     """Return the resources of a run on this host: its DuckDB file, its models, the host's GPUs."""
-    limits = recipe.warehouse.model_dump(exclude_none=True)
-    if recipe.warehouse.temp_directory:
-        limits["temp_directory"] = str(recipe.resolve(recipe.warehouse.temp_directory))
+    limits = run.recipe.warehouse.model_dump(exclude_none=True)
+    if run.recipe.warehouse.temp_directory:
+        limits["temp_directory"] = str(run.recipe.resolve(run.recipe.warehouse.temp_directory))
     return {
         "warehouse": Warehouse(
-            database=str(home_folder(recipe.name) / "alignment.duckdb"),
+            database=str(run.database),
             connection_config=limits,
-            recipe=recipe.name,
+            recipe=run.recipe.name,
         ),
-        "inference": ModelInference(),
+        "inference": InferenceByModel(),
         "gpus": GpuPool(),
     }
 
 
-def build_defs(recipe: Recipe, resources: Mapping[str, Any] | None = None) -> Definitions:
-    """Build the asset graph of a recipe.
+def build_defs(run: Run, resources: Mapping[str, Any] | None = None) -> Definitions:
+    """Build the asset graph of a run.
 
     Args:
-        recipe: the run.
+        run: the recipe and its home.
         resources: stand in for `default_resources` of the same name: warehouse, inference, gpus.
     """
     return Definitions(
         assets=[
-            *prompt_assets(recipe),
-            *label_assets(recipe),
-            *completion_assets(recipe),
-            *reward_assets(recipe),
-            *training_set_assets(recipe),
+            *prompt_assets(run),
+            *label_assets(run),
+            *completion_assets(run),
+            *reward_assets(run),
+            *training_set_assets(run),
         ],
-        asset_checks=table_checks(recipe),
+        asset_checks=table_checks(run),
         # One process a run: its steps share an engine, and starting a step costs nothing.
         executor=in_process_executor,
-        resources={**default_resources(recipe), **(resources or {})},
+        resources={**default_resources(run), **(resources or {})},
     )
 
 
-defs = build_defs(load_recipe())
+defs = build_defs(open_run())

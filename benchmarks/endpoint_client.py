@@ -1,4 +1,4 @@
-"""How fast and in how much memory endpoints are driven: work file → `EndpointInference` → spool.
+"""How fast and in how much memory endpoints are driven: work file → `OpenAIInference` → spool.
 
 A mock endpoint in a process of its own answers after a latency that depends on the request alone:
 lognormal (median 0.1 s, sigma 0.8, at most 3 s), or none. Promised are
@@ -36,7 +36,7 @@ from aiohttp import web
 
 from alignment_assets.gpus.pool import GpuPool
 from alignment_assets.inference.backend import Job
-from alignment_assets.inference.backends.openai.backend import EndpointInference
+from alignment_assets.inference.backends.openai.backend import OpenAIInference
 from alignment_assets.inference.progress import Progress
 from alignment_assets.inference.types import REQUEST_SCHEMA
 from alignment_assets.inference.work_queue import ROW_GROUP
@@ -143,7 +143,7 @@ def ask_all(url: str, requests: int) -> tuple[float, float]:
         job = Job("mock", recipe, home, "generate", work, spool, requests)
         progress = Progress("benchmark", requests)
         started = time.perf_counter()
-        EndpointInference().answer(job, GpuPool(), progress, lambda _: None)
+        OpenAIInference().answer(job, GpuPool(), progress, lambda _: None)
         seconds = time.perf_counter() - started
         answered = sum(pq.read_metadata(file).num_rows for file in spool.glob("*.parquet"))
     if answered != requests or progress.failed:

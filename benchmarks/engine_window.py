@@ -28,7 +28,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from alignment_assets.commands.demo_model import prepare_demo_model
+from alignment_assets.commands.models import prepare_demo_model
 from alignment_assets.gpus.pool import GpuPool
 from alignment_assets.inference.backend import Job
 from alignment_assets.inference.backends.vllm.backend import VllmInference, close_engines

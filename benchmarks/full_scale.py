@@ -23,9 +23,8 @@ from typing import Any
 
 from rich.console import Console
 
-from alignment_assets.assets.partitions import model_names
 from alignment_assets.host.machine import MEBI
-from alignment_assets.requests.request_sets import all_questions
+from alignment_assets.requests.request_sets import all_request_sets
 from alignment_assets.warehouse import sql_files
 from alignment_assets.warehouse.resource import Warehouse, rules_of
 from benchmarks.report import Claim, conclude, show
@@ -160,7 +159,7 @@ def sources(world: World) -> int:
 def answers(world: World, asset: str, partition: str | None) -> int:
     """Fill a part of the spool; that is no step of ours."""
     inference = Answered()
-    questions = all_questions(
+    questions = all_request_sets(
         apertus(), lambda model: inference.fingerprint(model, apertus(), world.home)
     )[asset, partition]
     if asset == "controversy_labels":
@@ -180,7 +179,7 @@ def answers(world: World, asset: str, partition: str | None) -> int:
 
 def rehearse(world: World) -> None:
     """Run everything, in the graph's order."""
-    models = model_names(apertus())
+    models = apertus().answering_models
     materialize(apertus(), world.warehouse, "key:wordings")
     world.run("(sources)", sources)
     for table in ("prompt_exclusions", "licensed_prompts"):

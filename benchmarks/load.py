@@ -23,7 +23,7 @@ import duckdb
 
 from alignment_assets.gpus.pool import GpuPool
 from alignment_assets.requests.request_sets import completing
-from alignment_assets.requests.runner import Answering
+from alignment_assets.requests.runner import RequestRunner
 from alignment_assets.warehouse import sql_files
 from alignment_assets.warehouse.resource import Warehouse
 from benchmarks.report import Claim, conclude, show
@@ -93,7 +93,7 @@ def load(home: Path, results: Any) -> None:
     """Replace the partition again and again; report seconds by step, bytes and peak memory."""
     recipe = apertus()
     warehouse = Timed(database=str(home / "alignment.duckdb"))
-    answering = Answering(
+    answering = RequestRunner(
         warehouse, Answered(), GpuPool(), recipe, "completions", POLICY, None, print
     )
     question = completing(recipe, POLICY)

@@ -27,7 +27,7 @@ from alignment_assets.inference.spool import spool_folder
 from alignment_assets.inference.types import ANSWER_SCHEMA
 from alignment_assets.recipe.load import load_recipe
 from alignment_assets.requests.request_sets import completing
-from alignment_assets.requests.runner import Answering
+from alignment_assets.requests.runner import RequestRunner
 from alignment_assets.warehouse.resource import Warehouse
 from benchmarks.report import Claim, conclude, show
 from benchmarks.synthetic import MANY_PROMPTS
@@ -102,7 +102,7 @@ def count(home: Path, results: Any) -> None:
     """Count what is unanswered, then write it out; report counts, seconds and peak memory."""
     recipe = load_recipe("demo")
     warehouse = Warehouse(database=str(home / "alignment.duckdb"))
-    answering = Answering(
+    answering = RequestRunner(
         warehouse, VllmInference(), GpuPool(), recipe, "completions", MODEL, None, print
     )
     question = completing(recipe, MODEL)

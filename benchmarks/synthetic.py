@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 import yaml
 from dagster import DagsterInstance
 
-from alignment_assets.commands.materialize import QUIET, plan_runs
+from alignment_assets.commands.materialize import QUIET, plan_launches
 from alignment_assets.definitions import build_defs
 from alignment_assets.gpus.pool import GpuPool
 from alignment_assets.inference.backend import Inference, Job
@@ -31,7 +31,7 @@ from alignment_assets.inference.spool import FLUSH_ROWS, spool_folder
 from alignment_assets.inference.types import ANSWER_SCHEMA, Task
 from alignment_assets.recipe.load import find_recipe, parse_recipe
 from alignment_assets.recipe.model import Model, Recipe
-from alignment_assets.requests.runner import Question
+from alignment_assets.requests.runner import RequestSet
 from alignment_assets.warehouse.resource import Warehouse
 
 PUBLISHED = {"standard": 380_537, "controversial": 72_698}
@@ -86,7 +86,7 @@ def materialize(
     defs = build_defs(recipe, {"warehouse": warehouse, "inference": Answered()})
     job = defs.resolve_implicit_global_asset_job_def()
     with DagsterInstance.ephemeral() as instance:
-        for run in plan_runs(defs, selection, partition):
+        for run in plan_launches(defs, selection, partition):
             job.get_subset(
                 asset_selection=set(run.assets), asset_check_selection=set()
             ).execute_in_process(partition_key=run.partition, instance=instance, run_config=QUIET)
@@ -165,7 +165,7 @@ def fill_spool(
     warehouse: Warehouse,
     asset: str,
     partition: str | None,
-    question: Question,
+    question: RequestSet,
     *,
     characters: int,
     controversial: int = 0,

@@ -13,11 +13,12 @@ import pytest
 import yaml
 from dagster import DagsterInstance, Definitions, ExecuteInProcessResult
 
-from alignment_assets.commands.demo_model import prepare_demo_model
-from alignment_assets.commands.materialize import execute_runs, plan_runs
+from alignment_assets.commands.materialize import execute, plan_launches
+from alignment_assets.commands.models import prepare_demo_model
 from alignment_assets.definitions import build_defs
 from alignment_assets.recipe.load import find_recipe, parse_recipe
 from alignment_assets.recipe.model import Recipe
+from alignment_assets.recipe.run import Run
 from alignment_assets.warehouse.resource import Warehouse
 from tests.support.fakes import FakeInference
 
@@ -55,20 +56,22 @@ class Graph:
         return replace(self, inference=FakeInference(log=self.inference.log, **changes))
 
     @property
+    def run(self) -> Run:
+        return Run(self.recipe, self.home)
+
+    @property
     def warehouse(self) -> Warehouse:
-        return Warehouse(
-            database=str(self.home / "alignment.duckdb"), lock_timeout=self.lock_timeout
-        )
+        return Warehouse(database=str(self.run.database), lock_timeout=self.lock_timeout)
 
     @property
     def defs(self) -> Definitions:
-        return build_defs(self.recipe, {"warehouse": self.warehouse, "inference": self.inference})
+        return build_defs(self.run, {"warehouse": self.warehouse, "inference": self.inference})
 
     def materialize(
         self, selection: str | None = None, partition: str | None = None
     ) -> list[ExecuteInProcessResult]:
-        runs = plan_runs(self.defs, selection, partition)
-        return [result for _, result in execute_runs(self.defs, runs, self.instance)]
+        runs = plan_launches(self.defs, selection, partition)
+        return [result for _, result in execute(self.defs, runs, self.instance)]
 
     def query(self, sql: str, parameters: dict[str, Any] | None = None) -> list[tuple[Any, ...]]:
         with self.warehouse.read() as connection:

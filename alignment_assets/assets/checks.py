@@ -14,16 +14,16 @@ from dagster import (
     multi_asset_check,
 )
 
-from alignment_assets.recipe.model import Recipe
+from alignment_assets.recipe.run import Run
 from alignment_assets.warehouse import sql_files
 from alignment_assets.warehouse.resource import Warehouse, rules_of
 
 SHOWN_ROWS = 5
 
 
-def table_checks(recipe: Recipe) -> list[AssetChecksDefinition]:
+def table_checks(run: Run) -> list[AssetChecksDefinition]:
     """Build the checks of every table that has rules."""
-    return [_checks_of(recipe, table) for table in sql_files.tables() if rules_of(table)]
+    return [_checks_of(run, table) for table in sql_files.tables() if rules_of(table)]
 
 
 def describe_rule(rule: str) -> str:
@@ -32,7 +32,7 @@ def describe_rule(rule: str) -> str:
     return " ".join(line.removeprefix("--").strip() for line in lines if line.startswith("--"))
 
 
-def _checks_of(recipe: Recipe, table: str) -> AssetChecksDefinition:
+def _checks_of(run: Run, table: str) -> AssetChecksDefinition:
     rules = {rule.split("/", 1)[1]: rule for rule in rules_of(table)}
 
     @multi_asset_check(
@@ -50,7 +50,7 @@ def _checks_of(recipe: Recipe, table: str) -> AssetChecksDefinition:
             for key in sorted(context.selected_asset_check_keys):
                 query = sql_files.read_sql("checks", rules[key.name])
                 offending = connection.execute(
-                    query, sql_files.named_parameters(query, recipe.settings())
+                    query, sql_files.named_parameters(query, run.recipe.settings())
                 ).fetchmany(SHOWN_ROWS + 1)
                 shown = [str(row)[:300] for row in offending[:SHOWN_ROWS]]
                 yield AssetCheckResult(

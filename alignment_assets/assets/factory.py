@@ -28,7 +28,9 @@ from dagster._utils.warnings import BetaWarning
 from alignment_assets.gpus.pool import GpuPool
 from alignment_assets.inference.backend import Inference
 from alignment_assets.recipe.model import Recipe
-from alignment_assets.requests.runner import Answering, Question
+from alignment_assets.recipe.run import Run
+from alignment_assets.requests.request_sets import Fingerprint
+from alignment_assets.requests.runner import RequestRunner, RequestSet
 from alignment_assets.warehouse import sql_files
 from alignment_assets.warehouse.resource import Staging, Warehouse
 
@@ -53,6 +55,10 @@ MAY_BE_EMPTY = {
 }
 
 Deps = Iterable[str | AssetDep]
+# Gives the requests of a partition; of the recipe's models, it is told the fingerprints.
+RequestsOf = Callable[[Recipe, Fingerprint, str], Sequence[RequestSet]]
+# Raises if a table, which its label names, cannot be made yet of what the parameters name.
+Requirement = Callable[[Warehouse, Mapping[str, Any], str], None]
 
 
 def table_asset(
@@ -73,7 +79,7 @@ def table_asset(
         kinds: what it is made with; ``duckdb`` is added.
         deps: upstream assets, with partition mappings where those are not the obvious ones.
         version: changes with the asset's logic; see `sql_files.code_version`.
-        partitions: how it is cut; a run makes one partition.
+        partitions: how it is partitioned; a run makes one partition.
         pool: the Dagster pool that limits how many steps of this kind run at once.
     """
     declared = sql_files.tables()[table]
@@ -112,19 +118,19 @@ def from_models(tables: Sequence[str], mapping: PartitionMapping) -> list[AssetD
     return [AssetDep(AssetKey(table), partition_mapping=mapping) for table in tables]
 
 
-def answering_for(
+def runner_for(
     context: AssetExecutionContext,
+    run: Run,
     warehouse: Warehouse,
     inference: Inference,
     gpus: GpuPool,
-    recipe: Recipe,
-) -> Answering:
-    """Return what asks engines on behalf of a step's asset and partition."""
-    return Answering(
+) -> RequestRunner:
+    """Return what has engines answer on behalf of a step's asset and partition."""
+    return RequestRunner(
+        run,
         warehouse,
         inference,
         gpus,
-        recipe,
         context.asset_key.to_user_string(),
         context.partition_key if _is_partitioned(context) else None,
         context.run.run_id,
@@ -134,7 +140,7 @@ def answering_for(
 
 def publish(
     context: AssetExecutionContext,
-    recipe: Recipe,
+    run: Run,
     staging: Staging,
     parameters: Mapping[str, Any],
     metadata: Mapping[str, Any] | None = None,
@@ -151,8 +157,8 @@ def publish(
     return MaterializeResult(
         metadata={
             count: published.rows,
-            "recipe": recipe.name,
-            "recipe_fingerprint": recipe.fingerprint,
+            "recipe": run.recipe.name,
+            "recipe_fingerprint": run.recipe.fingerprint,
             **(metadata or {}),
         },
         data_version=DataVersion(published.data_version),
@@ -164,72 +170,115 @@ def _is_partitioned(context: AssetExecutionContext) -> bool:
     return context.assets_def.partitions_def is not None
 
 
-def publish_answers(
-    context: AssetExecutionContext,
-    answering: Answering,
-    questions: Sequence[Question],
-    query: str,
-    parameters: Mapping[str, Any],
-    partition: Mapping[str, str],
+def llm_asset(
+    run: Run,
+    table: str,
+    requests: RequestsOf,
+    *,
+    group: str,
+    deps: Deps,
+    partitions: PartitionsDefinition,
+    partition_column: str,
+    files: Sequence[str],
+    settings: Mapping[str, Any] | None = None,
+    requires: Requirement | None = None,
     counts: str | None = None,
-) -> MaterializeResult[None]:
-    """Build the rows that the answers to some questions make, and publish them.
+) -> AssetsDefinition:
+    """Make the asset of a table that engines answer for, one partition at a time.
 
     Args:
-        context: the step.
-        answering: what has asked the questions.
-        questions: all of them; each must be answered.
-        query: makes the rows from ``requests`` and ``answers``.
-        parameters: what the query and the table's rules may name.
-        partition: the partition's column and value.
+        run: the recipe and its home.
+        table: the table's and the asset's name; ``sql/assets/<table>.sql`` makes its rows from
+            ``requests`` and ``answers``.
+        requests: gives the requests of a partition.
+        group: the stage it belongs to.
+        deps: upstream assets; see `table_asset`.
+        partitions: how it is partitioned; a run makes one partition.
+        partition_column: the column that holds the partition, and the parameter that names it.
+        files: the files of ``sql/requests`` that make the requests.
+        settings: what those files name besides the recipe's settings, for the code version.
+        requires: raises if the partition cannot be made yet.
         counts: a column whose values are counted in the materialization's metadata.
     """
-    with answering.warehouse.stage(answering.asset, partition) as staging:
-        answering.stage(staging, questions, query, parameters)
-        counted = count_values(staging, counts) if counts else {}
-        metadata = {**answering.metadata(), **counted}
-        return publish(context, answering.recipe, staging, parameters, metadata)
+    recipe = run.recipe
+    query = sql_files.read_sql("assets", table)
+    texts = [sql_files.read_sql("requests", name) for name in files]
+
+    @table_asset(
+        table,
+        group=group,
+        kinds={"llm"},
+        deps=deps,
+        version=sql_files.code_version(
+            query, *texts, settings={**without_members(recipe.settings()), **(settings or {})}
+        ),
+        partitions=partitions,
+        pool="engine",
+    )
+    def build(
+        context: AssetExecutionContext, warehouse: Warehouse, inference: Inference, gpus: GpuPool
+    ) -> MaterializeResult[None]:
+        partition = context.partition_key
+        parameters = {**recipe.settings(), partition_column: partition}
+        runner = runner_for(context, run, warehouse, inference, gpus)
+        if requires:
+            requires(warehouse, parameters, runner.label)
+        asked = requests(recipe, runner.fingerprint, partition)
+        for each in asked:
+            runner.answer(each)
+        with warehouse.stage(table, {partition_column: partition}) as staging:
+            runner.stage(staging, asked, query, parameters)
+            counted = count_values(staging, counts) if counts else {}
+            metadata = {**runner.metadata(), **counted}
+            return publish(context, run, staging, parameters, metadata)
+
+    return build
 
 
 def sql_asset(
-    recipe: Recipe,
+    run: Run,
     table: str,
     *,
     group: str,
     deps: Deps,
     partitions: PartitionsDefinition | None = None,
     partition_column: str | None = None,
+    requires: Requirement | None = None,
     counts: str | None = None,
 ) -> AssetsDefinition:
     """Make the asset of a table that is one SELECT, ``sql/assets/<table>.sql``.
 
     Args:
-        recipe: the run; its settings are the query's parameters.
+        run: the recipe and its home; the recipe's settings are the query's parameters.
         table: the table's and the asset's name.
         group: the stage it belongs to.
         deps: upstream assets; see `table_asset`.
-        partitions: how it is cut; a run makes one partition.
+        partitions: how it is partitioned; a run makes one partition.
         partition_column: the column that holds the partition, and the parameter that names it.
+        requires: raises if the table cannot be made yet.
         counts: a column whose values are counted in the materialization's metadata.
     """
     query = sql_files.read_sql("assets", table)
-    settings = recipe.settings()
+    settings = run.recipe.settings()
 
     @table_asset(
         table,
         group=group,
         kinds={"sql"},
         deps=deps,
-        version=sql_files.code_version(query, settings=without_partition_list(settings)),
+        version=sql_files.code_version(query, settings=without_members(settings)),
         partitions=partitions,
     )
     def build(context: AssetExecutionContext, warehouse: Warehouse) -> MaterializeResult[None]:
         partition = {partition_column: context.partition_key} if partition_column else {}
         parameters = {**settings, **partition}
+        if requires:
+            label = f"{table}[{', '.join(partition.values())}]" if partition else table
+            requires(warehouse, parameters, label)
         with warehouse.stage(table, partition) as staging:
             staging.insert(query, parameters)
             counted = count_values(staging, counts) if counts else {}
-            return publish(context, recipe, staging, parameters, counted)
+            return publish(context, run, staging, parameters, counted)
 
     return build
 
@@ -246,6 +295,6 @@ def count_values(staging: Staging, column: str) -> dict[str, int]:
 _MEMBERS = {"completions_models", "completions_policies"}
 
 
-def without_partition_list(settings: Mapping[str, Any]) -> dict[str, Any]:
+def without_members(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Leave out who answers."""
     return {key: value for key, value in settings.items() if key not in _MEMBERS}

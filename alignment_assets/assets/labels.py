@@ -5,35 +5,35 @@ from typing import Any
 from dagster import AssetExecutionContext, AssetsDefinition, MaterializeResult
 
 from alignment_assets.assets.factory import (
-    answering_for,
     count_values,
     publish,
+    runner_for,
     sql_asset,
     table_asset,
 )
 from alignment_assets.gpus.pool import GpuPool
 from alignment_assets.inference.backend import Inference
-from alignment_assets.recipe.model import Recipe
+from alignment_assets.recipe.run import Run
 from alignment_assets.requests.request_sets import grading, grading_parameters
-from alignment_assets.requests.runner import Question
+from alignment_assets.requests.runner import RequestSet
 from alignment_assets.warehouse import sql_files
 from alignment_assets.warehouse.resource import Staging, Warehouse
 
 GROUP = "controversy"
 
 
-def label_assets(recipe: Recipe) -> list[AssetsDefinition]:
+def label_assets(run: Run) -> list[AssetsDefinition]:
     """Build the assets of the stage."""
     return [
-        _controversy_labels_asset(recipe),
+        _controversy_labels_asset(run),
         sql_asset(
-            recipe,
+            run,
             "controversy_agreement",
             group=GROUP,
             deps=["controversy_labels", "human_labels"],
         ),
         sql_asset(
-            recipe,
+            run,
             "alignment_prompts",
             group="prompts",
             deps=[
@@ -48,12 +48,11 @@ def label_assets(recipe: Recipe) -> list[AssetsDefinition]:
     ]
 
 
-def _controversy_labels_asset(recipe: Recipe) -> AssetsDefinition:
+def _controversy_labels_asset(run: Run) -> AssetsDefinition:
+    recipe = run.recipe
     table, grader = "controversy_labels", recipe.controversy
-    query, question_query = (
-        sql_files.read_sql("assets", table),
-        sql_files.read_sql("requests", table),
-    )
+    query = sql_files.read_sql("assets", table)
+    asking = sql_files.read_sql("requests", f"{table}/grade")
     fixed = {**recipe.settings(), **grading_parameters(recipe)}
 
     @table_asset(
@@ -62,30 +61,28 @@ def _controversy_labels_asset(recipe: Recipe) -> AssetsDefinition:
         kinds={"llm"},
         deps=["licensed_prompts", "wordings"],
         version=sql_files.code_version(
-            query, question_query, settings={**fixed, "attempts": grader.attempts}
+            query, asking, settings={**fixed, "attempts": grader.attempts}
         ),
         pool="engine",
     )
     def build(
         context: AssetExecutionContext, warehouse: Warehouse, inference: Inference, gpus: GpuPool
     ) -> MaterializeResult[None]:
-        answering = answering_for(context, warehouse, inference, gpus, recipe)
-        questions: list[Question] = []
+        runner = runner_for(context, run, warehouse, inference, gpus)
+        asked: list[RequestSet] = []
         unparsed: list[str] | None = None  # all prompts
         for attempt in range(grader.attempts):
-            questions.append(grading(recipe, answering.fingerprint, attempt, unparsed))
-            answering.ask(questions[-1])
+            asked.append(grading(recipe, runner.fingerprint, attempt, unparsed))
+            runner.answer(asked[-1])
             with warehouse.stage(table) as staging:
-                answering.stage(staging, questions, query, fixed)
+                runner.stage(staging, asked, query, fixed)
                 unparsed = _unparsed(staging)
                 if not unparsed or attempt + 1 == grader.attempts:
                     counted = {
                         **count_values(staging, "grade"),
                         **count_values(staging, "parsed_as"),
                     }
-                    return publish(
-                        context, recipe, staging, fixed, {**answering.metadata(), **counted}
-                    )
+                    return publish(context, run, staging, fixed, {**runner.metadata(), **counted})
             context.log.info(f"{table}: {len(unparsed):,} answers do not parse; asking them again")
         raise AssertionError("the last attempt returns")
 

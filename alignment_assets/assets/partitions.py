@@ -7,24 +7,14 @@ from dagster import PartitionMapping, StaticPartitionMapping, StaticPartitionsDe
 from alignment_assets.recipe.model import Recipe
 
 
-def largest_first(recipe: Recipe, names: tuple[str, ...]) -> list[str]:
-    """Order models by size, so that a backfill starts with what takes longest."""
-    return sorted(names, key=lambda name: (-recipe.models[name].billions, name))
-
-
-def model_names(recipe: Recipe) -> list[str]:
-    """Return the partitions of ``completions``: the models and the policies."""
-    return largest_first(recipe, recipe.completions.models + recipe.completions.policies)
-
-
 def model_partitions(recipe: Recipe) -> StaticPartitionsDefinition:
     """One partition for each model that answers, the policies included."""
-    return StaticPartitionsDefinition(model_names(recipe))
+    return StaticPartitionsDefinition(recipe.answering_models)
 
 
 def policy_partitions(recipe: Recipe) -> StaticPartitionsDefinition:
     """One partition for each policy that is to be aligned."""
-    return StaticPartitionsDefinition(largest_first(recipe, recipe.completions.policies))
+    return StaticPartitionsDefinition(recipe.policies)
 
 
 def model_feeds_policies(recipe: Recipe) -> PartitionMapping:

@@ -13,7 +13,8 @@ from dagster import AssetExecutionContext, AssetsDefinition, MaterializeResult
 
 from alignment_assets.assets.factory import count_values, publish, sql_asset, table_asset
 from alignment_assets.recipe import wordings
-from alignment_assets.recipe.model import DatasetReference, Recipe
+from alignment_assets.recipe.model import DatasetReference
+from alignment_assets.recipe.run import Run
 from alignment_assets.sources import consent, conversations, readers
 from alignment_assets.sources.conversations import Malformed, Message
 from alignment_assets.warehouse import sql_files
@@ -25,31 +26,32 @@ BATCH_ROWS = 5_000
 RowMaker = Callable[[int, readers.Row], dict[str, Any]]
 
 
-def prompt_assets(recipe: Recipe) -> list[AssetsDefinition]:
+def prompt_assets(run: Run) -> list[AssetsDefinition]:
     """Build the assets of the stage."""
+    recipe = run.recipe
     labels = recipe.sources.human_labels
     return [
-        _source_asset(recipe, "preference_mix", recipe.sources.preference_mix, preference_mix_row),
+        _source_asset(run, "preference_mix", recipe.sources.preference_mix, preference_mix_row),
         _source_asset(
-            recipe,
+            run,
             "polyglot_toxicity_prompts",
             recipe.sources.polyglot_toxicity_prompts,
             polyglot_row,
         ),
-        _source_asset(recipe, "prism_prompts", recipe.sources.prism_prompts, prism_row),
-        _source_asset(recipe, "personas", recipe.sources.personas, persona_row),
-        _source_asset(recipe, "human_labels", labels, human_label_row, group="controversy"),
-        _wordings_asset(recipe),
-        _origin_consent_asset(recipe),
+        _source_asset(run, "prism_prompts", recipe.sources.prism_prompts, prism_row),
+        _source_asset(run, "personas", recipe.sources.personas, persona_row),
+        _source_asset(run, "human_labels", labels, human_label_row, group="controversy"),
+        _wordings_asset(run),
+        _origin_consent_asset(run),
         sql_asset(
-            recipe,
+            run,
             "prompt_exclusions",
             group=GROUP,
             deps=["preference_mix", "polyglot_toxicity_prompts", "prism_prompts", "origin_consent"],
             counts="rule",
         ),
         sql_asset(
-            recipe,
+            run,
             "licensed_prompts",
             group=GROUP,
             deps=["preference_mix", "prompt_exclusions", "origin_consent"],
@@ -163,12 +165,14 @@ def _text(value: Any) -> str | None:
 
 
 def _source_asset(
-    recipe: Recipe,
+    run: Run,
     table: str,
     reference: DatasetReference | None,
     make_row: RowMaker,
     group: str = GROUP,
 ) -> AssetsDefinition:
+    recipe = run.recipe
+
     @table_asset(
         table,
         group=group,
@@ -183,17 +187,18 @@ def _source_asset(
             if reference is None:
                 context.log.warning(f"the recipe has no sources.{table}: the table stays empty")
             else:
-                commit = readers.dataset_commit(reference, warehouse.home)
+                commit = readers.dataset_commit(reference, run.revisions)
                 origin["commit"] = commit or "none"
                 rows = readers.read_rows(table, reference, recipe, commit)
                 _insert(staging, (make_row(number, row) for number, row in enumerate(rows)))
             counted = count_values(staging, "malformed_reason")
-            return publish(context, recipe, staging, recipe.settings(), {**origin, **counted})
+            return publish(context, run, staging, recipe.settings(), {**origin, **counted})
 
     return build
 
 
-def _wordings_asset(recipe: Recipe) -> AssetsDefinition:
+def _wordings_asset(run: Run) -> AssetsDefinition:
+    recipe = run.recipe
     texts = [row["wording_hash"] for row in wordings.read_wordings(recipe)]
 
     @table_asset("wordings", group="completions", kinds={"python"}, version=sql_files.digest(texts))
@@ -201,13 +206,14 @@ def _wordings_asset(recipe: Recipe) -> AssetsDefinition:
         with warehouse.stage("wordings", reads=False) as staging:
             _insert(staging, wordings.read_wordings(recipe))
             return publish(
-                context, recipe, staging, recipe.settings(), {"folder": str(recipe.wordings_folder)}
+                context, run, staging, recipe.settings(), {"folder": str(recipe.wordings_folder)}
             )
 
     return build
 
 
-def _origin_consent_asset(recipe: Recipe) -> AssetsDefinition:
+def _origin_consent_asset(run: Run) -> AssetsDefinition:
+    recipe = run.recipe
     rule = recipe.consent
 
     @table_asset(
@@ -234,7 +240,7 @@ def _origin_consent_asset(recipe: Recipe) -> AssetsDefinition:
                 ),
             )
             return publish(
-                context, recipe, staging, recipe.settings(), count_values(staging, "status")
+                context, run, staging, recipe.settings(), count_values(staging, "status")
             )
 
     return build

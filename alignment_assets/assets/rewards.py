@@ -3,38 +3,55 @@
 from collections.abc import Mapping
 from typing import Any
 
-from dagster import AssetExecutionContext, AssetsDefinition, MaterializeResult
+from dagster import AssetsDefinition
 
-from alignment_assets.assets.factory import (
-    answering_for,
-    from_models,
-    publish_answers,
-    sql_asset,
-    table_asset,
-    without_partition_list,
-)
+from alignment_assets.assets.factory import from_models, llm_asset, sql_asset
 from alignment_assets.assets.partitions import (
     model_feeds_policies,
     model_partitions,
     policy_partitions,
 )
-from alignment_assets.gpus.pool import GpuPool
-from alignment_assets.inference.backend import Inference
-from alignment_assets.recipe.model import Recipe
-from alignment_assets.requests.request_sets import comparing, rewarding
+from alignment_assets.recipe.run import Run
+from alignment_assets.requests.request_sets import comparing, scoring
 from alignment_assets.warehouse import sql_files
 from alignment_assets.warehouse.resource import Warehouse
 
 GROUP = "rewards"
 
 
-def reward_assets(recipe: Recipe) -> list[AssetsDefinition]:
+def reward_assets(run: Run) -> list[AssetsDefinition]:
     """Build the assets of the stage."""
+    recipe = run.recipe
+    scorers = recipe.rewards.scorers.values()
     return [
-        _rewards_asset(recipe),
-        _judge_comparisons_asset(recipe),
+        llm_asset(
+            run,
+            "rewards",
+            scoring,
+            group=GROUP,
+            deps=["completions", "completion_requests", "alignment_prompts", "wordings"],
+            partitions=model_partitions(recipe),
+            partition_column="model",
+            files=[f"rewards/{scorer.task}" for scorer in scorers],
+            settings={"rubric": [scorer.rubric for scorer in scorers]},
+        ),
+        llm_asset(
+            run,
+            "judge_comparisons",
+            comparing,
+            group=GROUP,
+            deps=[
+                *from_models(["rewards", "completions"], model_feeds_policies(recipe)),
+                "alignment_prompts",
+                "wordings",
+            ],
+            partitions=policy_partitions(recipe),
+            partition_column="policy",
+            files=["judge_comparisons/compare"],
+            requires=require_rewards,
+        ),
         sql_asset(
-            recipe,
+            run,
             "judge_rankings",
             group=GROUP,
             deps=["judge_comparisons", *from_models(["rewards"], model_feeds_policies(recipe))],
@@ -71,77 +88,3 @@ def require_rewards(warehouse: Warehouse, parameters: Mapping[str, Any], label: 
             f"{label}: rewards are missing for {'; '.join(missing)}; materialize "
             f"completion_requests, completions and rewards of these partitions first"
         )
-
-
-def _rewards_asset(recipe: Recipe) -> AssetsDefinition:
-    table = "rewards"
-    scorers = {"standard": recipe.rewards.standard, "controversial": recipe.rewards.controversial}
-    query = sql_files.read_sql("assets", table)
-    question_queries = [
-        sql_files.read_sql("requests", f"rewards_{scoring.task}") for scoring in scorers.values()
-    ]
-    rubrics = {"rubric": [scoring.rubric for scoring in scorers.values()]}
-
-    @table_asset(
-        table,
-        group=GROUP,
-        kinds={"llm"},
-        deps=["completions", "completion_requests", "alignment_prompts", "wordings"],
-        version=sql_files.code_version(
-            query,
-            *question_queries,
-            settings={**without_partition_list(recipe.settings()), **rubrics},
-        ),
-        partitions=model_partitions(recipe),
-        pool="engine",
-    )
-    def build(
-        context: AssetExecutionContext, warehouse: Warehouse, inference: Inference, gpus: GpuPool
-    ) -> MaterializeResult[None]:
-        model = context.partition_key
-        answering = answering_for(context, warehouse, inference, gpus, recipe)
-        parameters: dict[str, Any] = {**recipe.settings(), "model": model}
-        questions = rewarding(recipe, answering.fingerprint, model)
-        for question in questions:
-            answering.ask(question)
-        partition = {"model": model}
-        return publish_answers(context, answering, questions, query, parameters, partition)
-
-    return build
-
-
-def _judge_comparisons_asset(recipe: Recipe) -> AssetsDefinition:
-    table = "judge_comparisons"
-    query, question_query = (
-        sql_files.read_sql("assets", table),
-        sql_files.read_sql("requests", table),
-    )
-
-    @table_asset(
-        table,
-        group=GROUP,
-        kinds={"llm"},
-        deps=[
-            *from_models(["rewards", "completions"], model_feeds_policies(recipe)),
-            "alignment_prompts",
-            "wordings",
-        ],
-        version=sql_files.code_version(
-            query, question_query, settings=without_partition_list(recipe.settings())
-        ),
-        partitions=policy_partitions(recipe),
-        pool="engine",
-    )
-    def build(
-        context: AssetExecutionContext, warehouse: Warehouse, inference: Inference, gpus: GpuPool
-    ) -> MaterializeResult[None]:
-        policy = context.partition_key
-        answering = answering_for(context, warehouse, inference, gpus, recipe)
-        parameters = {**recipe.settings(), "policy": policy}
-        require_rewards(warehouse, parameters, f"{table}[{policy}]")
-        question = comparing(recipe, answering.fingerprint, policy)
-        answering.ask(question)
-        partition = {"policy": policy}
-        return publish_answers(context, answering, [question], query, parameters, partition)
-
-    return build

@@ -1,4 +1,4 @@
-"""Running the graph in this process: which assets, in which order, partition by partition.
+"""``alignment-assets materialize``: the graph in this process, partition by partition.
 
 Steps of one process share an engine, so a small graph loads its model once. At scale, launch runs
 and backfills from the Dagster UI instead.
@@ -6,9 +6,12 @@ and backfills from the Dagster UI instead.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Annotated
 
+import typer
 from dagster import (
     AssetKey,
     AssetSelection,
@@ -18,6 +21,19 @@ from dagster import (
     PartitionsDefinition,
 )
 
+from alignment_assets.commands.summary import print_next_steps, print_summary
+from alignment_assets.commands.terminal import (
+    Expected,
+    RecipeOption,
+    chosen_run,
+    console,
+    dagster_instance,
+    expected,
+    say,
+    shown_progress,
+)
+from alignment_assets.definitions import build_defs, default_resources
+
 QUIET = {"loggers": {"console": {"config": {"log_level": "WARNING"}}}}
 
 
@@ -26,7 +42,7 @@ class SelectionError(ValueError):
 
 
 @dataclass(frozen=True)
-class Run:
+class Launch:
     """Assets that are materialized together, for one partition or for none."""
 
     assets: tuple[AssetKey, ...]
@@ -39,10 +55,10 @@ class Run:
         return f"{names} [{self.partition}]" if self.partition else names
 
 
-def plan_runs(
+def plan_launches(
     defs: Definitions, selection: str | None = None, partition: str | None = None
-) -> list[Run]:
-    """Cut a selection of assets into runs, upstream first.
+) -> list[Launch]:
+    """Divide a selection of assets into launches, upstream first.
 
     Args:
         defs: the asset graph.
@@ -65,7 +81,8 @@ def plan_runs(
         ) from error
     if not chosen:
         raise SelectionError(f"{selection!r} selects nothing; the assets are {names}")
-    # An asset joins its upstream's run where they are cut alike, else a later one.
+    # An asset is launched with its upstream assets if they are partitioned alike, else after them:
+    # Dagster runs assets together only if they have the same partitions.
     level: dict[AssetKey, int] = {}
     groups: dict[tuple[int, PartitionsDefinition | None], list[AssetKey]] = {}
     for key in graph.toposorted_asset_keys:
@@ -80,7 +97,7 @@ def plan_runs(
         if key in chosen:
             groups.setdefault((level[key], cut), []).append(key)
     runs = [
-        Run(tuple(keys), name)
+        Launch(tuple(keys), name)
         for (_, cut), keys in sorted(groups.items(), key=lambda group: group[0][0])
         for name in (cut.get_partition_keys() if cut else [None])
         if partition is None or name == partition
@@ -93,18 +110,96 @@ def plan_runs(
     return runs
 
 
-def execute_runs(
-    defs: Definitions, runs: list[Run], instance: DagsterInstance
-) -> Iterator[tuple[Run, ExecuteInProcessResult]]:
-    """Execute runs one after another, their tables' checks with them; a failure raises."""
+def execute(
+    defs: Definitions, launches: list[Launch], instance: DagsterInstance
+) -> Iterator[tuple[Launch, ExecuteInProcessResult]]:
+    """Execute them one after another, their tables' checks with them; a failure raises."""
     job = defs.resolve_implicit_global_asset_job_def()
     graph = defs.resolve_asset_graph()
-    for run in runs:
-        checks = AssetSelection.assets(*run.assets).resolve_checks(graph)
-        subset = job.get_subset(asset_selection=set(run.assets), asset_check_selection=set(checks))
+    for launch in launches:
+        checks = AssetSelection.assets(*launch.assets).resolve_checks(graph)
+        subset = job.get_subset(
+            asset_selection=set(launch.assets), asset_check_selection=set(checks)
+        )
         yield (
-            run,
+            launch,
             subset.execute_in_process(
-                run_config=QUIET, partition_key=run.partition, instance=instance
+                run_config=QUIET, partition_key=launch.partition, instance=instance
             ),
         )
+
+
+def materialize(
+    recipe: RecipeOption = None,
+    select: Annotated[
+        str | None,
+        typer.Option(help="Assets in Dagster's selection syntax; all of them by default."),
+    ] = None,
+    partition: Annotated[
+        str | None,
+        typer.Option(help="Only this model or policy, and only assets that are cut by it."),
+    ] = None,
+) -> None:
+    """Materialize assets in this process, upstream first, and show what came out."""
+    run = chosen_run(recipe)
+    resources = default_resources(run)
+    defs = build_defs(run, resources)
+    with expected(SelectionError):
+        launches = plan_launches(defs, select, partition)
+    started = time.monotonic()
+    totals = {
+        "requests_asked": 0,
+        "answers_reused": 0,
+        "tokens_in": 0,
+        "tokens_out": 0,
+        "seconds_answering": 0.0,
+    }
+    failed_checks: list[str] = []
+    with dagster_instance() as instance, shown_progress(console):
+        for number, launch in enumerate(launches, start=1):
+            say(f"[{number}/{len(launches)}] {launch.label}")
+            for _, result in execute(defs, [launch], instance):
+                failed_checks += _count(result, totals)
+    seconds = time.monotonic() - started
+    warehouse = resources["warehouse"]
+    if select is None and partition is None:
+        print_summary(warehouse, run, console)
+    console.print(_spent(totals, seconds), highlight=False)
+    print_next_steps(warehouse, recipe, console)
+    if failed_checks:
+        raise Expected(
+            f"checks failed: {', '.join(failed_checks)}; see them in the UI or run sql/checks"
+        )
+
+
+def _count(result: ExecuteInProcessResult, totals: dict[str, float]) -> list[str]:
+    """Add up what a run's materializations say they did; return the checks that failed."""
+    for event in result.all_events:
+        if event.is_step_materialization:
+            metadata = event.step_materialization_data.materialization.metadata
+            for name in totals:
+                value = metadata[name].value if name in metadata else None
+                if isinstance(value, int | float):
+                    totals[name] += value
+    return [
+        f"{e.asset_key.to_user_string()}: {e.check_name}"
+        for e in result.get_asset_check_evaluations()
+        if not e.passed
+    ]
+
+
+def _spent(totals: dict[str, float], seconds: float) -> str:
+    asked, reused = int(totals["requests_asked"]), int(totals["answers_reused"])
+    if asked == reused == 0:
+        return f"No engine was needed. {seconds:.0f} s in all."
+    if asked == 0:
+        return (
+            f"No inference: all {reused:,} requests were answered before. {seconds:.0f} s in all."
+        )
+    engine = totals["seconds_answering"]
+    speed = totals["tokens_out"] / engine if engine else 0.0
+    return (
+        f"{asked:,} requests asked, {reused:,} answered before; "
+        f"{int(totals['tokens_in']):,} tokens in, {int(totals['tokens_out']):,} out "
+        f"in {engine:.0f} s of engine time ({speed:,.0f} tokens/s out). {seconds:.0f} s in all."
+    )

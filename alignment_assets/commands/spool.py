@@ -1,364 +1,96 @@
-"""Looking after the spool: what is in it, what of it is damaged, what nobody asks any more.
-
-Here belongs what a person has done to answers on disk. How engines write them and runs read them
-is `inference.spool`; which questions there are is `requests.request_sets`.
-"""
+"""``alignment-assets spool``: the answers of engines that are on disk, and looking after them."""
 
 from __future__ import annotations
 
-import os
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, cast
+from typing import Annotated
 
-import duckdb
-import pyarrow as pa
-import pyarrow.parquet as pq
+import typer
 
-from alignment_assets.inference.spool import (
-    ASIDE,
-    EMPTY_FILE,
-    UNREADABLE,
-    as_patterns,
-    raise_unreadable,
-    set_aside,
-    spool_folder,
-    what_is_wrong,
-    whole_files,
-    write_file,
+from alignment_assets.commands.rows import show, write
+from alignment_assets.commands.terminal import (
+    Expected,
+    FormatOption,
+    OutputOption,
+    RecipeOption,
+    chosen_run,
+    console,
+    expected,
+    say,
 )
-from alignment_assets.recipe.model import Recipe
-from alignment_assets.requests.request_sets import asked_partitions, waits_for
-from alignment_assets.requests.runner import Question
-from alignment_assets.warehouse.resource import Warehouse
-
-# A file in the making is younger; an older one has lost its writer.
-LEFT_OVER_SECONDS = 3600.0
-
-_CONTENT = """
-SELECT
-    count(*) AS answers,
-    count(*) FILTER (finish_reason IN ('context_length', 'rejected')) AS refused,
-    count(*) FILTER (finish_reason = 'failed') AS failed,
-    date_trunc('second', min(answered_at)) AS oldest,
-    date_trunc('second', max(answered_at)) AS newest,
-    array_to_string(list_sort(list(DISTINCT engine || ' ' || engine_version)), ', ') AS engines
-FROM read_parquet($files)
-"""
-
-_REPEATED = """
-SELECT count(*) AS requests, coalesce(sum(answers - 1), 0)::BIGINT AS spare
-FROM (
-    SELECT count(*) AS answers FROM read_parquet($files) GROUP BY request_id HAVING count(*) > 1
+from alignment_assets.definitions import default_resources
+from alignment_assets.host.locking import LockTimeout
+from alignment_assets.inference.fingerprint import MODEL_FAILURES
+from alignment_assets.inference.spool import SpoolError
+from alignment_assets.requests.request_sets import all_request_sets
+from alignment_assets.requests.spool_care import (
+    list_spool,
+    plan_removals,
+    prune_spool,
+    removals_table,
+    verify_spool,
 )
-"""
+from alignment_assets.warehouse.query import QueryError
 
-# Of each file, how many answers it has and the rows that answer no current request.
-_UNREFERENCED = """
-SELECT
-    filename,
-    count(*) AS answers,
-    list(file_row_number ORDER BY file_row_number)
-        FILTER (request_id NOT IN (SELECT request_id FROM current_requests)) AS dropped
-FROM read_parquet($files, filename = true, file_row_number = true)
-GROUP BY filename
-ORDER BY filename
-"""
+app = typer.Typer(no_args_is_help=True, help="The answers of engines that are on disk.")
 
 
-@dataclass(frozen=True)
-class Folder:
-    """The answers of an asset, or of one partition of it.
+@app.command("list")
+def list_answers(
+    recipe: RecipeOption = None, format: FormatOption = "table", output: OutputOption = None
+) -> None:
+    """Show what answers each asset and partition has, also those that left the recipe."""
+    run = chosen_run(recipe)
+    with expected(SpoolError, QueryError):
+        write(list_spool(run), format, output, console)
 
-    Attributes:
-        asked: whether the recipe still has the asset and partition.
+
+@app.command("verify")
+def verify_answers(recipe: RecipeOption = None) -> None:
+    """Read every file in full; set aside (rename, never delete) those that cannot be read.
+
+    Ends with status 1 if there were any; run the partitions again, and their requests are asked.
     """
-
-    path: Path
-    asset: str
-    partition: str | None
-    asked: bool
-
-    @property
-    def label(self) -> str:
-        """The asset, with its partition in brackets."""
-        return f"{self.asset}[{self.partition}]" if self.partition else self.asset
-
-    @property
-    def files(self) -> list[Path]:
-        """The files that hold answers."""
-        return [path for path in whole_files(self.path) if path.name != EMPTY_FILE]
-
-    @property
-    def set_aside(self) -> int:
-        """How many files could not be read and stand aside."""
-        return len(list(self.path.glob(f"*{ASIDE}")))
-
-    @property
-    def left_over(self) -> list[Path]:
-        """What writers left that died while they wrote."""
-        before = time.time() - LEFT_OVER_SECONDS
-        return [path for path in self.path.glob("*.tmp") if path.stat().st_mtime < before]
+    run = chosen_run(recipe)
+    with console.status("reading"):
+        rows, set_aside = verify_spool(run)
+    show(rows, console)
+    spare = sum(rows["spare_answers"].to_pylist()) if rows.num_rows else 0
+    if spare:
+        console.print(
+            f"{spare:,} spare answers: of several to a request the first final one in file order "
+            f"counts, the others do no harm.",
+            highlight=False,
+        )
+    for line in set_aside:
+        say(line)
+    if set_aside:
+        raise typer.Exit(1)
 
 
-@dataclass(frozen=True)
-class Cut:
-    """What pruning takes from a folder.
-
-    Attributes:
-        dropped_rows: for each file that loses answers, its rows that answer no current request.
-        freed: bytes, before the files are written: in proportion to the rows.
-        left_alone: why nothing is taken, if the folder's questions cannot be told yet.
-    """
-
-    folder: Folder
-    dropped_rows: dict[Path, list[int]]
-    answers: int
-    freed: int = 0
-    left_alone: str | None = None
-
-    @property
-    def dropped(self) -> int:
-        """How many answers go."""
-        return sum(map(len, self.dropped_rows.values()))
-
-
-def spool_folders(home: Path, recipe: Recipe) -> list[Folder]:
-    """Return the spool's folders: those the recipe asks for in its order, then all others."""
-    known = [
-        Folder(spool_folder(home, asset, partition), asset, partition, True)
-        for asset, partition in asked_partitions(recipe)
-    ]
-    paths = {folder.path for folder in known}
-    others = [
-        Folder(path, path.parent.name, path.name, False)
-        for path in sorted((home / "spool").glob("*/*"))
-        if path.is_dir() and path not in paths
-    ]
-    return [folder for folder in known if _has_files(folder.path)] + others
-
-
-def list_spool(home: Path, recipe: Recipe) -> pa.Table:
-    """Return one row for each folder: what answers it has.
-
-    Columns: asset, partition, in_recipe, files, set_aside (files that could not be read), bytes,
-    answers, refused, failed, oldest, newest, engines.
-
-    Raises:
-        SpoolError: a file cannot be read.
-    """
-    lines = []
-    with _scratch(home) as connection:
-        for folder in spool_folders(home, recipe):
-            files = folder.files
-            content = _query(connection, _CONTENT, files) if files else [{"answers": 0}]
-            lines.append(
-                {
-                    "asset": folder.asset,
-                    "partition": folder.partition,
-                    "in_recipe": folder.asked,
-                    "files": len(files),
-                    "set_aside": folder.set_aside,
-                    "bytes": sum(path.stat().st_size for path in files),
-                    **content[0],
-                }
-            )
-    return pa.Table.from_pylist(lines, schema=_LISTED)
-
-
-_LISTED = pa.schema(
-    [
-        ("asset", pa.string()),
-        ("partition", pa.string()),
-        ("in_recipe", pa.bool_()),
-        ("files", pa.int64()),
-        ("set_aside", pa.int64()),
-        ("bytes", pa.int64()),
-        ("answers", pa.int64()),
-        ("refused", pa.int64()),
-        ("failed", pa.int64()),
-        ("oldest", pa.timestamp("s")),
-        ("newest", pa.timestamp("s")),
-        ("engines", pa.string()),
-    ]
-)
-
-
-def verify_spool(home: Path, recipe: Recipe) -> tuple[pa.Table, list[str]]:
-    """Read every file to its last byte; give those that cannot be read a name that no run reads.
-
-    Returns:
-        One row for each folder (asset, partition, files, set_aside, set_aside_before, left_over,
-        answered_again: requests with several answers, spare_answers: those of them that do not
-        count), and a line for each file that was set aside now.
-    """
-    lines, found = [], []
-    with _scratch(home) as connection, ThreadPoolExecutor(os.cpu_count()) as threads:
-        for folder in spool_folders(home, recipe):
-            before = folder.set_aside
-            bad: list[str] = []
-            files, whole = whole_files(folder.path, bad.append), []
-            for path, reason in zip(files, threads.map(what_is_wrong, files), strict=True):
-                if reason is None:
-                    whole.append(path)
-                else:
-                    bad.append(f"{path}: {reason}; set aside as {set_aside(path).name}")
-            repeated = _query(connection, _REPEATED, whole) if whole else [{}]
-            lines.append(
-                {
-                    "asset": folder.asset,
-                    "partition": folder.partition,
-                    "files": sum(path.name != EMPTY_FILE for path in whole),
-                    "set_aside": len(bad),
-                    "set_aside_before": before,
-                    "left_over": len(folder.left_over),
-                    "answered_again": repeated[0].get("requests", 0),
-                    "spare_answers": repeated[0].get("spare", 0),
-                }
-            )
-            found += bad
-    return pa.Table.from_pylist(lines), found
-
-
-def plan_cuts(
-    connection: duckdb.DuckDBPyConnection,
-    home: Path,
-    recipe: Recipe,
-    questions: Mapping[tuple[str, str | None], Sequence[Question]],
-) -> list[Cut]:
-    """Find the answers that no current request refers to.
-
-    A folder that the recipe no longer asks for loses all. One whose questions cannot be told,
-    because a table that they read is empty or behind, is left alone.
-
-    Args:
-        connection: to the warehouse; its present tables say which requests there are.
-        home: the run's folder.
-        recipe: the run.
-        questions: see `all_questions`.
-
-    Raises:
-        SpoolError: a file cannot be read.
-    """
-    cuts = []
-    for folder in spool_folders(home, recipe):
-        reason = None
-        connection.execute("CREATE OR REPLACE TEMP TABLE current_requests (request_id VARCHAR)")
-        if folder.asked:
-            missing = waits_for(connection, recipe, folder.asset, folder.partition)
-            reason = f"waits for {missing}" if missing else None
-            for question in () if reason else questions[folder.asset, folder.partition]:
-                connection.execute(
-                    f"INSERT INTO current_requests SELECT request_id FROM ({question.sql}\n)",
-                    question.values,
-                )
-            if not reason and not connection.execute("FROM current_requests LIMIT 1").fetchone():
-                reason = "has no requests now"
-        cuts.append(_cut(connection, folder, reason))
-    return cuts
-
-
-def cuts_table(cuts: Sequence[Cut]) -> pa.Table:
-    """Return one row for each folder: answers kept and dropped, bytes freed, why it is left."""
-    return pa.Table.from_pylist(
-        [
-            {
-                "asset": cut.folder.asset,
-                "partition": cut.folder.partition,
-                "in_recipe": cut.folder.asked,
-                "kept": cut.answers - cut.dropped,
-                "dropped": cut.dropped,
-                "bytes_dropped": cut.freed,
-                "left_over_files": len(cut.folder.left_over),
-                "left_alone": cut.left_alone,
-            }
-            for cut in cuts
-        ]
+@app.command("prune")
+def prune_answers(
+    recipe: RecipeOption = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Drop without asking.")] = False,
+) -> None:
+    """Drop answers to requests that are no longer asked, after a look at what would go."""
+    run = chosen_run(recipe)
+    resources = default_resources(run)
+    warehouse, inference = resources["warehouse"], resources["inference"]
+    if not warehouse.path.exists():
+        raise Expected(f"no database {warehouse.path}: nothing says which requests there are")
+    with expected(SpoolError, LockTimeout, *MODEL_FAILURES):
+        requests = all_request_sets(run.recipe, lambda model: inference.fingerprint(model, run))
+        with warehouse.read() as connection:
+            removals = plan_removals(connection, run, requests)
+        show(removals_table(removals), console)
+        if not any(removal.dropped or removal.folder.left_over for removal in removals):
+            console.print("Nothing to drop.")
+            return
+        if not yes:
+            typer.confirm("Drop these answers for good?", abort=True)
+        removals = prune_spool(warehouse, run, requests)
+    console.print(
+        f"Dropped {sum(removal.dropped for removal in removals):,} answers, "
+        f"about {sum(removal.freed for removal in removals):,} bytes.",
+        highlight=False,
     )
-
-
-def prune_spool(
-    warehouse: Warehouse,
-    recipe: Recipe,
-    questions: Mapping[tuple[str, str | None], Sequence[Question]],
-) -> list[Cut]:
-    """Drop what `plan_cuts` finds, and what dead writers left; return what went.
-
-    The database is held alone meanwhile, so that no run reads or publishes; engines go on writing
-    files, which are left alone. Each file is replaced in one step: when this is killed, every
-    answer that is asked for is still there, and another call does the rest.
-
-    Raises:
-        SpoolError: a file cannot be read; nothing is dropped.
-    """
-    warehouse.prepare()
-    with warehouse.get_connection() as connection:
-        cuts = plan_cuts(connection, warehouse.home, recipe, questions)
-        for cut in cuts:
-            for path, rows in cut.dropped_rows.items():
-                _drop(path, rows)
-            for path in cut.folder.left_over:
-                path.unlink(missing_ok=True)
-            if not cut.folder.asked:
-                _remove_if_empty(cut.folder.path)
-    return cuts
-
-
-def _has_files(folder: Path) -> bool:
-    return folder.is_dir() and any(path.name != EMPTY_FILE for path in folder.iterdir())
-
-
-def _cut(connection: duckdb.DuckDBPyConnection, folder: Folder, reason: str | None) -> Cut:
-    files = folder.files
-    rows = _query(connection, _UNREFERENCED, files) if files else []
-    answers = sum(row["answers"] for row in rows)
-    if reason:
-        return Cut(folder, {}, answers, left_alone=reason)
-    dropped = {Path(row["filename"]): row["dropped"] for row in rows if row["dropped"]}
-    freed = sum(
-        Path(row["filename"]).stat().st_size * len(row["dropped"]) // row["answers"]
-        for row in rows
-        if row["dropped"]
-    )
-    return Cut(folder, dropped, answers, freed)
-
-
-def _drop(path: Path, rows: Sequence[int]) -> None:
-    with pq.ParquetFile(path) as file:
-        table = file.read()
-    dropped = set(rows)
-    kept = [row for row in range(table.num_rows) if row not in dropped]
-    if kept:
-        write_file(table.take(kept), path)
-    else:
-        path.unlink()
-
-
-def _remove_if_empty(folder: Path) -> None:
-    (folder / EMPTY_FILE).unlink(missing_ok=True)
-    if not any(folder.iterdir()):
-        folder.rmdir()
-
-
-def _query(
-    connection: duckdb.DuckDBPyConnection, query: str, files: Sequence[Path]
-) -> list[dict[str, Any]]:
-    try:
-        rows = connection.execute(query, {"files": as_patterns(files)}).to_arrow_table()
-    except UNREADABLE as error:
-        raise_unreadable(files, error)
-        raise
-    return cast("list[dict[str, Any]]", rows.to_pylist())
-
-
-@contextmanager
-def _scratch(home: Path) -> Iterator[duckdb.DuckDBPyConnection]:
-    """Open a database of no file that spills where the warehouse's leftovers are removed."""
-    spill = home / "staging" / f"{os.getpid()}-spool.spill"
-    spill.parent.mkdir(parents=True, exist_ok=True)
-    with duckdb.connect(config={"temp_directory": str(spill)}) as connection:
-        yield connection

@@ -1,17 +1,23 @@
-"""What is done, missing or stale, for each table and partition."""
+"""``alignment-assets status``: what is done, missing or stale, by table and partition."""
 
 from __future__ import annotations
 
 import pyarrow as pa
-from dagster import AssetKey, DagsterInstance, Definitions
+from dagster import DagsterInstance, Definitions
 
-# Dagster tells staleness by no public Python API; this is what its web server asks.
-from dagster._core.definitions.data_version import CachingStaleStatusResolver
-from dagster._core.loader import LoadingContextForTest
-
-from alignment_assets.commands.query import answer
-from alignment_assets.recipe.model import Recipe
+from alignment_assets.commands.dagster_private import StaleStatuses
+from alignment_assets.commands.rows import show
+from alignment_assets.commands.terminal import (
+    RecipeOption,
+    chosen_run,
+    console,
+    dagster_instance,
+    expected,
+)
+from alignment_assets.definitions import build_defs, default_resources
+from alignment_assets.recipe.run import Run
 from alignment_assets.warehouse import sql_files
+from alignment_assets.warehouse.query import QueryError, run_query
 from alignment_assets.warehouse.resource import Warehouse
 
 # Tables cut by policy; those cut by model have `model` in their partition's place.
@@ -26,29 +32,39 @@ SELECT 'controversy_labels' AS name, NULL AS partition,
 """
 
 
+def status(recipe: RecipeOption = None) -> None:
+    """Show rows, requests, what is missing and what is stale, for each table and partition."""
+    run = chosen_run(recipe)
+    resources = default_resources(run)
+    with expected(QueryError), dagster_instance() as instance:
+        rows = table_status(resources["warehouse"], run, build_defs(run, resources), instance)
+    show(rows, console)
+
+
 def table_status(
-    warehouse: Warehouse, recipe: Recipe, defs: Definitions, instance: DagsterInstance
+    warehouse: Warehouse, run: Run, defs: Definitions, instance: DagsterInstance
 ) -> pa.Table:
     """Return rows (table, partition, rows, requested, missing, status), upstream first.
 
     ``requested`` and ``missing`` count what engines are asked: answers to questions that are no
     longer asked do not count. ``status`` is Dagster's: fresh, stale or missing.
     """
+    settings = run.recipe.settings()
     requested = {
         (row["name"], row["partition"]): (row["requested"], row["answered"])
-        for row in answer(warehouse, recipe, REQUESTED, {}).to_pylist()
+        for row in run_query(warehouse, REQUESTED, settings).to_pylist()
     }
     unanswered = sql_files.read_sql("analysis", "unanswered_requests")
-    for row in answer(warehouse, recipe, unanswered, {}).to_pylist():
+    for row in run_query(warehouse, unanswered, settings).to_pylist():
         requested["completions", row["model"]] = (row["requested"], row["completed"])
         requested["rewards", row["model"]] = (row["requested"], row["rewarded"])
     graph = defs.resolve_asset_graph()
-    resolver = CachingStaleStatusResolver(instance, graph, LoadingContextForTest(instance))
+    statuses = StaleStatuses(instance, graph)
     lines = []
     for key in graph.toposorted_asset_keys:
         name = key.to_user_string()
         cut = graph.get(key).partitions_def
-        counts = _row_counts(warehouse, recipe, name, partitioned=cut is not None)
+        counts = _row_counts(warehouse, name, partitioned=cut is not None)
         for partition in cut.get_partition_keys() if cut else [None]:
             asked, answered = requested.get((name, partition), (None, None))
             lines.append(
@@ -58,29 +74,18 @@ def table_status(
                     "rows": counts.get(partition, 0),
                     "requested": asked,
                     "missing": None if asked is None or answered is None else asked - answered,
-                    "status": _status(resolver, key, partition),
+                    "status": statuses.status(key, partition),
                 }
             )
     return pa.Table.from_pylist(lines)
 
 
-def _status(resolver: CachingStaleStatusResolver, key: AssetKey, partition: str | None) -> str:
-    status = resolver.get_status(key, partition).value.lower()
-    if status != "stale":
-        return status
-    causes = {cause.reason for cause in resolver.get_stale_root_causes(key, partition)}
-    return f"stale: {', '.join(sorted(causes))}" if causes else status
-
-
-def _row_counts(
-    warehouse: Warehouse, recipe: Recipe, table: str, *, partitioned: bool
-) -> dict[str | None, int]:
+def _row_counts(warehouse: Warehouse, table: str, *, partitioned: bool) -> dict[str | None, int]:
     column = "NULL"
     if partitioned:
         column = "model" if table in _COLUMNS["model"] else "policy"
-    rows = answer(
+    rows = run_query(
         warehouse,
-        recipe,
         f"SELECT {column} AS partition, count(*) AS rows FROM {table} GROUP BY ALL",
         {},
     )

@@ -8,9 +8,10 @@ from rich.console import Console
 from rich.panel import Panel
 from rich.text import Text
 
-from alignment_assets.commands.query import answer, show
-from alignment_assets.recipe.model import Recipe
+from alignment_assets.commands.rows import show
+from alignment_assets.recipe.run import Run
 from alignment_assets.warehouse import sql_files
+from alignment_assets.warehouse.query import run_query
 from alignment_assets.warehouse.resource import Warehouse
 
 EXAMPLE_CHARACTERS = 320
@@ -24,22 +25,23 @@ LIMIT 3
 """
 
 
-def print_summary(warehouse: Warehouse, recipe: Recipe, console: Console) -> None:
+def print_summary(warehouse: Warehouse, run: Run, console: Console) -> None:
     """Print what is in a recipe's database."""
+    recipe, settings = run.recipe, run.recipe.settings()
     counts = " UNION ALL ".join(
         f"SELECT '{name}' AS \"table\", count(*) AS rows FROM {name}" for name in sql_files.tables()
     )
-    show(answer(warehouse, recipe, counts, {}), console, "Rows per table")
+    show(run_query(warehouse, counts, {}), console, "Rows per table")
     for title, question in (
         ("Rows dropped, and why", "exclusions_by_rule"),
         ("Rewards by model and variant", "reward_by_model_and_variant"),
     ):
         show(
-            answer(warehouse, recipe, sql_files.read_sql("analysis", question), {}), console, title
+            run_query(warehouse, sql_files.read_sql("analysis", question), settings), console, title
         )
     if recipe.published_prompts:
         console.print(f"The report had {json.dumps(recipe.published_prompts)} prompts per track.")
-    for row in answer(warehouse, recipe, EXAMPLES, {}).to_pylist():
+    for row in run_query(warehouse, EXAMPLES, {}).to_pylist():
         text = Text()
         for part, who in (("prompt", row["track"]), ("chosen", "chosen"), ("rejected", "rejected")):
             about = (

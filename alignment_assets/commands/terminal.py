@@ -1,17 +1,73 @@
-"""What the command shows while engines work: a live line on a terminal, plain lines elsewhere."""
+"""What the commands share: the terminal, options, progress, and failures that a user can act on."""
 
 from __future__ import annotations
 
+import os
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
 
+import typer
+from dagster import DagsterInstance
 from rich.console import Console
 from rich.status import Status
 
+from alignment_assets.commands.rows import Format
+from alignment_assets.definitions import open_run
 from alignment_assets.inference.progress import Progress, listeners
+from alignment_assets.recipe.load import RecipeError
+from alignment_assets.recipe.run import Run
+
+console = Console(width=None if sys.stdout.isatty() else 160)
+errors = Console(stderr=True)
+
+RecipeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--recipe", help="Name or path of the recipe (default: ALIGNMENT_RECIPE, then demo)."
+    ),
+]
+FormatOption = Annotated[Format, typer.Option("--format", help="How rows are written.")]
+OutputOption = Annotated[Path | None, typer.Option("--output", "-o", help="A file to write to.")]
 
 PLAIN_SECONDS = 10.0
+
+
+class Expected(Exception):
+    """A failure that the user can act on; shown without a traceback."""
+
+
+@contextmanager
+def expected(*kinds: type[Exception]) -> Iterator[None]:
+    """Show these errors without a traceback."""
+    try:
+        yield
+    except kinds as error:
+        raise Expected(str(error)) from error
+
+
+def chosen_run(recipe: str | None) -> Run:
+    """Return the run of the recipe that the user names."""
+    with expected(RecipeError):
+        return open_run(recipe)
+
+
+def dagster_instance() -> DagsterInstance:
+    """Return the Dagster instance of this folder's dagster.yaml, or one that is not kept."""
+    if "DAGSTER_HOME" not in os.environ and Path("dagster.yaml").exists():
+        os.environ["DAGSTER_HOME"] = str(Path.cwd())
+    if "DAGSTER_HOME" not in os.environ:
+        errors.print("no dagster.yaml here and no DAGSTER_HOME: the UI will not know of these runs")
+        return DagsterInstance.ephemeral()
+    return DagsterInstance.get()
+
+
+def say(text: str) -> None:
+    """Print a line as it is."""
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 class ProgressLine:

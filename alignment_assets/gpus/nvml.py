@@ -13,7 +13,8 @@ from typing import Any
 
 import psutil
 
-GIGA = 1 << 30
+from alignment_assets.host.machine import GIBI
+
 PROCESSES_TOLD = 3
 
 
@@ -53,8 +54,8 @@ class Gpu:
         if len(self.processes) > PROCESSES_TOLD:
             named.append(f"{len(self.processes) - PROCESSES_TOLD} more")
         holders = ", ".join(named) or "processes that cannot be seen from here"
-        used = (self.total - self.free) / GIGA
-        return f"{used:.1f} of {self.total / GIGA:.1f} GiB used by {holders}"
+        used = (self.total - self.free) / GIBI
+        return f"{used:.1f} of {self.total / GIBI:.1f} GiB used by {holders}"
 
 
 def read_gpus() -> list[Gpu]:

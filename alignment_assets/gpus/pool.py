@@ -19,17 +19,16 @@ from dagster import ConfigurableResource
 from pydantic import Field
 
 from alignment_assets.gpus.nvml import Gpu, GpuError, read_gpus, visible_gpus
-from alignment_assets.host.locking import LockTimeout, describe_holder, locked
+from alignment_assets.host.locking import REPORT_SECONDS, LockTimeout, describe_holder, locked
 from alignment_assets.host.ticket_queue import in_line
 
-__all__ = ["MEMORY_SHARE", "Gpu", "GpuError", "GpuPool", "Lease"]
+__all__ = ["GPU_MEMORY_SHARE", "Gpu", "GpuError", "GpuPool", "Lease"]
 
 logger = logging.getLogger(__name__)
 
 # The share of a device's memory that vLLM 0.32 claims unless told otherwise
 # (`gpu_memory_utilization`); it refuses to start where less is free.
-MEMORY_SHARE = 0.92
-REPORT_SECONDS = 60.0
+GPU_MEMORY_SHARE = 0.92
 
 
 @dataclass(frozen=True)
@@ -91,7 +90,7 @@ class GpuPool(ConfigurableResource[None]):
         return [gpu.total for gpu in self.devices()]
 
     def occupied(
-        self, memory_share: float = MEMORY_SHARE, *, but: Collection[str] = ()
+        self, memory_share: float = GPU_MEMORY_SHARE, *, but: Collection[str] = ()
     ) -> dict[str, list[str]]:
         """Say why devices are not free: each reason with the labels of the devices it holds for.
 
@@ -119,7 +118,7 @@ class GpuPool(ConfigurableResource[None]):
         purpose: str,
         *,
         replicas: int | None = 1,
-        memory_share: float = MEMORY_SHARE,
+        memory_share: float = GPU_MEMORY_SHARE,
         log: Callable[[str], None] = logger.info,
     ) -> Iterator[list[Lease]]:
         """Hold the devices of one or more engines, and yield a lease for each of these.

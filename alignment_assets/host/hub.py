@@ -14,23 +14,22 @@ class RevisionError(RuntimeError):
 
 
 def hub_commit(
-    kind: Literal["model", "dataset"], repository: str, revision: str, home: Path
+    kind: Literal["model", "dataset"], repository: str, revision: str, record: Path
 ) -> str:
-    """Return the commit of a revision: the one recorded in ``revisions.json``, else the hub's.
+    """Return the commit of a revision: the one recorded, else the hub's.
 
     Args:
         kind: what the repository holds.
         repository: ``owner/name``.
         revision: a branch, tag or commit.
-        home: the run's folder, which keeps the record.
+        record: the file that keeps the commits.
 
     Raises:
         RevisionError: nothing is recorded, and the hub does not answer for it.
     """
-    path = home / "revisions.json"
-    lock = home / "revisions.json.lock"
+    lock = record.with_name(f"{record.name}.lock")
     with locked(lock, exclusive=True, timeout=600, purpose="resolving a revision"):
-        known: dict[str, str] = json.loads(path.read_text("utf-8")) if path.exists() else {}
+        known: dict[str, str] = json.loads(record.read_text("utf-8")) if record.exists() else {}
         key = f"{kind}/{repository}@{revision}"
         if key not in known:
             from huggingface_hub import HfApi
@@ -40,5 +39,5 @@ def hub_commit(
             except Exception as error:  # offline, gated, no such repository: all end the same way
                 raise RevisionError(f"{key}: the hub does not answer for it: {error}") from error
             known[key] = str(found)
-            path.write_text(json.dumps(known, indent=2, sort_keys=True), "utf-8")
+            record.write_text(json.dumps(known, indent=2, sort_keys=True), "utf-8")
         return known[key]

@@ -20,7 +20,8 @@ from typing import Any
 logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.02
-REPORT_SECONDS = 15.0
+# How often a wait is told.
+REPORT_SECONDS = 30.0
 
 
 class LockTimeout(TimeoutError):

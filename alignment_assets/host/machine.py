@@ -10,6 +10,7 @@ from pathlib import Path
 import psutil
 
 MEBI = 1 << 20
+GIBI = 1 << 30
 
 
 def memory_bytes() -> int:

@@ -1,69 +1,108 @@
 """Inference as a Dagster resource: whoever answers requests, behind one small interface.
 
-`Inference` is what assets know; `vllm` and `endpoints` beside this module answer, and
-`model_inference` gives each model to the one that its recipe names. Which requests there are, and
-what becomes of the answers, is not decided here.
+`Inference` is what assets know. The folders of `backends` answer, and `backends.by_model` gives
+each model to the one that its recipe names. Which requests there are, and what becomes of the
+answers, is not decided here.
 """
 
 from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar, Literal
 
 from dagster import ConfigurableResource
 
 from alignment_assets.gpus.pool import GpuPool
+from alignment_assets.inference.fingerprint import model_fingerprint, resolve_weights
 from alignment_assets.inference.progress import Progress
-from alignment_assets.inference.types import Task
-from alignment_assets.recipe.model import Model, Recipe
+from alignment_assets.inference.types import Kind
+from alignment_assets.recipe.model import Model, Part
+from alignment_assets.recipe.run import Run
 
 logger = logging.getLogger(__name__)
+
+Verdict = Literal["ok", "warning", "problem"]
 
 
 @dataclass(frozen=True)
 class Job:
-    """Requests for one model.
+    """Requests for one model, all of one kind.
 
     Attributes:
-        model: the recipe's name of the model that answers.
-        recipe: what defines the model.
-        home: the run's folder, for logs and recorded revisions.
-        task: what the requests ask for.
+        run: what defines the model, and where logs and recorded revisions go.
+        name: the recipe's name of the model that answers.
+        kind: what the engine does with them.
         requests: the work file.
         spool: the folder that takes the answers.
-        total: how many requests there are.
+        gpus: the GPUs that engines of this host may lease.
+        progress: is kept up to date.
+        report: is called with the progress about every second.
         log: takes a line now and then.
     """
 
-    model: str
-    recipe: Recipe
-    home: Path
-    task: Task
+    run: Run
+    name: str
+    kind: Kind
     requests: Path
     spool: Path
-    total: int
+    gpus: GpuPool
+    progress: Progress
+    report: Callable[[Progress], None] = lambda _: None
     log: Callable[[str], None] = logger.info
+
+    @property
+    def model(self) -> Model:
+        """What the recipe says of the model."""
+        return self.run.recipe.models[self.name]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that `alignment-assets doctor` looked at.
+
+    Attributes:
+        subject: what.
+        verdict: ok; warning, if a run may work all the same; or problem.
+        text: what was found, and the next step where there is one.
+    """
+
+    subject: str
+    verdict: Verdict
+    text: str
 
 
 class Inference(ConfigurableResource[None], ABC):
-    """Answers requests into the spool."""
+    """Answers requests into the spool.
+
+    Attributes:
+        Settings: what the recipe may say to it, for each model that names it as its backend.
+        loads_weights: whether its engines load a model's weights, on this host or another of ours.
+    """
+
+    Settings: ClassVar[type[Part]] = Part
+    loads_weights: ClassVar[bool] = True
+
+    def fingerprint(self, model: str, run: Run) -> str:
+        """Return a hash of all that makes one of the recipe's models answer as it does.
+
+        Raises:
+            ModelError, RevisionError, LookupError: its weights cannot be found.
+        """
+        weights = resolve_weights(model, run)
+        return model_fingerprint(weights, run.recipe.models[model], run.recipe)
 
     @abstractmethod
-    def fingerprint(self, model: str, recipe: Recipe, home: Path) -> str:
-        """Return the fingerprint of one of the recipe's models."""
-
-    @abstractmethod
-    def settings(self, model: Model) -> str:
+    def limits(self, model: Model) -> str:
         """Return, as canonical JSON, the settings that decide which requests are refused."""
 
     @abstractmethod
-    def answer(
-        self, job: Job, gpus: GpuPool, progress: Progress, report: Callable[[Progress], None]
-    ) -> None:
-        """Answer all requests of a job, each with an answer or a reason.
+    def answer(self, job: Job) -> None:
+        """Answer all requests of a job, each with an answer or a reason."""
 
-        ``progress`` is kept up to date, and ``report`` called with it about every second.
-        """
+    def examine(self, run: Run, models: Mapping[str, Model], gpus: GpuPool) -> Iterator[Finding]:
+        """Yield what a run would find of the engines that some of its models need."""
+        yield from ()

@@ -11,16 +11,21 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from alignment_assets.host.hub import hub_commit
+from alignment_assets.host.hub import RevisionError, hub_commit
 from alignment_assets.host.locking import locked
 from alignment_assets.host.paths import from_environment
 from alignment_assets.recipe.model import Model, Recipe
+from alignment_assets.recipe.run import Run
 
 CHUNK = 1 << 22
 
 
 class ModelError(RuntimeError):
     """Weights that cannot be found or reached; the message says where and what to do."""
+
+
+# What tells that a model cannot be found: see `resolve_weights`.
+MODEL_FAILURES = (ModelError, RevisionError, LookupError)
 
 
 @dataclass(frozen=True)
@@ -38,7 +43,7 @@ class Weights:
     content: str
 
 
-def resolve_weights(name: str, recipe: Recipe, home: Path) -> Weights:
+def resolve_weights(name: str, run: Run) -> Weights:
     """Find the weights of one of the recipe's models.
 
     Raises:
@@ -46,13 +51,14 @@ def resolve_weights(name: str, recipe: Recipe, home: Path) -> Weights:
         RevisionError: the hub does not answer for the revision.
         LookupError: ``env:NAME`` names a variable that is not set.
     """
+    recipe = run.recipe
     model = recipe.models[name]
     value = from_environment(model.weights, f"recipe {recipe.name}: models.{name}.weights")
     if value.startswith("served:"):
         return Weights(value.removeprefix("served:"), None, f"{value}@{model.revision}")
     if value.startswith("hf:"):
         repository = value.removeprefix("hf:")
-        commit = hub_commit("model", repository, model.revision, home)
+        commit = hub_commit("model", repository, model.revision, run.revisions)
         return Weights(repository, commit, commit)
     folder = recipe.resolve(value)
     if not (folder / "config.json").is_file():
@@ -60,7 +66,7 @@ def resolve_weights(name: str, recipe: Recipe, home: Path) -> Weights:
             f"recipe {recipe.name}: models.{name}.weights: no model in {folder} (no config.json); "
             f"for the demo's run `alignment-assets models prepare-demo`"
         )
-    return Weights(str(folder), None, _folder_content(folder, home))
+    return Weights(str(folder), None, _folder_content(folder, run.file_hashes))
 
 
 def model_fingerprint(weights: Weights, model: Model, recipe: Recipe) -> str:
@@ -68,15 +74,18 @@ def model_fingerprint(weights: Weights, model: Model, recipe: Recipe) -> str:
     template = (
         recipe.resolve(model.chat_template).read_text("utf-8") if model.chat_template else None
     )
-    content = [weights.content, template, model.chat_template_arguments, recipe.template_date]
+    content = [
+        weights.content,
+        template,
+        model.chat_template_arguments,
+        recipe.template_date,
+    ]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def _folder_content(folder: Path, home: Path) -> str:
-    path = home / "file_hashes.json"
-    with locked(
-        home / "file_hashes.json.lock", exclusive=True, timeout=3600, purpose="hashing weights"
-    ):
+def _folder_content(folder: Path, path: Path) -> str:
+    lock = path.with_name(f"{path.name}.lock")
+    with locked(lock, exclusive=True, timeout=3600, purpose="hashing weights"):
         known: dict[str, str] = json.loads(path.read_text("utf-8")) if path.exists() else {}
         hashes = {}
         for file in sorted(entry for entry in folder.rglob("*") if entry.is_file()):

@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from alignment_assets.inference.types import Answer
+
 
 @dataclass
 class Progress:
@@ -61,6 +63,14 @@ class Progress:
             self.answering()
         self.state, self._ended = "done", time.monotonic()
 
+    def count(self, answer: Answer) -> None:
+        """One more request has its answer."""
+        self.done += 1
+        self.failed += answer.error is not None
+        self.prompt_tokens += answer.prompt_tokens or 0
+        self.completion_tokens += answer.completion_tokens or 0
+        self.cached_tokens += answer.cached_tokens or 0
+
     @property
     def seconds(self) -> float:
         """Seconds of answering, loading apart."""
@@ -97,6 +107,10 @@ class Progress:
         )
 
 
+# What is counted while engines answer.
+COUNTS = ("done", "failed", "in_flight", "prompt_tokens", "completion_tokens", "cached_tokens")
+# How often engines tell how far they are.
+PROGRESS_SECONDS = 1.0
 # Told of every change of any progress in this process; the command line shows it on the terminal.
 listeners: list[Callable[[Progress], None]] = []
 

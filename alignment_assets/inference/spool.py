@@ -85,9 +85,9 @@ WHERE finish_reason IN ('stop', 'length')
 """
 
 
-def spool_folder(home: Path, asset: str, partition: str | None) -> Path:
+def spool_folder(spool: Path, asset: str, partition: str | None) -> Path:
     """Return the folder of an asset's answers, or of one partition of it."""
-    return home / "spool" / asset / (partition or "all")
+    return spool / asset / (partition or "all")
 
 
 class SpoolError(RuntimeError):

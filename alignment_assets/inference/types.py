@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
-Task = Literal["generate", "grade", "rate", "compare", "classify"]
+Kind = Literal["generate", "weigh", "classify"]
 
 FinishReason = Literal["stop", "length", "context_length", "rejected", "failed"]
 
@@ -21,6 +21,7 @@ REQUEST_SCHEMA = pa.schema(
     [
         ("request_id", pa.string()),
         ("task", pa.string()),
+        ("kind", pa.string()),
         ("messages", _MESSAGES),
         ("sampling", pa.string()),
         ("labels", pa.list_(pa.string())),
@@ -62,17 +63,18 @@ class Request:
 
     Attributes:
         request_id: names the question; the same content has the same id.
-        task: generate (text), grade (JSON by ``answer_schema``), rate and compare (the
-            log-probability of each of ``labels`` as the answer's first token), classify (a sequence
-            classifier's logit).
+        task: what it is asked for, a name of the product's own: the file in ``sql/requests``.
+        kind: what the engine does: generate (text), weigh (the log-probability of each of
+            ``labels`` as the answer's first token), classify (a sequence classifier's logit).
         messages: the conversation, ``{role, content}`` each.
-        sampling: sampling parameters; empty for tasks that sample nothing.
-        labels: the answers to weigh, for rate and compare.
-        answer_schema: JSON schema of the answer, for grade.
+        sampling: sampling parameters, to generate by; empty for the other kinds.
+        labels: the answers to weigh.
+        answer_schema: JSON schema of the text to generate; None for free text.
     """
 
     request_id: str
-    task: Task
+    task: str
+    kind: Kind
     messages: list[dict[str, str]]
     sampling: dict[str, Any] = field(default_factory=dict)
     labels: list[str] | None = None
@@ -87,15 +89,15 @@ class Answer:
         finish_reason: stop or length (final); context_length or rejected (a refusal, which stands
             under the engine's settings); failed (no answer in spite of retries: a later run asks
             again).
-        text: what was generated, for generate and grade.
-        value: the logit, for classify.
-        label_logprobs: for rate and compare.
+        text: what was generated.
+        value: the classifier's logit.
+        label_logprobs: the log-probability of each label that was weighed.
         error: why it was refused or failed.
         seconds: from submission to end.
     """
 
     request_id: str
-    task: Task
+    task: str
     finish_reason: FinishReason
     text: str | None = None
     value: float | None = None

@@ -8,21 +8,23 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 
-def explain(error: ValidationError, path: Path, model: type[BaseModel]) -> str:
+def explain(error: ValidationError, path: Path, model: type[BaseModel], place: str = "") -> str:
     """Return one line for each problem: the file, the place in it and what is allowed.
 
     Args:
         error: what validating the file's content raised.
         path: the file.
         model: what the content was validated as.
+        place: where in the file the content stands; empty if it is all of it.
     """
     lines = []
     for problem in error.errors():
-        place = ".".join(str(part) for part in problem["loc"]) or model.__name__.lower()
+        parts = [*([place] if place else []), *map(str, problem["loc"])]
+        found = ".".join(parts) or model.__name__.lower()
         message = problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "extra_forbidden":
             message = f"unknown key; allowed are {_allowed_keys(model, problem['loc'][:-1])}"
-        lines.append(f"{path}: {place}: {message}")
+        lines.append(f"{path}: {found}: {message}")
     return "\n".join(lines)
 
 

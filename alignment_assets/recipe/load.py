@@ -71,7 +71,7 @@ def parse_recipe(content: Any, path: Path) -> Recipe:
     """Validate a recipe's content as if it were read from ``path``; see `load_recipe`."""
     try:
         recipe = Recipe.model_validate(content)
-        recipe._folder = path.parent
+        recipe._file = path
         check_wordings(recipe)
     except ValidationError as error:
         raise RecipeError(explain(error, path, Recipe)) from None

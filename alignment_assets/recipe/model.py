@@ -24,6 +24,8 @@ from pydantic import (
     model_validator,
 )
 
+from alignment_assets.host.paths import project_folder
+
 # The texts that come along; a recipe can name another folder.
 WORDINGS = Path(__file__).resolve().parent / "wordings"
 
@@ -46,7 +48,9 @@ SOURCE_COLUMNS = {
 }
 
 
-class _Part(BaseModel):
+class Part(BaseModel):
+    """A part of a recipe: no unknown keys, no silent conversion, nothing that changes later."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     @model_validator(mode="before")
@@ -60,7 +64,7 @@ class _Part(BaseModel):
         }
 
 
-class DatasetReference(_Part):
+class DatasetReference(Part):
     """Where rows are read from: a hub dataset (``hf:owner/name``) or local file, folder or glob."""
 
     dataset: str
@@ -70,7 +74,7 @@ class DatasetReference(_Part):
     columns: dict[str, str] = Field(default_factory=dict, description="our column: theirs")
 
 
-class Sources(_Part):
+class Sources(Part):
     """The datasets of a run."""
 
     preference_mix: DatasetReference
@@ -91,13 +95,13 @@ class Sources(_Part):
         return self
 
 
-class Licence(_Part):
+class Licence(Part):
     """Sub-collections of the mix that are dropped (report, section 4.1.4)."""
 
     excluded_subsets: tuple[str, ...]
 
 
-class Consent(_Part):
+class Consent(Part):
     """The robots.txt rule (report, Appendix B), and the rule for rows without a known origin."""
 
     agents: tuple[str, ...]
@@ -106,7 +110,7 @@ class Consent(_Part):
     sources: dict[str, Literal["admitted", "refused"]] = Field(default_factory=dict)
 
 
-class Sampling(_Part):
+class Sampling(Part):
     """Sampling parameters; all reach the engine, so none comes from a model's own defaults."""
 
     temperature: Annotated[float, Field(ge=0)] = 1.0
@@ -123,65 +127,45 @@ class Sampling(_Part):
         return json.dumps(self.model_dump(), sort_keys=True)
 
 
-class Endpoints(_Part):
-    """OpenAI-compatible servers that answer for a model, all alike."""
-
-    urls: tuple[str, ...] = Field(min_length=1, description="with the /v1 that ends them")
-    name: str | None = Field(None, description="the servers' name of the model, else its weights'")
-    api_key: Annotated[
-        str | None, Field(pattern=r"^env:\w+$", description="env:NAME; no key stands in a recipe")
-    ] = None
-    concurrency: Annotated[int, Field(ge=1, description="requests in flight at each, at most")] = (
-        256
-    )
-    timeout: Annotated[float, Field(gt=0, description="seconds for one answer")] = 600.0
-
-    @field_validator("urls")
-    @classmethod
-    def _urls_are_http(cls, urls: tuple[str, ...]) -> tuple[str, ...]:
-        for url in urls:
-            if not url.startswith(("http://", "https://")):
-                raise ValueError(f"{url!r} does not begin with http:// or https://")
-            if "@" in url or "?" in url:
-                raise ValueError("a url has no user, password or query; a key goes to api_key")
-        stripped = tuple(url.rstrip("/") for url in urls)
-        if len(set(stripped)) < len(stripped):
-            raise ValueError(f"{list(stripped)} names an endpoint twice")
-        return stripped
-
-
-class Model(_Part):
-    """Weights, and what serves them: vLLM on this host, or endpoints elsewhere."""
+class Model(Part):
+    """Weights, how they are asked, and the backend that answers for them."""
 
     weights: str = Field(
         description="hf:owner/name, a local folder, env:NAME holding either, or served:NAME for "
-        "weights that only endpoints know"
+        "weights that only servers know"
     )
     revision: str = "main"
-    endpoints: Endpoints | None = None
+    backend: dict[str, dict[str, Any]] = Field(
+        {"vllm": {}}, description="what answers for the model, and its settings: {vllm: {gpus: 4}}"
+    )
     billions: Annotated[
         float, Field(gt=0, description="parameters, in billions; orders partitions")
     ]
-    gpus: Annotated[int, Field(ge=1, description="tensor parallel size")] = 1
-    replicas: Annotated[
-        int | None, Field(ge=1, description="engines side by side; by default all that fit")
-    ] = None
     max_model_len: Count = 8192
-    max_num_seqs: Count = 256
-    dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
     chat_template: str | None = Field(None, description="a file that stands in for the model's own")
     chat_template_arguments: dict[str, Any] = Field(default_factory=dict)
     max_tokens: Count | None = Field(None, description="overrides completions.sampling")
     temperature: Annotated[float, Field(ge=0)] | None = None
 
-    @model_validator(mode="after")
-    def _served_weights_have_endpoints(self) -> Model:
-        if self.weights.startswith("served:") and self.endpoints is None:
-            raise ValueError(f"weights {self.weights!r} need endpoints that serve them")
-        return self
+    @field_validator("backend")
+    @classmethod
+    def _one_backend_answers(cls, backend: dict[str, Any]) -> dict[str, Any]:
+        if len(backend) != 1:
+            raise ValueError(f"names {sorted(backend)}; one backend answers for a model")
+        return backend
+
+    @property
+    def backend_name(self) -> str:
+        """The backend that answers for the model."""
+        return next(iter(self.backend))
+
+    @property
+    def backend_settings(self) -> dict[str, Any]:
+        """What the recipe says to the backend, as written; the backend knows what it means."""
+        return self.backend[self.backend_name]
 
 
-class Inference(_Part):
+class Inference(Part):
     """What is done about requests that fail."""
 
     attempts: Annotated[
@@ -193,7 +177,7 @@ class Inference(_Part):
     ] = 0.01
 
 
-class Controversy(_Part):
+class Controversy(Part):
     """The grader (report, section 4.1.4). The fold's threshold is not published: ours."""
 
     model: str
@@ -211,7 +195,7 @@ class Controversy(_Part):
         return self
 
 
-class Completions(_Part):
+class Completions(Part):
     """Who answers, and under which system prompts (report, section 4.1.4)."""
 
     models: tuple[str, ...] = Field(min_length=1)
@@ -235,30 +219,49 @@ class Completions(_Part):
         return self
 
 
-class Scoring(_Part):
-    """How one track is scored: a reward model's logit, or a judge's rating by a rubric."""
+class Scorer(Part):
+    """How one track is scored: what is asked of which model, by which rubric if by one."""
 
-    task: Literal["classify", "rate"]
+    task: str = Field(description="a file of sql/requests/rewards: classify, rate")
     model: str
-    rubric: str | None = Field(None, description="rate: wordings file of the judge's system prompt")
+    rubric: str | None = Field(None, description="wordings file of the judge's system prompt")
+
+    @field_validator("task")
+    @classmethod
+    def _task_is_a_file(cls, task: str) -> str:
+        tasks = _scorer_tasks()
+        if task not in tasks:
+            raise ValueError(f"no task {task!r}; sql/requests/rewards has {sorted(tasks)}")
+        return task
 
     @model_validator(mode="after")
-    def _rubric_fits(self) -> Scoring:
-        if (self.task == "rate") != (self.rubric is not None):
-            raise ValueError("task rate needs a rubric, task classify takes none")
+    def _rubric_fits(self) -> Scorer:
+        by_rubric = "$rubric" in _scorer_tasks()[self.task].read_text(encoding="utf-8")
+        if by_rubric != (self.rubric is not None):
+            raise ValueError(f"task {self.task} {'needs a' if by_rubric else 'takes no'} rubric")
         return self
 
 
-class Rewards(_Part):
+def _scorer_tasks() -> dict[str, Path]:
+    folder = project_folder("sql") / "requests" / "rewards"
+    return {path.stem: path for path in folder.glob("*.sql")}
+
+
+class Rewards(Part):
     """The scorer of each track, and how many candidates the judge compares pairwise."""
 
-    standard: Scoring
-    controversial: Scoring
+    standard: Scorer
+    controversial: Scorer
     comparison_judge: str
     compared_candidates: Annotated[int, Field(ge=2)] = 5
 
+    @property
+    def scorers(self) -> dict[str, Scorer]:
+        """The scorer of each track."""
+        return {"standard": self.standard, "controversial": self.controversial}
 
-class Selection(_Part):
+
+class Selection(Part):
     """How pairs are drawn (report, section 4.1.4)."""
 
     pairs_per_prompt: Count = 1
@@ -268,7 +271,7 @@ class Selection(_Part):
     allow_truncated: bool = False
 
 
-class Warehouse(_Part):
+class Warehouse(Part):
     """Limits of the database engine; what is left out comes from the machine."""
 
     memory_limit: str | None = None
@@ -278,7 +281,7 @@ class Warehouse(_Part):
     ] = None
 
 
-class Recipe(_Part):
+class Recipe(Part):
     """A whole run in one readable file."""
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
@@ -301,7 +304,7 @@ class Recipe(_Part):
     warehouse: Warehouse = Warehouse()
     published_prompts: dict[Literal["standard", "controversial"], int] = Field(default_factory=dict)
 
-    _folder: Path = PrivateAttr(default_factory=Path.cwd)
+    _file: Path = PrivateAttr(default_factory=lambda: Path.cwd() / "recipe.yaml")
 
     @model_validator(mode="after")
     def _names_are_defined(self) -> Recipe:
@@ -326,9 +329,14 @@ class Recipe(_Part):
             raise ValueError(f"completions: {sorted(both)} stand under models and under policies")
         return self
 
+    @property
+    def file(self) -> Path:
+        """The file that it was read from."""
+        return self._file
+
     def resolve(self, path: str) -> Path:
         """Return a path of the recipe, which is relative to the recipe's own file."""
-        return Path(os.path.normpath(self._folder / Path(path).expanduser())).absolute()
+        return Path(os.path.normpath(self.file.parent / Path(path).expanduser())).absolute()
 
     @property
     def fingerprint(self) -> str:
@@ -340,6 +348,34 @@ class Recipe(_Part):
     def wordings_folder(self) -> Path:
         """The folder of prompt texts: the recipe's, or the package's."""
         return self.resolve(self.wordings) if self.wordings else WORDINGS
+
+    @property
+    def answering_models(self) -> list[str]:
+        """The models and the policies, largest first: a backfill starts with what takes longest."""
+        return self._largest_first(self.completions.models + self.completions.policies)
+
+    @property
+    def policies(self) -> list[str]:
+        """The policies, largest first."""
+        return self._largest_first(self.completions.policies)
+
+    def _largest_first(self, names: tuple[str, ...]) -> list[str]:
+        return sorted(names, key=lambda name: (-self.models[name].billions, name))
+
+    def variants(self, model: str) -> dict[str, list[str]]:
+        """Return the variants that a model answers under on each track (report, section 4.1.4).
+
+        A policy gives reference completions only. Of the models, those named for it also answer
+        standard prompts with the charter.
+        """
+        asked = self.completions
+        if model in asked.policies:
+            return {"standard": ["reference"], "controversial": ["reference"]}
+        charter = ["charter"] if model in asked.standard_charter_models else []
+        return {
+            "standard": [*asked.standard_variants, *charter],
+            "controversial": list(asked.controversial_variants),
+        }
 
     def completion_sampling(self, model: str) -> Sampling:
         """Return the sampling of a model's completions: the recipe's, the model's own on top."""

@@ -12,7 +12,6 @@ from pathlib import Path
 import pyarrow as pa
 
 from alignment_assets.inference.progress import Progress
-from alignment_assets.inference.types import Task
 from alignment_assets.warehouse.resource import Warehouse
 
 # A run that failed is not kept waiting for the database.
@@ -35,7 +34,7 @@ class LedgerEntry:
         asset: str,
         partition: str | None,
         dagster_run_id: str | None,
-        task: Task,
+        task: str,
         model: str,
         model_fingerprint: str,
         error: BaseException | None,

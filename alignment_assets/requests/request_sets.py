@@ -1,7 +1,9 @@
-"""What engines are asked for each asset and partition: the files of ``sql/requests``, filled in.
+"""Which requests each asset and partition has: the files of ``sql/requests`` with their parameters.
 
-Assets ask these; a forecast counts them; pruning the spool keeps their answers.
+Assets have them answered; a forecast counts them; pruning the spool keeps their answers.
 """
+
+from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
@@ -9,9 +11,8 @@ from typing import Any
 
 from duckdb import DuckDBPyConnection
 
-from alignment_assets.assets.partitions import largest_first, model_names
 from alignment_assets.recipe.model import Recipe
-from alignment_assets.requests.runner import Question
+from alignment_assets.requests.runner import RequestSet
 from alignment_assets.warehouse import sql_files
 
 Fingerprint = Callable[[str], str]
@@ -19,13 +20,13 @@ Fingerprint = Callable[[str], str]
 
 def grading(
     recipe: Recipe, fingerprint: Fingerprint, attempt: int, only_prompts: list[str] | None = None
-) -> Question:
-    """Return the grader's question about each licensed prompt (report, section 4.1.4).
+) -> RequestSet:
+    """Return what the grader is asked about the prompts to grade (report, section 4.1.4).
 
     Args:
-        recipe: the run.
+        recipe: what says who grades, and how.
         fingerprint: gives the fingerprint of one of the recipe's models.
-        attempt: from 0; each is a question of its own.
+        attempt: from 0; the requests of each are others.
         only_prompts: the prompts to ask about; all if None.
     """
     grader = recipe.controversy
@@ -36,7 +37,7 @@ def grading(
         "attempt": attempt,
         "only_prompts": only_prompts,
     }
-    return Question("controversy_labels", grader.model, "grade", parameters)
+    return RequestSet("controversy_labels/grade", grader.model, parameters)
 
 
 def grading_parameters(recipe: Recipe) -> dict[str, Any]:
@@ -61,32 +62,30 @@ def grade_schema(reasoning_characters: int) -> str:
     )
 
 
-def completing(recipe: Recipe, model: str) -> Question:
+def completing(recipe: Recipe, fingerprint: Fingerprint, model: str) -> list[RequestSet]:
     """Return what a model is asked to answer: its ``completion_requests``, with texts put in."""
-    return Question("completions", model, "generate", {**recipe.settings(), "model": model})
+    return [RequestSet("completions/generate", model, {**recipe.settings(), "model": model})]
 
 
-def rewarding(recipe: Recipe, fingerprint: Fingerprint, model: str) -> list[Question]:
+def scoring(recipe: Recipe, fingerprint: Fingerprint, model: str) -> list[RequestSet]:
     """Return what the scorer of each track is asked about a model's completions."""
-    scorers = {"standard": recipe.rewards.standard, "controversial": recipe.rewards.controversial}
     return [
-        Question(
-            f"rewards_{scoring.task}",
-            scoring.model,
-            scoring.task,
+        RequestSet(
+            f"rewards/{scorer.task}",
+            scorer.model,
             {
                 **recipe.settings(),
                 "model": model,
                 "track": track,
-                "rubric": scoring.rubric,
-                "scorer_fingerprint": fingerprint(scoring.model),
+                "rubric": scorer.rubric,
+                "scorer_fingerprint": fingerprint(scorer.model),
             },
         )
-        for track, scoring in scorers.items()
+        for track, scorer in recipe.rewards.scorers.items()
     ]
 
 
-def comparing(recipe: Recipe, fingerprint: Fingerprint, policy: str) -> Question:
+def comparing(recipe: Recipe, fingerprint: Fingerprint, policy: str) -> list[RequestSet]:
     """Return what the judge is asked about the first candidates of a policy's prompts."""
     judge = recipe.rewards.comparison_judge
     parameters = {
@@ -94,13 +93,12 @@ def comparing(recipe: Recipe, fingerprint: Fingerprint, policy: str) -> Question
         "policy": policy,
         "judge_fingerprint": fingerprint(judge),
     }
-    return Question("judge_comparisons", judge, "compare", parameters)
+    return [RequestSet("judge_comparisons/compare", judge, parameters)]
 
 
 def asked_partitions(recipe: Recipe) -> list[tuple[str, str | None]]:
     """Return every asset and partition that asks engines, in the order in which they can."""
-    models = model_names(recipe)
-    policies = largest_first(recipe, recipe.completions.policies)
+    models, policies = recipe.answering_models, recipe.policies
     return [
         ("controversy_labels", None),
         *(("completions", model) for model in models),
@@ -109,35 +107,31 @@ def asked_partitions(recipe: Recipe) -> list[tuple[str, str | None]]:
     ]
 
 
-def all_questions(
+def all_request_sets(
     recipe: Recipe, fingerprint: Fingerprint
-) -> Mapping[tuple[str, str | None], list[Question]]:
-    """Return every question by asset and partition, in the order of `asked_partitions`.
+) -> Mapping[tuple[str, str | None], list[RequestSet]]:
+    """Return all requests by asset and partition, in the order of `asked_partitions`.
 
     Later attempts at grading are for answers that do not parse: they are among them, about all
     prompts.
     """
+    by_partition = {"completions": completing, "rewards": scoring, "judge_comparisons": comparing}
     attempts = range(recipe.controversy.attempts)
-    questions: dict[tuple[str, str | None], list[Question]] = {}
-    for asset, partition in asked_partitions(recipe):
-        if asset == "controversy_labels" or partition is None:
-            asked = [grading(recipe, fingerprint, attempt) for attempt in attempts]
-        elif asset == "completions":
-            asked = [completing(recipe, partition)]
-        elif asset == "rewards":
-            asked = rewarding(recipe, fingerprint, partition)
-        else:
-            asked = [comparing(recipe, fingerprint, partition)]
-        questions[asset, partition] = asked
-    return questions
+    return {
+        (asset, partition): [grading(recipe, fingerprint, attempt) for attempt in attempts]
+        if partition is None
+        else by_partition[asset](recipe, fingerprint, partition)
+        for asset, partition in asked_partitions(recipe)
+    }
 
 
 def waits_for(
     connection: DuckDBPyConnection, recipe: Recipe, asset: str, partition: str | None
 ) -> str | None:
-    """Return what a partition's questions wait for; None if the tables that they read are whole.
+    """Return what a partition's requests wait for; None if the tables that they read are whole.
 
-    Until then they are too few, or others than will be asked.
+    As long as one of them is empty or behind, the requests are too few, or not those that will be
+    asked.
     """
     (prompts, wordings) = connection.execute(
         "SELECT (SELECT count(*) FROM licensed_prompts), (SELECT count(*) FROM wordings)"

@@ -1,4 +1,4 @@
-"""From questions in SQL to answers in the spool: ask only what is missing, then hand over all.
+"""From a set of requests to answers in the spool: ask only what is missing, then hand over all.
 
 The database is open while requests are read, closed while the engine works, and opened again to
 build the rows. Here belongs that order of things; SQL says what is asked and what the answers mean.
@@ -28,15 +28,16 @@ from alignment_assets.inference.spool import (
     spool_folder,
     view_answers,
 )
-from alignment_assets.inference.types import REQUEST_SCHEMA, Task
+from alignment_assets.inference.types import REQUEST_SCHEMA, Kind
 from alignment_assets.inference.work_queue import ROW_GROUP
-from alignment_assets.recipe.model import Recipe
+from alignment_assets.recipe.run import Run
 from alignment_assets.requests.ledger import LedgerEntry
 from alignment_assets.warehouse import sql_files
 from alignment_assets.warehouse.resource import Staging, Warehouse
 
-# What a question has for engines alone.
-_RENDERED = ", ".join([*(set(REQUEST_SCHEMA.names) - {"request_id"}), "asking_order"])
+# What a request has for engines alone; its task is the name of its file.
+_ASKED = [name for name in REQUEST_SCHEMA.names if name != "task"]
+_RENDERED = ", ".join([*(name for name in _ASKED if name != "request_id"), "asking_order"])
 # Reasons that the message of a partition names in which too many requests failed.
 REASONS = 5
 _REASONS_QUERY = f"""
@@ -71,13 +72,23 @@ class TooManyFailures(RuntimeError):
 
 
 @dataclass(frozen=True)
-class Question:
-    """A file of ``sql/requests`` with its parameters, the model that is to answer, and the task."""
+class RequestSet:
+    """The requests that a file of ``sql/requests`` makes for one model.
+
+    Attributes:
+        name: the file, ``<asset>/<task>``.
+        model: the recipe's name of the model that is to answer.
+        parameters: what the file may name, and more.
+    """
 
     name: str
     model: str
-    task: Task
     parameters: dict[str, Any]
+
+    @property
+    def task(self) -> str:
+        """What the model is asked for."""
+        return self.name.rsplit("/", 1)[-1]
 
     @property
     def sql(self) -> str:
@@ -91,27 +102,28 @@ class Question:
 
 
 @dataclass
-class Answering:
-    """Asks engines on behalf of one asset (or partition of it) and collects the answers.
+class RequestRunner:
+    """Has engines answer requests for one asset, or one partition of it, and collects the answers.
 
     Attributes:
-        run_id: the Dagster run; None outside of one.
+        run: the recipe and its home.
+        dagster_run_id: the Dagster run; None outside of one.
         log: takes a line now and then.
     """
 
+    run: Run
     warehouse: Warehouse
     inference: Inference
     gpus: GpuPool
-    recipe: Recipe
     asset: str
     partition: str | None
-    run_id: str | None
+    dagster_run_id: str | None
     log: Callable[[str], None]
 
     def __post_init__(self) -> None:
         """Start with nothing asked."""
         self.reused = 0
-        self.runs: list[Progress] = []
+        self.progress: list[Progress] = []
 
     @property
     def label(self) -> str:
@@ -121,52 +133,50 @@ class Answering:
     @property
     def folder(self) -> Path:
         """The spool folder of the asset or partition."""
-        return spool_folder(self.warehouse.home, self.asset, self.partition)
+        return spool_folder(self.run.spool, self.asset, self.partition)
 
     def fingerprint(self, model: str) -> str:
         """Return the fingerprint of one of the recipe's models."""
-        return self.inference.fingerprint(model, self.recipe, self.warehouse.home)
+        return self.inference.fingerprint(model, self.run)
 
-    def count(self, question: Question) -> tuple[int, int]:
-        """Return how many requests a question has, and how many of them are unanswered."""
+    def count(self, requests: RequestSet) -> tuple[int, int]:
+        """Return how many requests there are, and how many of them have no answer."""
         with self.warehouse.read() as connection:
-            return self._count(connection, question)
+            return self._count(connection, requests)
 
-    def ask(self, question: Question, at_most: int | None = None) -> None:
-        """Have the engine answer what the spool does not answer yet.
+    def answer(self, requests: RequestSet, at_most: int | None = None) -> None:
+        """Have an engine answer what the spool does not answer yet.
 
         Args:
-            question: what is asked.
+            requests: what is asked.
             at_most: only so many of the requests, drawn by their hash: a pilot.
         """
-        work = self.warehouse.home / "work"
-        work.mkdir(parents=True, exist_ok=True)
-        _remove_left_work(work)
-        with tempfile.TemporaryDirectory(dir=work, prefix=f"{os.getpid()}-") as folder:
-            requests = Path(folder) / "requests.parquet"
+        self.run.work.mkdir(parents=True, exist_ok=True)
+        _remove_left_work(self.run.work)
+        with tempfile.TemporaryDirectory(dir=self.run.work, prefix=f"{os.getpid()}-") as folder:
+            work = Path(folder) / "requests.parquet"
             with self.warehouse.read() as connection:
-                total, pending = self._count(connection, question)
-                if pending:
-                    self._write_pending(connection, question, requests, at_most)
+                total, pending = self._count(connection, requests)
+                kind = self._write(connection, requests, work, at_most) if pending else None
             self.reused += total - pending
-            if pending:
-                asked = min(pending, at_most or pending)
-                self._run(question, requests, asked, total - pending)
+            if kind:
+                progress = Progress(self.label, min(pending, at_most or pending), total - pending)
+                self._have_answered(requests, kind, work, progress)
             else:
                 self.log(f"{self.label}: all {total:,} requests are answered already; no inference")
 
     def stage(
         self,
         staging: Staging,
-        questions: Sequence[Question],
+        asked: Sequence[RequestSet],
         query: str,
         parameters: Mapping[str, Any],
     ) -> None:
-        """Add the rows that the answers to some questions make.
+        """Add the rows that the answers to some requests make.
 
         Args:
             staging: takes the rows.
-            questions: all of them; each request must be answered.
+            asked: all of the requests; each must be answered.
             query: makes the rows; ``requests`` and ``answers`` stand beside the tables for it.
             parameters: what the query may name.
 
@@ -176,17 +186,17 @@ class Answering:
             TooManyFailures: a larger share of them failed than the recipe allows.
         """
         connection = staging.connection
-        for number, question in enumerate(questions):
+        for number, requests in enumerate(asked):
             create = (
                 "CREATE OR REPLACE TEMP TABLE requests AS"
                 if number == 0
                 else "INSERT INTO requests BY NAME"
             )
             connection.execute(
-                f"{create} SELECT * EXCLUDE ({_RENDERED}) FROM ({question.sql}\n)", question.values
+                f"{create} SELECT * EXCLUDE ({_RENDERED}) FROM ({requests.sql}\n)", requests.values
             )
-        settings = [self._settings(question) for question in questions]
-        files = view_answers(connection, self.folder, settings, self.log)
+        limits = [self._limits(requests) for requests in asked]
+        files = view_answers(connection, self.folder, limits, self.log)
         try:
             self._check_answers(connection)
             staging.insert(query, parameters)
@@ -196,7 +206,7 @@ class Answering:
 
     def metadata(self) -> dict[str, Any]:
         """Return what engines did for the asset, for a materialization."""
-        runs = self.runs
+        runs = self.progress
         seconds = sum(run.seconds for run in runs)
         tokens_in = sum(run.prompt_tokens for run in runs)
         tokens_out = sum(run.completion_tokens for run in runs)
@@ -225,56 +235,67 @@ class Answering:
             "engine_logs": sorted({log for run in runs for log in run.logs}),
         }
 
-    def _settings(self, question: Question) -> str:
-        return self.inference.settings(self.recipe.models[question.model])
+    def _limits(self, requests: RequestSet) -> str:
+        return self.inference.limits(self.run.recipe.models[requests.model])
 
-    def _count(self, connection: DuckDBPyConnection, question: Question) -> tuple[int, int]:
+    def _count(self, connection: DuckDBPyConnection, requests: RequestSet) -> tuple[int, int]:
         """Make the table ``settled`` of the requests that need not be asked, and count."""
-        settings = [self._settings(question)]
-        read_settled(connection, self.folder, settings, self.log)
+        read_settled(connection, self.folder, [self._limits(requests)], self.log)
         return connection.execute(
             "SELECT count(*), count(*) FILTER (request_id NOT IN (FROM settled)) "
-            f"FROM (SELECT request_id FROM ({question.sql}\n))",
-            question.values,
+            f"FROM (SELECT request_id FROM ({requests.sql}\n))",
+            requests.values,
         ).fetchone() or (0, 0)
 
-    def _write_pending(
+    def _write(
         self,
         connection: DuckDBPyConnection,
-        question: Question,
+        requests: RequestSet,
         path: Path,
         at_most: int | None,
-    ) -> None:
-        columns = ", ".join(REQUEST_SCHEMA.names)
-        unsettled = f"FROM ({question.sql}\n) WHERE request_id NOT IN (FROM settled)"
-        # Ordered here and not in the question: a join may take rows in any order.
+    ) -> Kind:
+        """Write the requests that are not settled to a work file; return their kind."""
+        unsettled = f"FROM ({requests.sql}\n) WHERE request_id NOT IN (FROM settled)"
+        # Ordered here and not in the file: a join may take rows in any order.
         order = "asking_order" if at_most is None else "request_id LIMIT $at_most"
-        query = f"SELECT {columns} {unsettled} ORDER BY {order}"
-        values = question.values | ({} if at_most is None else {"at_most": at_most})
+        query = f"SELECT {', '.join(_ASKED)}, $task AS task {unsettled} ORDER BY {order}"
+        values = {**requests.values, "task": requests.task}
+        if at_most is not None:
+            values["at_most"] = at_most
         batches = connection.execute(query, values).to_arrow_reader(ROW_GROUP)
+        kinds: set[Kind] = set()
         with pq.ParquetWriter(path, REQUEST_SCHEMA, compression="zstd") as writer:
             for batch in batches:
-                writer.write_batch(batch.cast(REQUEST_SCHEMA), row_group_size=ROW_GROUP)
+                rows = batch.select(REQUEST_SCHEMA.names).cast(REQUEST_SCHEMA)
+                kinds.update(rows.column("kind").unique().to_pylist())
+                writer.write_batch(rows, row_group_size=ROW_GROUP)
+        if len(kinds) != 1:
+            raise ValueError(
+                f"sql/requests/{requests.name}.sql asks for several kinds, {sorted(kinds)}, and an "
+                f"engine does one; make it a file for each"
+            )
+        return kinds.pop()
 
-    def _run(self, question: Question, requests: Path, pending: int, reused: int) -> None:
-        progress = Progress(self.label, pending, reused)
-        self.runs.append(progress)
+    def _have_answered(
+        self, requests: RequestSet, kind: Kind, work: Path, progress: Progress
+    ) -> None:
+        self.progress.append(progress)
         report = ProgressLog(self.log)
-        home = self.warehouse.home
         job = Job(
-            question.model,
-            self.recipe,
-            home,
-            question.task,
-            requests,
+            self.run,
+            requests.model,
+            kind,
+            work,
             self.folder,
-            pending,
+            self.gpus,
+            progress,
+            report,
             self.log,
         )
         entry = LedgerEntry(self.folder)
         failure: BaseException | None = None
         try:
-            self.inference.answer(job, self.gpus, progress, report)
+            self.inference.answer(job)
         except BaseException as error:
             failure = error
             raise
@@ -286,10 +307,10 @@ class Answering:
                     progress,
                     asset=self.asset,
                     partition=self.partition,
-                    dagster_run_id=self.run_id,
-                    task=question.task,
-                    model=question.model,
-                    model_fingerprint=self.fingerprint(question.model),
+                    dagster_run_id=self.dagster_run_id,
+                    task=requests.task,
+                    model=requests.model,
+                    model_fingerprint=self.fingerprint(requests.model),
                     error=failure,
                 )
             except Exception as error:
@@ -304,7 +325,7 @@ class Answering:
             raise UnansweredError(
                 f"{self.label}: {unanswered:,} of {asked:,} requests unanswered; run it again"
             )
-        allowed = self.recipe.inference.max_failed_share
+        allowed = self.run.recipe.inference.max_failed_share
         if failed <= allowed * asked:
             return
         reasons = "; ".join(

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from alignment_assets.host.hub import hub_commit
+from alignment_assets.host.machine import GIBI
 from alignment_assets.recipe.model import DatasetReference, Recipe
 
 SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".csv", ".parquet")
@@ -87,12 +88,12 @@ def _chained(first: list[Row], rest: Iterator[Row]) -> Iterator[Row]:
     yield from rest
 
 
-def dataset_commit(reference: DatasetReference, home: Path) -> str | None:
+def dataset_commit(reference: DatasetReference, record: Path) -> str | None:
     """Return the commit that a hub dataset is read at; None for files, which have none."""
     name = reference.dataset.removeprefix("hf:")
     if name == reference.dataset or Path(name).exists():
         return None
-    return hub_commit("dataset", name, reference.revision, home)
+    return hub_commit("dataset", name, reference.revision, record)
 
 
 def _rows_of(
@@ -202,7 +203,7 @@ def _span(pattern: re.Pattern[str], text: str, start: int) -> int:
 
 
 def _csv_rows(path: Path) -> Iterator[Row]:
-    csv.field_size_limit(1 << 30)
+    csv.field_size_limit(GIBI)
     with _open_text(path) as file:
         for values in csv.DictReader(file):
             problem = "more fields than columns" if None in values else None

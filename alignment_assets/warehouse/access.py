@@ -23,6 +23,7 @@ import psutil
 
 from alignment_assets.host.locking import (
     POLL_SECONDS,
+    REPORT_SECONDS,
     LockTimeout,
     describe_holder,
     is_held,
@@ -33,9 +34,8 @@ from alignment_assets.host.ticket_queue import Place, in_line, outside
 
 T = TypeVar("T")
 
-# A wait is told after the first of these, and then every so often.
+# A wait is told for the first time after so long.
 TOLD_AFTER_SECONDS = 1.0
-REPORT_SECONDS = 30.0
 # Between attempts to open a file that somebody outside has open.
 OUTSIDE_SECONDS = 0.2
 # How long a reader lets writers go first that wait for other readers.

@@ -42,7 +42,7 @@ logger = logging.getLogger(__name__)
 
 # Of the machine's memory, for one process: dagster.yaml lets four runs work at once, and a fifth of
 # the memory is left to all else.
-MEMORY_SHARE = 0.2
+PROCESS_MEMORY_SHARE = 0.2
 
 
 class Warehouse(DuckDBResource):
@@ -329,7 +329,7 @@ class Warehouse(DuckDBResource):
         named = hashlib.sha256(database.encode()).hexdigest()[:16]
         own = self.spill_folder / f"{spill or f'{os.getpid()}-{named}'}.spill"
         config: dict[str, Any] = {
-            "memory_limit": f"{int(memory_bytes() * MEMORY_SHARE) // MEBI}MiB",
+            "memory_limit": f"{int(memory_bytes() * PROCESS_MEMORY_SHARE) // MEBI}MiB",
             "threads": cores(),
             # Rows have no order but the one a query asks for.
             "preserve_insertion_order": "false",

@@ -111,7 +111,10 @@ def columns() -> str:
 def expected(kind: str) -> dict[str, str]:
     """Return the texts of the expected files of a kind."""
     folder = FOLDER / "expected" / kind
-    return {path.stem: path.read_text(encoding="utf-8") for path in sorted(folder.iterdir())}
+    return {
+        str(path.relative_to(folder).with_suffix("")): path.read_text(encoding="utf-8")
+        for path in sorted(folder.rglob("*.csv"))
+    }
 
 
 def _text(rows: pa.Table, *, ordered: bool) -> str:
@@ -143,19 +146,23 @@ def questions(table: str, partition: Row) -> list[tuple[str, Row]]:
         fixed = {"model_fingerprint": "judge@commit", "sampling": "grade sampling"}
         again = sorted(prompt for prompt, said in GOLDEN["grades"].items() if len(said) > 1)
         return [
-            (table, {**fixed, "answer_schema": "grade schema", "attempt": n, "only_prompts": only})
+            (
+                "controversy_labels/grade",
+                {**fixed, "answer_schema": "grade schema", "attempt": n, "only_prompts": only},
+            )
             for n, only in enumerate((None, again))
         ]
     if table == "rewards":
         judge = {"rubric": "judge_charter_system", "scorer_fingerprint": "judge@commit"}
         return [
             (
-                "rewards_classify",
+                "rewards/classify",
                 {**given, "track": "standard", "scorer_fingerprint": "scorer@commit"},
             ),
-            ("rewards_rate", {**given, "track": "controversial", **judge}),
+            ("rewards/rate", {**given, "track": "controversial", **judge}),
         ]
-    return [(table, given)] if table in sql_files.sql_names("requests") else []
+    files = [name for name in sql_files.sql_names("requests") if name.startswith(f"{table}/")]
+    return [(name, given) for name in files]
 
 
 def _build(warehouse: Warehouse, table: str, partition: Row) -> None:
@@ -163,7 +170,8 @@ def _build(warehouse: Warehouse, table: str, partition: Row) -> None:
     with warehouse.stage(table, partition) as staging:
         asked = [
             staging.connection.execute(
-                text, sql_files.named_parameters(text, values)
+                f"SELECT *, $task AS task FROM ({text}\n)",
+                {**sql_files.named_parameters(text, values), "task": name.rsplit("/", 1)[-1]},
             ).to_arrow_table()
             for name, values in questions(table, partition)
             for text in [sql_files.read_sql("requests", name)]

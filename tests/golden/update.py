@@ -22,7 +22,9 @@ def main() -> None:
     for kind, texts in found.items():
         (folder / kind).mkdir(parents=True)
         for name, text in texts.items():
-            (folder / kind / f"{name}.csv").write_text(text, encoding="utf-8")
+            path = folder / kind / f"{name}.csv"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
     (folder / "schema.csv").write_text(columns(), encoding="utf-8")
 
 

@@ -17,6 +17,7 @@ from alignment_assets.inference.backends.vllm.backend import VllmInference, clos
 from alignment_assets.inference.progress import Progress
 from alignment_assets.inference.types import REQUEST_SCHEMA, Request
 from alignment_assets.recipe.model import Recipe
+from alignment_assets.recipe.run import Run
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -47,8 +48,8 @@ def ask(
     home.mkdir(parents=True, exist_ok=True)
     work, spool = home / "requests.parquet", home / "spool"
     write_requests(work, requests)
-    job = Job(model, recipe, home, requests[0].task, work, spool, len(requests))
     progress = Progress("test", len(requests))
-    VllmInference().answer(job, GpuPool(), progress, lambda _: None)
+    run, kind = Run(recipe, home), requests[0].kind
+    VllmInference().answer(Job(run, model, kind, work, spool, GpuPool(), progress))
     assert progress.done == len(requests)
     return read_spool(spool)

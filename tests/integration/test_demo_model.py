@@ -12,7 +12,7 @@ import pytest
 PREPARE = """
 import sys
 from pathlib import Path
-from alignment_assets.commands.demo_model import prepare_demo_model
+from alignment_assets.commands.models import prepare_demo_model
 print(prepare_demo_model(Path(sys.argv[1])))
 """
 

@@ -16,7 +16,7 @@ from alignment_assets.recipe.model import Recipe, Sampling
 from alignment_assets.requests.request_sets import grade_schema
 from tests.conftest import changed_recipe
 from tests.integration.serving import VllmServer, save_scorer
-from tests.support.endpoints import Run
+from tests.support.endpoints import Asked
 
 pytestmark = pytest.mark.integration
 
@@ -53,7 +53,7 @@ def recipe_for(*servers: VllmServer) -> Recipe:
     models = changed_recipe().model_dump(mode="json")["models"]
     endpoints = {"urls": [server.url for server in servers], "name": "served"}
     weights = models["smollm2-135m"]["weights"]
-    models["served"] = {"weights": weights, "billions": 0.1, "endpoints": endpoints}
+    models["served"] = {"weights": weights, "billions": 0.1, "backend": {"openai": endpoints}}
     return changed_recipe({"models": models, "inference": {"attempts": 1}})
 
 
@@ -74,11 +74,13 @@ def test_classify_gives_the_raw_logit_of_transformers(served: Served, tmp_path: 
         ]
         for n in range(12)
     ]
-    requests = [Request(str(n), "classify", turns) for n, turns in enumerate(conversations)]
+    requests = [
+        Request(str(n), "classify", "classify", turns) for n, turns in enumerate(conversations)
+    ]
     long = [{"role": "user", "content": "why " * 600}]
-    requests.append(Request("long", "classify", long))
+    requests.append(Request("long", "classify", "classify", long))
 
-    rows = Run(recipe_for(served.scorer), requests, tmp_path).answer().rows()
+    rows = Asked(recipe_for(served.scorer), requests, tmp_path).answer().rows()
 
     assert rows.pop("long")["finish_reason"] == "context_length"
     for n, turns in enumerate(conversations):
@@ -96,7 +98,11 @@ def test_all_answers_come_once_though_one_server_of_two_is_killed(
 
     def generate(name: str, text: str, **changes: Any) -> Request:
         return Request(
-            name, "generate", [{"role": "user", "content": text}], {**sampling, **changes}
+            name,
+            "generate",
+            "generate",
+            [{"role": "user", "content": text}],
+            {**sampling, **changes},
         )
 
     story = "Tell a very long story about a lion and a mouse. "
@@ -105,14 +111,17 @@ def test_all_answers_come_once_though_one_server_of_two_is_killed(
     grade = [{"role": "user", "content": "Should taxes be higher?"}]
     cool = Sampling(temperature=0.7, max_tokens=100).model_dump()
     requests = [
-        *(Request(f"rate-{n}", "rate", rating(n), {}, NUMBERS) for n in range(6)),
-        Request("not-one-token", "rate", rating(0), {}, ["1", "a long label"]),
+        *(Request(f"rate-{n}", "rate", "weigh", rating(n), {}, NUMBERS) for n in range(6)),
+        Request("not-one-token", "rate", "weigh", rating(0), {}, ["1", "a long label"]),
         generate("too-long", "word " * 2000),
         generate("no-room", story, temperature=0.0, max_tokens=300),
         *(generate(f"generate-{n}", f"Name {n} animals.") for n in range(60)),
-        *(Request(f"grade-{n}", "grade", grade, cool, None, grade_schema(40)) for n in range(3)),
+        *(
+            Request(f"grade-{n}", "grade", "generate", grade, cool, None, grade_schema(40))
+            for n in range(3)
+        ),
     ]
-    run = Run(recipe_for(*served.generators), requests, tmp_path)
+    run = Asked(recipe_for(*served.generators), requests, tmp_path)
     seen: list[tuple[int, int]] = []
 
     def watch(progress: Progress) -> None:

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 from dagster import DagsterInstance
 
-from alignment_assets.commands.materialize import execute_runs, plan_runs
+from alignment_assets.commands.materialize import execute, plan_launches
 from alignment_assets.definitions import build_defs
 from alignment_assets.inference.backends.vllm.backend import VllmInference
 from alignment_assets.recipe.load import load_recipe
+from alignment_assets.recipe.run import Run
 from alignment_assets.warehouse import sql_files
 from alignment_assets.warehouse.resource import Warehouse
 from tests.conftest import SHARED_DATA
@@ -26,10 +27,11 @@ def test_forty_real_prompts_become_training_rows(
     smollm2: Path, tmp_path: Path, instance: DagsterInstance, capsys: pytest.CaptureFixture[str]
 ) -> None:
     recipe = load_recipe(str(RECIPE))
-    warehouse = Warehouse(database=str(tmp_path / "alignment.duckdb"))
-    defs = build_defs(recipe, {"warehouse": warehouse, "inference": VllmInference()})
+    run = Run(recipe, tmp_path)
+    warehouse = Warehouse(database=str(run.database))
+    defs = build_defs(run, {"warehouse": warehouse, "inference": VllmInference()})
 
-    results = [result for _, result in execute_runs(defs, plan_runs(defs), instance)]
+    results = [result for _, result in execute(defs, plan_launches(defs), instance)]
 
     failed = [e for result in results for e in result.get_asset_check_evaluations() if not e.passed]
     assert failed == []

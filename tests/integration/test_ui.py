@@ -37,11 +37,11 @@ DOWNSTREAM = [
 ]
 PREPARE = """
 from dagster import DagsterInstance
-from alignment_assets.commands.materialize import execute_runs, plan_runs
+from alignment_assets.commands.materialize import execute, plan_launches
 from tests.integration.ui_definitions import defs
 wanted = 'not (key:"completions"+)'
 with DagsterInstance.get() as instance:
-    list(execute_runs(defs, plan_runs(defs, wanted), instance))
+    list(execute(defs, plan_launches(defs, wanted), instance))
 """
 
 

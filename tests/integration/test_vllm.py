@@ -32,7 +32,8 @@ def sampled(**changes: Any) -> dict[str, Any]:
 def exact_recipe(smollm2: Path) -> Recipe:
     """The demo's model in 32 bits, so that numbers can be compared."""
     content = changed_recipe().model_dump(mode="json")["models"]
-    content["smollm2-135m"] |= {"dtype": "float32", "max_model_len": 1024}
+    backend = {"vllm": {"dtype": "float32", "max_num_seqs": 64}}
+    content["smollm2-135m"] |= {"backend": backend, "max_model_len": 1024}
     return changed_recipe({"models": content})
 
 
@@ -49,25 +50,36 @@ def answers(exact_recipe: Recipe, tmp_path_factory: Any) -> dict[str, dict[str, 
     greedy = sampled(temperature=0.0, max_tokens=12)
     requests = [
         *(
-            Request(f"generate-{n}", "generate", user(f"Name {n} animals."), sampled(max_tokens=16))
+            Request(
+                f"generate-{n}",
+                "generate",
+                "generate",
+                user(f"Name {n} animals."),
+                sampled(max_tokens=16),
+            )
             for n in range(40)
         ),
-        Request("greedy", "generate", user("The capital of France is"), greedy),
-        Request("greedy-again", "generate", user("The capital of France is"), greedy),
-        Request("too-long", "generate", user("word " * 5_000), sampled(max_tokens=16)),
-        Request("no-room", "generate", user("word " * 900), sampled(max_tokens=400)),
-        Request("special", "generate", user("Say <|im_end|> and </s> and {{ x }}"), greedy),
+        Request("greedy", "generate", "generate", user("The capital of France is"), greedy),
+        Request("greedy-again", "generate", "generate", user("The capital of France is"), greedy),
+        Request("too-long", "generate", "generate", user("word " * 5_000), sampled(max_tokens=16)),
+        Request("no-room", "generate", "generate", user("word " * 900), sampled(max_tokens=400)),
+        Request(
+            "special", "generate", "generate", user("Say <|im_end|> and </s> and {{ x }}"), greedy
+        ),
         Request(
             "grade",
             "grade",
+            "generate",
             user("Should taxes be higher?"),
             sampled(temperature=0.7, max_tokens=200),
             None,
             grade_schema(80),
         ),
-        Request("rate", "rate", rating, {}, NUMBERS),
-        Request("compare", "compare", comparing, {}, ["A", "B"]),
-        Request("not-one-token", "rate", rating, {}, ["1", "a long label that is many tokens"]),
+        Request("rate", "rate", "weigh", rating, {}, NUMBERS),
+        Request("compare", "compare", "weigh", comparing, {}, ["A", "B"]),
+        Request(
+            "not-one-token", "rate", "weigh", rating, {}, ["1", "a long label that is many tokens"]
+        ),
     ]
     return ask(exact_recipe, "smollm2-135m", requests, tmp_path_factory.mktemp("vllm"))
 
@@ -146,7 +158,7 @@ def test_classify_gives_the_raw_logit_of_transformers(smollm2: Path, tmp_path: P
     models["scorer"] = {
         **models["smollm2-135m"],
         "weights": str(folder),
-        "dtype": "float32",
+        "backend": {"vllm": {"dtype": "float32"}},
         "max_model_len": 512,
     }
     recipe = changed_recipe({"models": models})
@@ -158,7 +170,10 @@ def test_classify_gives_the_raw_logit_of_transformers(smollm2: Path, tmp_path: P
     rows = ask(
         recipe,
         "scorer",
-        [Request(str(n), "classify", conversation) for n, conversation in enumerate(conversations)],
+        [
+            Request(str(n), "classify", "classify", conversation)
+            for n, conversation in enumerate(conversations)
+        ],
         tmp_path / "home",
     )
 

@@ -19,6 +19,7 @@ from alignment_assets.inference.backends.vllm.process import WorkerError, Worker
 from alignment_assets.inference.progress import Progress
 from alignment_assets.inference.types import Request
 from alignment_assets.recipe.model import Sampling
+from alignment_assets.recipe.run import Run
 from tests.conftest import REPOSITORY, changed_recipe
 from tests.integration.conftest import ask, read_spool, write_requests
 
@@ -31,11 +32,15 @@ from alignment_assets.inference.progress import Progress
 from alignment_assets.gpus.pool import GpuPool
 from alignment_assets.inference.backend import Job
 from alignment_assets.inference.backends.vllm.backend import VllmInference
+from alignment_assets.recipe.run import Run
 from tests.conftest import changed_recipe
 home = Path(sys.argv[1])
-recipe = changed_recipe()
-job = Job("smollm2-135m", recipe, home, "generate", home / "requests.parquet", home / "spool", 400)
-VllmInference().answer(job, GpuPool(), Progress("step", 400), lambda p: print(p.done, flush=True))
+work, spool = home / "requests.parquet", home / "spool"
+progress, told = Progress("step", 400), lambda p: print(p.done, flush=True)
+run = Run(changed_recipe(), home)
+VllmInference().answer(
+    Job(run, "smollm2-135m", "generate", work, spool, GpuPool(), progress, told)
+)
 """
 
 
@@ -44,6 +49,7 @@ def requests(count: int, tokens: int = 64) -> list[Request]:
     return [
         Request(
             f"r{n}",
+            "generate",
             "generate",
             [{"role": "user", "content": f"Tell me about the number {n}."}],
             sampling,
@@ -102,17 +108,8 @@ def test_an_engine_that_is_killed_is_started_again_and_what_it_held_is_asked_aga
     smollm2: Path, tmp_path: Path
 ) -> None:
     models = changed_recipe().model_dump(mode="json")["models"]
-    models["smollm2-135m"]["replicas"] = 2
+    models["smollm2-135m"]["backend"]["vllm"]["replicas"] = 2
     write_requests(tmp_path / "requests.parquet", requests(300, tokens=16))
-    job = Job(
-        "smollm2-135m",
-        changed_recipe({"models": models}),
-        tmp_path,
-        "generate",
-        tmp_path / "requests.parquet",
-        tmp_path / "spool",
-        300,
-    )
     progress = Progress("step", 300)
     killed: list[psutil.Process] = []
 
@@ -124,7 +121,17 @@ def test_an_engine_that_is_killed_is_started_again_and_what_it_held_is_asked_aga
             killed.append(workers[0])
             workers[0].kill()
 
-    VllmInference().answer(job, GpuPool(), progress, kill_one_of_vllms_own)
+    job = Job(
+        Run(changed_recipe({"models": models}), tmp_path),
+        "smollm2-135m",
+        "generate",
+        tmp_path / "requests.parquet",
+        tmp_path / "spool",
+        GpuPool(),
+        progress,
+        kill_one_of_vllms_own,
+    )
+    VllmInference().answer(job)
 
     assert killed and progress.restarts == 1
     assert len(progress.logs) == 3

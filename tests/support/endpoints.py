@@ -7,6 +7,7 @@ import json
 import threading
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,11 @@ from aiohttp import web
 
 from alignment_assets.gpus.pool import GpuPool
 from alignment_assets.inference.backend import Job
-from alignment_assets.inference.backends.openai.backend import EndpointInference
+from alignment_assets.inference.backends.openai.backend import OpenAIInference
 from alignment_assets.inference.progress import Progress
 from alignment_assets.inference.types import REQUEST_SCHEMA, Request
 from alignment_assets.recipe.model import Recipe
+from alignment_assets.recipe.run import Run
 from tests.conftest import changed_recipe
 
 KEY = "sk-very-secret-0123456789"
@@ -300,7 +302,7 @@ def recipe_for(*servers: Server, attempts: int = 3, **settings: Any) -> Recipe:
     models["served"] = {
         "weights": "served:mock",
         "billions": 1.0,
-        "endpoints": {"urls": urls, **settings},
+        "backend": {"openai": {"urls": urls, **settings}},
     }
     return changed_recipe({"models": models, "inference": {"attempts": attempts}})
 
@@ -308,10 +310,13 @@ def recipe_for(*servers: Server, attempts: int = 3, **settings: Any) -> Recipe:
 def asking(*texts: str) -> list[Request]:
     """Return requests to generate; a text is its request's id."""
     sampling = {"temperature": 1.0, "top_k": 0, "max_tokens": 8}
-    return [Request(t, "generate", [{"role": "user", "content": t}], sampling) for t in texts]
+    return [
+        Request(t, "generate", "generate", [{"role": "user", "content": t}], sampling)
+        for t in texts
+    ]
 
 
-class Run:
+class Asked:
     """One job of the recipe's model ``served``."""
 
     def __init__(self, recipe: Recipe, requests: Sequence[Request], home: Path) -> None:
@@ -320,12 +325,12 @@ class Run:
         work = home / f"{len(list(home.iterdir()))}.parquet"
         rows = [{**vars(request), "sampling": json.dumps(request.sampling)} for request in requests]
         pq.write_table(pa.Table.from_pylist(rows, schema=REQUEST_SCHEMA), work)
-        task = requests[0].task
-        self.job = Job("served", recipe, home, task, work, self.spool, len(requests))
         self.progress = Progress("test", len(requests))
+        run, kind = Run(recipe, home), requests[0].kind
+        self.job = Job(run, "served", kind, work, self.spool, GpuPool(), self.progress)
 
-    def answer(self, report: Callable[[Progress], None] = lambda _: None) -> Run:
-        EndpointInference().answer(self.job, GpuPool(), self.progress, report)
+    def answer(self, report: Callable[[Progress], None] = lambda _: None) -> Asked:
+        OpenAIInference().answer(replace(self.job, report=report))
         return self
 
     def rows(self) -> dict[str, dict[str, Any]]:

@@ -11,17 +11,15 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from alignment_assets.gpus.pool import GpuPool
 from alignment_assets.inference.backend import Inference, Job
-from alignment_assets.inference.progress import Progress
 from alignment_assets.inference.spool import SpoolWriter
 from alignment_assets.inference.types import Answer, EngineIdentity, Request
 from alignment_assets.inference.work_queue import WorkQueue
-from alignment_assets.recipe.model import Model, Recipe
+from alignment_assets.recipe.model import Model
+from alignment_assets.recipe.run import Run
 
 WORDS = (
     *("the", "a", "one", "some", "people", "value", "fairness", "care"),
@@ -44,19 +42,18 @@ class FakeInference(Inference):
     context_characters: int = 100_000
     unparsable_share: float = 0.0
 
-    def fingerprint(self, model: str, recipe: Recipe, home: Path) -> str:
-        spec = recipe.models[model]
-        content = [spec.weights, spec.revision, spec.chat_template_arguments, recipe.template_date]
+    def fingerprint(self, model: str, run: Run) -> str:
+        spec, day = run.recipe.models[model], run.recipe.template_date
+        content = [spec.weights, spec.revision, spec.chat_template_arguments, day]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
-    def settings(self, model: Model) -> str:
+    def limits(self, model: Model) -> str:
         return json.dumps({"backend": "fake", "context_characters": self.context_characters})
 
-    def answer(
-        self, job: Job, gpus: GpuPool, progress: Progress, report: Callable[[Progress], None]
-    ) -> None:
-        identity = EngineIdentity("fake", "1", self.settings(job.recipe.models[job.model]))
-        report(progress)
+    def answer(self, job: Job) -> None:
+        progress = job.progress
+        identity = EngineIdentity("fake", "1", self.limits(job.model))
+        job.report(progress)
         progress.answering()
         asked = Path(self.log or os.devnull)
         with SpoolWriter(job.spool, identity) as writer, asked.open("a") as log:
@@ -72,22 +69,19 @@ class FakeInference(Inference):
                         {
                             "request_id": request.request_id,
                             "task": request.task,
-                            "model": job.model,
-                            "gpus": gpus.device_count(),
+                            "model": job.name,
+                            "gpus": job.gpus.device_count(),
                             "messages": request.messages,
                         }
                     ),
                     file=log,
                     flush=True,
                 )
-                progress.done += 1
-                progress.failed += answer.error is not None
-                progress.completion_tokens += answer.completion_tokens or 0
-                progress.prompt_tokens += answer.prompt_tokens or 0
-                report(progress)
+                progress.count(answer)
+                job.report(progress)
         progress.engine, progress.engine_version = identity.engine, identity.version
         progress.logs = [self.log]
-        progress.weights = job.recipe.models[job.model].weights
+        progress.weights = job.model.weights
 
     def _answer(self, request: Request) -> Answer:
         characters = sum(len(message["content"]) for message in request.messages)
@@ -103,12 +97,12 @@ class FakeInference(Inference):
             prompt_tokens=characters // 4 + 1,
             completion_tokens=1,
         )
-        if request.task == "classify":
+        if request.kind == "classify":
             return replace(answer, value=number % 2000 / 100 - 10)
-        if request.labels is not None:
+        if request.kind == "weigh":
             weights = {
                 label: 1 + (number >> (8 * index)) % 100
-                for index, label in enumerate(request.labels)
+                for index, label in enumerate(request.labels or ())
             }
             whole = 1.25 * sum(weights.values())  # the rest is on other words
             logprobs = {label: math.log(weight / whole) for label, weight in weights.items()}

@@ -10,7 +10,6 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from alignment_assets.assets.completions import variants
 from alignment_assets.inference.fingerprint import Weights, model_fingerprint
 from alignment_assets.recipe.model import Recipe
 from alignment_assets.recipe.wordings import read_wordings
@@ -102,7 +101,10 @@ class Database:
         for model in models:
             parameters = {
                 **self.settings(model),
-                **variants(asked.recipe, model),
+                **{
+                    f"{track}_variants": names
+                    for track, names in asked.recipe.variants(model).items()
+                },
                 "model_fingerprint": asked.fingerprint(model),
                 "sampling": asked.recipe.completion_sampling(model).as_json(),
             }
@@ -127,7 +129,7 @@ class Database:
 
     def requests(self, model: str) -> Rows:
         """Return a model's completion requests with the messages it reads, by completion."""
-        read = self.run("requests", "completions", self.settings(model))
+        read = self.run("requests", "completions/generate", self.settings(model))
         messages = {row["completion_id"]: row["messages"] for row in read}
         rows = self.connection.execute("FROM completion_requests").to_arrow_table().to_pylist()
         mine = {row["completion_id"]: row for row in rows if row["model"] == model}
@@ -164,10 +166,10 @@ class Database:
             "sampling": grader.sampling.as_json(),
             "answer_schema": grade_schema(grader.reasoning_characters),
         }
-        rows = self.run("requests", "controversy_labels", parameters)
+        rows = self.run("requests", "controversy_labels/grade", parameters)
         return {row["prompt_id"]: row for row in rows}
 
-    def ratings(self, track: str, rubric: str, name: str = "rewards_rate") -> Rows:
+    def ratings(self, track: str, rubric: str, name: str = "rewards/rate") -> Rows:
         scorer = self.asked.fingerprint("smollm2-135m-judge")
         parameters = {"track": track, "rubric": rubric, "scorer_fingerprint": scorer}
         rows = self.run("requests", name, {**self.settings(MODEL), **parameters})

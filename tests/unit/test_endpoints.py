@@ -15,11 +15,11 @@ import pytest
 from alignment_assets.commands.doctor import examine
 from alignment_assets.gpus.pool import GpuPool
 from alignment_assets.inference import spool
-from alignment_assets.inference.backends.by_model import ModelInference
+from alignment_assets.inference.backends.by_model import InferenceByModel
 from alignment_assets.inference.backends.openai import client as endpoint_client
 from alignment_assets.inference.backends.openai import endpoint
 from alignment_assets.inference.backends.openai import http as endpoint_http
-from alignment_assets.inference.backends.openai.backend import served_name
+from alignment_assets.inference.backends.openai.backend import served_name, settings_of
 from alignment_assets.inference.backends.openai.client import EndpointClient
 from alignment_assets.inference.backends.openai.http import EndpointError, open_http
 from alignment_assets.inference.backends.openai.protocol import ServedModel
@@ -28,7 +28,7 @@ from alignment_assets.inference.types import Answer, Request
 from alignment_assets.recipe.load import RecipeError
 from alignment_assets.warehouse.resource import Warehouse
 from tests.conftest import changed_recipe
-from tests.support.endpoints import KEY, Run, Server, asking, recipe_for
+from tests.support.endpoints import KEY, Asked, Server, asking, recipe_for
 
 RATED = [{"role": "user", "content": "good"}]
 
@@ -53,7 +53,7 @@ def other() -> Iterator[Server]:
         yield server
 
 
-def error_of(run: Run) -> str:
+def error_of(run: Asked) -> str:
     """Return the message that ends a run, without the key in it."""
     with pytest.raises(EndpointError) as caught:
         run.answer()
@@ -80,7 +80,7 @@ def test_every_request_ends_once_with_an_answer_or_a_reason(
         "refused #": "rejected",
         "always filtered #": "rejected",
     }
-    run = Run(recipe_for(server), asking(*expected), tmp_path).answer()
+    run = Asked(recipe_for(server), asking(*expected), tmp_path).answer()
 
     rows = run.rows()
     assert {name: row["finish_reason"] for name, row in rows.items()} == expected
@@ -110,7 +110,7 @@ def test_every_request_ends_once_with_an_answer_or_a_reason(
 
 def test_an_answer_that_does_not_come_counts_as_failed(server: Server, tmp_path: Path) -> None:
     requests = asking("hangs #", "always hangs #", "good #")
-    rows = Run(recipe_for(server, attempts=2, timeout=0.3), requests, tmp_path).answer().rows()
+    rows = Asked(recipe_for(server, attempts=2, timeout=0.3), requests, tmp_path).answer().rows()
     reasons = {name: row["finish_reason"] for name, row in rows.items()}
     assert reasons == {"hangs #": "stop", "always hangs #": "failed", "good #": "stop"}
     assert "no answer within 0.3 s" in rows["always hangs #"]["error"]
@@ -121,7 +121,7 @@ def test_too_many_requests_cost_no_attempt_and_are_not_repeated_before_they_may(
 ) -> None:
     started = time.monotonic()
     requests = asking(*(f"429 #{number}" for number in range(4)))
-    rows = Run(recipe_for(server, attempts=1), requests, tmp_path).answer().rows()
+    rows = Asked(recipe_for(server, attempts=1), requests, tmp_path).answer().rows()
     assert {row["finish_reason"] for row in rows.values()} == {"stop"}
     assert set(server.seen.values()) == {2}
     assert time.monotonic() - started > 0.9  # Retry-After: 1
@@ -132,12 +132,14 @@ def test_sampling_reaches_the_server_and_nothing_that_it_might_not_know(
 ) -> None:
     sampling = {"temperature": 0.3, "top_p": 0.9, "top_k": 0, "min_p": 0.0, "max_tokens": 7}
     (plain,) = asking("plain #")
-    changed = Request("two", "generate", plain.messages, {**sampling, "top_k": 5})
-    graded = Request("three", "grade", plain.messages, sampling, None, '{"type": "object"}')
+    changed = Request("two", "generate", "generate", plain.messages, {**sampling, "top_k": 5})
+    graded = Request(
+        "three", "grade", "generate", plain.messages, sampling, None, '{"type": "object"}'
+    )
     standard = {"temperature": 0.3, "top_p": 0.9, "max_tokens": 7}
-    first = Request("one", "generate", plain.messages, sampling)
+    first = Request("one", "generate", "generate", plain.messages, sampling)
     for number, request in enumerate([first, changed, graded]):
-        Run(recipe_for(server), [request], tmp_path / str(number)).answer()
+        Asked(recipe_for(server), [request], tmp_path / str(number)).answer()
     one, two, three = server.bodies
     assert one == {"model": "mock", "messages": plain.messages, "n": 1, **standard}
     assert two == {**one, "top_k": 5}
@@ -148,12 +150,14 @@ def test_sampling_reaches_the_server_and_nothing_that_it_might_not_know(
 def test_vllm_is_told_all_and_gives_the_labels_own_logprobs(tmp_path: Path) -> None:
     with Server(vllm=True) as server:
         recipe = recipe_for(server)
-        rated = [Request(str(n), "rate", RATED, {}, ["7", "8"]) for n in range(20)]
-        rated.append(Request("long", "rate", RATED, {}, ["7", "eight"]))
-        rows = Run(recipe, rated, tmp_path / "rate").answer().rows()
-        Run(recipe, asking("good #"), tmp_path / "generate").answer()
-        classified = Request("one", "classify", [*RATED, {"role": "assistant", "content": "abc"}])
-        logits = Run(recipe, [classified], tmp_path / "classify").answer().rows()
+        rated = [Request(str(n), "rate", "weigh", RATED, {}, ["7", "8"]) for n in range(20)]
+        rated.append(Request("long", "rate", "weigh", RATED, {}, ["7", "eight"]))
+        rows = Asked(recipe, rated, tmp_path / "rate").answer().rows()
+        Asked(recipe, asking("good #"), tmp_path / "generate").answer()
+        classified = Request(
+            "one", "classify", "classify", [*RATED, {"role": "assistant", "content": "abc"}]
+        )
+        logits = Asked(recipe, [classified], tmp_path / "classify").answer().rows()
     refusal = rows.pop("long")
     assert refusal["finish_reason"] == "rejected"
     assert refusal["error"] == "the label 'eight' is 5 tokens of this model, not one"
@@ -176,10 +180,12 @@ def test_other_servers_labels_are_read_from_the_likeliest_tokens(
     server: Server, tmp_path: Path
 ) -> None:
     def rate(text: str) -> Request:
-        return Request(text, "rate", [{"role": "user", "content": text}], {}, ["7", "8", "9"])
+        return Request(
+            text, "rate", "weigh", [{"role": "user", "content": text}], {}, ["7", "8", "9"]
+        )
 
     requests = [rate("good #"), rate("silent #"), rate("always unlikely #")]
-    rows = Run(recipe_for(server), requests, tmp_path).answer().rows()
+    rows = Asked(recipe_for(server), requests, tmp_path).answer().rows()
     found = {entry["label"]: entry["logprob"] for entry in rows["good #"]["label_logprobs"]}
     spelled = math.log(math.exp(-0.5) + math.exp(-1.5) + math.exp(-2.5))  # "7", " 7", "Ġ7"
     assert found == pytest.approx({"7": spelled, "8": -3.0})
@@ -199,30 +205,30 @@ def test_a_refused_key_ends_the_run_and_is_shown_nowhere(
     caplog.set_level(logging.DEBUG)
     monkeypatch.setenv("MOCK_KEY", KEY)
     with Server(key="another") as server:
-        refused = Run(recipe_for(server, api_key="env:MOCK_KEY"), asking("good #"), tmp_path)
+        refused = Asked(recipe_for(server, api_key="env:MOCK_KEY"), asking("good #"), tmp_path)
         message = error_of(refused)
         assert "401" in message
         assert server.url in message
         assert "MOCK_KEY" in message
-        assert "wants a key" in error_of(Run(recipe_for(server), asking("good #"), tmp_path))
+        assert "wants a key" in error_of(Asked(recipe_for(server), asking("good #"), tmp_path))
     with Server(key=KEY) as server:
         recipe = recipe_for(server, api_key="env:MOCK_KEY")
-        assert "403" in error_of(Run(recipe, asking("forbidden #"), tmp_path / "2"))
-        rows = Run(recipe, asking("good #"), tmp_path / "3").answer().rows()
+        assert "403" in error_of(Asked(recipe, asking("forbidden #"), tmp_path / "2"))
+        rows = Asked(recipe, asking("good #"), tmp_path / "3").answer().rows()
         assert rows["good #"]["finish_reason"] == "stop"
         monkeypatch.setenv("MOCK_KEY", f"{KEY}\nX-Header: y")
-        assert "MOCK_KEY" in error_of(Run(recipe, asking("good #"), tmp_path))
+        assert "MOCK_KEY" in error_of(Asked(recipe, asking("good #"), tmp_path))
         monkeypatch.delenv("MOCK_KEY")
         with pytest.raises(LookupError, match="MOCK_KEY"):
-            Run(recipe, asking("good #"), tmp_path).answer()
+            Asked(recipe, asking("good #"), tmp_path).answer()
     assert KEY not in caplog.text
 
 
 def test_what_a_recipe_has_wrong_is_said_at_once(server: Server, tmp_path: Path) -> None:
     def message(recipe: str, text: str = "good #", **settings: object) -> str:
-        return error_of(Run(recipe_for(server, **settings), asking(text), tmp_path / recipe))
+        return error_of(Asked(recipe_for(server, **settings), asking(text), tmp_path / recipe))
 
-    place = "recipe demo: models.served.endpoints"
+    place = "recipe demo: models.served.backend.openai"
     wrong_name = message("name", name="another")
     assert f"{server.url} serves ['mock'] and not 'another'; set {place}.name" in wrong_name
     assert f"set {place}.urls" in message("urls", urls=[server.url.removesuffix("/v1")])
@@ -235,7 +241,7 @@ def test_servers_that_are_not_there_are_named_at_the_start(tmp_path: Path) -> No
     server = Server()
     server.stop()
     started = time.monotonic()
-    message = error_of(Run(recipe_for(server), asking("good #"), tmp_path))
+    message = error_of(Asked(recipe_for(server), asking("good #"), tmp_path))
     assert server.url in message
     assert "start the servers" in message
     assert time.monotonic() - started < 10
@@ -245,7 +251,7 @@ def test_more_connections_than_a_process_may_have_are_refused_before_they_are_ma
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(endpoint_http.resource, "getrlimit", lambda _: (1024, 4096))
-    message = error_of(Run(recipe_for(server, concurrency=4000), asking("good #"), tmp_path))
+    message = error_of(Asked(recipe_for(server, concurrency=4000), asking("good #"), tmp_path))
     assert "4000 connections" in message
     assert "ulimit -n" in message
 
@@ -257,7 +263,7 @@ def test_one_that_dies_costs_no_attempt_and_gets_work_again_when_it_is_back(
     server: Server, other: Server, tmp_path: Path
 ) -> None:
     """Three things happen in turn: one dies with requests in hand, it is seen, it is back."""
-    run = Run(
+    run = Asked(
         recipe_for(server, other, attempts=1, concurrency=4),
         asking(*(f"slow #{number}" for number in range(800))),
         tmp_path,
@@ -287,7 +293,7 @@ def test_when_all_are_gone_the_run_ends_and_keeps_what_was_answered(
 ) -> None:
     monkeypatch.setattr(endpoint_client, "ALL_LOST_SECONDS", 0.5)
     requests = asking(*(f"slow #{number}" for number in range(300)))
-    run = Run(recipe_for(server, concurrency=4), requests, tmp_path)
+    run = Asked(recipe_for(server, concurrency=4), requests, tmp_path)
     stopped: list[int] = []
 
     def watch(progress: Progress) -> None:
@@ -302,7 +308,7 @@ def test_when_all_are_gone_the_run_ends_and_keeps_what_was_answered(
 
     server.start()
     left = [request for request in requests if request.request_id not in run.rows()]
-    Run(run.job.recipe, left, tmp_path).answer()
+    Asked(run.job.recipe, left, tmp_path).answer()
     assert len(run.rows()) == 300
 
 
@@ -311,7 +317,7 @@ def test_nothing_but_too_many_requests_ends_the_run_too(
 ) -> None:
     monkeypatch.setattr(endpoint_client, "ALL_LOST_SECONDS", 0.5)
     monkeypatch.setattr(endpoint, "THROTTLED_SECONDS", 0.5)
-    message = error_of(Run(recipe_for(server), asking("always 503 #"), tmp_path))
+    message = error_of(Asked(recipe_for(server), asking("always 503 #"), tmp_path))
     assert "too many requests" in message
     assert "loading" in message
 
@@ -322,7 +328,7 @@ def test_one_that_fails_fast_does_not_eat_all_requests(
     server.broken = True
     requests = asking(*(f"slow #{number}" for number in range(300)))
     recipe = recipe_for(server, other, attempts=2, concurrency=4)
-    rows = Run(recipe, requests, tmp_path).answer().rows()
+    rows = Asked(recipe, requests, tmp_path).answer().rows()
     assert {row["finish_reason"] for row in rows.values()} == {"stop"}
     assert len(server.bodies) < 100
 
@@ -331,8 +337,7 @@ def test_one_that_fails_fast_does_not_eat_all_requests(
 
 
 def test_requests_are_read_as_there_is_room_and_never_more_are_in_flight(server: Server) -> None:
-    settings = recipe_for(server, concurrency=8).models["served"].endpoints
-    assert settings
+    settings = settings_of(recipe_for(server, concurrency=8).models["served"])
     answered: list[Answer] = []
     ahead = []
 
@@ -361,7 +366,7 @@ def test_an_answer_is_on_disk_while_others_are_waited_for(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(spool, "FLUSH_SECONDS", 0.2)
-    run = Run(recipe_for(server), asking("good #", "waits #"), tmp_path)
+    run = Asked(recipe_for(server), asking("good #", "waits #"), tmp_path)
     early: list[set[str]] = []
 
     def watch(progress: Progress) -> None:
@@ -380,7 +385,7 @@ def test_an_interrupted_run_leaves_its_answers(
     interrupt: type[BaseException], server: Server, tmp_path: Path
 ) -> None:
     requests = asking("good #1", "good #2", *(f"waits #{number}" for number in range(100)))
-    run = Run(recipe_for(server), requests, tmp_path)
+    run = Asked(recipe_for(server), requests, tmp_path)
 
     def stop(progress: Progress) -> None:
         if progress.done == 2:
@@ -401,12 +406,12 @@ def test_each_model_is_answered_by_the_backend_that_it_names(
     server: Server, tmp_path: Path
 ) -> None:
     recipe = recipe_for(server, name="mock")
-    inference = ModelInference()
+    inference = InferenceByModel()
     settings = '{"backend": "openai", "max_model_len": 8192, "model": "mock"}'
-    assert inference.settings(recipe.models["served"]) == settings
-    local = inference.settings(recipe.models["smollm2-135m"])
+    assert inference.limits(recipe.models["served"]) == settings
+    local = inference.limits(recipe.models["smollm2-135m"])
     assert '"backend": "vllm"' in local
-    run = Run(recipe, asking("good #"), tmp_path)
+    run = Asked(recipe, asking("good #"), tmp_path)
     inference.answer(run.job, GpuPool(), run.progress, lambda _: None)
     assert run.rows()["good #"]["engine_settings"] == settings
     # What is known of weights that only a server has: its name for them, and the revision.
@@ -439,7 +444,7 @@ def test_the_served_name_is_the_weights_unless_there_is_another(
 )
 def test_urls_that_cannot_be_are_refused(urls: list[str], reason: str, server: Server) -> None:
     models = recipe_for(server).model_dump(mode="json")["models"]
-    models["served"]["endpoints"]["urls"] = urls
+    models["served"]["backend"]["openai"]["urls"] = urls
     with pytest.raises(RecipeError, match=reason):
         changed_recipe({"models": models})
 

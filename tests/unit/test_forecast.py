@@ -11,8 +11,9 @@ import pytest
 from typer.testing import CliRunner
 
 from alignment_assets.commands import app as cli
-from alignment_assets.commands.forecast import Forecaster, Pending, now_utc, total_line
+from alignment_assets.commands.forecast import total_line
 from alignment_assets.gpus.pool import GpuPool
+from alignment_assets.requests.forecast import Forecaster, Pending, now_utc
 from alignment_assets.warehouse import sql_files
 from tests.conftest import Graph, changed_recipe
 from tests.support.tables import read_rows

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from alignment_assets.commands.doctor import examine
-from alignment_assets.commands.materialize import execute_runs, plan_runs
+from alignment_assets.commands.materialize import execute, plan_launches
 from alignment_assets.definitions import build_defs
 from alignment_assets.gpus.nvml import GIGA, Gpu
 from alignment_assets.gpus.pool import GpuError, GpuPool
@@ -432,6 +432,6 @@ def test_other_gpus_and_another_engine_are_injected_without_touching_an_asset(gr
     }
     defs = build_defs(graph.recipe, resources)
     graph.materialize('not (key:"controversy_labels"+) and not key:"human_labels"')
-    runs = plan_runs(defs, "key:controversy_labels")
-    assert all(result.success for _, result in execute_runs(defs, runs, graph.instance))
+    runs = plan_launches(defs, "key:controversy_labels")
+    assert all(result.success for _, result in execute(defs, runs, graph.instance))
     assert {request["gpus"] for request in graph.asked()} == {8}

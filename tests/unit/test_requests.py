@@ -78,7 +78,7 @@ def test_every_question_changes_with_the_models_revision() -> None:
         {"completions.models": [MODEL], "rewards.comparison_judge": COOL},
         {"completions.policies": ["smollm2-135m-judge", POLICY]},
         {"controversy.reasoning_characters": 99, "controversy.attempts": 9},
-        {"models.smollm2-135m.max_num_seqs": 8, "models.smollm2-135m.gpus": 2},
+        {"models.smollm2-135m.backend": {"vllm": {"max_num_seqs": 8, "gpus": 2}}},
         {"rewards.compared_candidates": 3, "selection.pairs_per_prompt": 2, "limit": 7},
     ],
     ids=str,
@@ -289,7 +289,7 @@ def test_judges_read_a_transcript_and_reward_models_the_conversation() -> None:
                 "content": question.replace("{prompt}", shown[asked[name]["prompt_id"]]),
             },
         ]
-    for name, row in database.ratings("standard", "", "rewards_classify").items():
+    for name, row in database.ratings("standard", "", "rewards/classify").items():
         answer = {"role": "assistant", "content": f"{asked[name]['variant']} 0"}
         assert row["messages"] == [*prompts[asked[name]["prompt_id"]], answer]
     system, question = database.grades()[several]["messages"]
@@ -297,7 +297,7 @@ def test_judges_read_a_transcript_and_reward_models_the_conversation() -> None:
     assert question["content"] == texts["controversy_question"].replace("{prompt}", TRANSCRIPT)
 
     settings = {**database.settings(MODEL), "policy": POLICY, "judge_fingerprint": "f"}
-    compared = database.run("requests", "judge_comparisons", settings)
+    compared = database.run("requests", "judge_comparisons/compare", settings)
     assert len(compared) == 21 * 20
     about = [row for row in compared if row["prompt_id"] == several]
     said = {

@@ -12,7 +12,7 @@ from dagster import (
     asset,
 )
 
-from alignment_assets.commands.materialize import Run, SelectionError, plan_runs
+from alignment_assets.commands.materialize import Run, SelectionError, plan_launches
 from alignment_assets.definitions import build_defs
 from tests.conftest import changed_recipe
 
@@ -26,11 +26,11 @@ def demo() -> Definitions:
 
 
 def labels(defs: Definitions, selection: str | None, partition: str | None = None) -> list[str]:
-    return [run.label for run in plan_runs(defs, selection, partition)]
+    return [run.label for run in plan_launches(defs, selection, partition)]
 
 
 def test_the_whole_graph_is_prompts_then_each_model_then_each_policy(demo: Definitions) -> None:
-    prompts, *models, policy = plan_runs(demo)
+    prompts, *models, policy = plan_launches(demo)
     assert prompts.partition is None
     assert AssetKey("alignment_prompts") in prompts.assets
     assert [run.label for run in models] == [
@@ -49,7 +49,7 @@ def test_the_whole_graph_is_prompts_then_each_model_then_each_policy(demo: Defin
 
 def test_every_asset_comes_after_all_it_is_made_from(demo: Definitions) -> None:
     graph = demo.resolve_asset_graph()
-    runs = plan_runs(demo)
+    runs = plan_launches(demo)
     order = [key for run in runs for key in run.assets]
     for key in graph.get_all_asset_keys():
         first = order.index(key)
@@ -110,7 +110,7 @@ def test_an_unpartitioned_asset_between_partitioned_ones_parts_their_runs() -> N
             made("last", "summary", "beside", partitions=cut),
         ]
     )
-    assert plan_runs(defs) == [
+    assert plan_launches(defs) == [
         Run((AssetKey("first"), AssetKey("beside")), "x"),
         Run((AssetKey("first"), AssetKey("beside")), "y"),
         Run((AssetKey("summary"),), None),
@@ -133,6 +133,6 @@ def test_an_error_names_what_there_is(
     demo: Definitions, selection: str, partition: str | None, said: list[str]
 ) -> None:
     with pytest.raises(SelectionError) as error:
-        plan_runs(demo, selection, partition)
+        plan_launches(demo, selection, partition)
     for part in said:
         assert part in str(error.value)

@@ -10,8 +10,6 @@ from collections.abc import Iterator
 import duckdb
 import pytest
 
-from alignment_assets.assets.completions import variants
-from alignment_assets.assets.partitions import model_names
 from alignment_assets.recipe import wordings
 from alignment_assets.warehouse import sql_files
 from tests.conftest import changed_recipe
@@ -123,11 +121,11 @@ def build(threads: int, shuffled: int | None = None) -> dict[str, tuple[int, int
 
         shuffle("alignment_prompts")
         shuffle("personas")
-        for model in model_names(RECIPE):
+        for model in RECIPE.answering_models:
             insert(
                 "completion_requests",
                 sql_files.read_sql("assets", "completion_requests"),
-                **variants(RECIPE, model),
+                **{f"{track}_variants": v for track, v in RECIPE.variants(model).items()},
                 model=model,
                 model_fingerprint="fingerprint",
                 sampling="{}",

@@ -15,11 +15,11 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from alignment_assets.commands import app as cli
-from alignment_assets.commands.spool import list_spool, prune_spool, verify_spool
 from alignment_assets.host.locking import LockTimeout
 from alignment_assets.inference.spool import EMPTY_FILE, SpoolError, SpoolWriter, spool_folder
 from alignment_assets.inference.types import Answer, EngineIdentity
-from alignment_assets.requests.request_sets import all_questions
+from alignment_assets.requests.request_sets import all_request_sets
+from alignment_assets.requests.spool_care import list_spool, prune_spool, verify_spool
 from tests.conftest import Graph, changed_recipe
 from tests.support.processes import other, wait_for_word
 from tests.support.tables import fill_prompts, new_warehouse
@@ -75,7 +75,7 @@ def flip(file: Path, place: int) -> None:
 
 def prune(graph: Graph) -> list[Any]:
     """Prune with the fake engine's fingerprints."""
-    questions = all_questions(
+    questions = all_request_sets(
         graph.recipe, lambda model: graph.inference.fingerprint(model, graph.recipe, graph.home)
     )
     return prune_spool(graph.warehouse, graph.recipe, questions)
@@ -258,7 +258,7 @@ def test_prune_waits_for_whoever_reads(completed: Graph) -> None:
     files = files_of(changed)
     busy = changed.warehouse.model_copy(update={"lock_timeout": 0.1})
     with changed.warehouse.read(), pytest.raises(LockTimeout):
-        questions = all_questions(changed.recipe, lambda model: model)
+        questions = all_request_sets(changed.recipe, lambda model: model)
         prune_spool(busy, changed.recipe, questions)
     assert files_of(changed) == files
 
@@ -276,7 +276,7 @@ def prune_slowly(pipe: Connection, home: Path, temperature: float) -> None:
         sync(descriptor)
 
     os.fsync = wait_and_sync
-    questions = all_questions(recipe, lambda model: inference.fingerprint(model, recipe, home))
+    questions = all_request_sets(recipe, lambda model: inference.fingerprint(model, recipe, home))
     prune_spool(new_warehouse(home), recipe, questions)
     pipe.send("done")
 

@@ -1,47 +1,72 @@
-"""The inference that a recipe describes: each model answered by the backend that it names.
+"""The backends there are, and the inference that a recipe describes: each model by its own.
 
-Here belongs the choice alone; `vllm` and `endpoints` beside this module answer.
+A model names its backend with that backend's settings: ``backend: {vllm: {gpus: 4}}``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator, Mapping
 
-from pydantic import Field
+from pydantic import ValidationError
 
 from alignment_assets.gpus.pool import GpuPool
-from alignment_assets.inference.backend import Inference, Job
-from alignment_assets.inference.backends.openai.backend import EndpointInference
+from alignment_assets.inference.backend import Finding, Inference, Job
+from alignment_assets.inference.backends.openai.backend import OpenAIInference
 from alignment_assets.inference.backends.vllm.backend import VllmInference
-from alignment_assets.inference.progress import Progress
+from alignment_assets.recipe.explain import explain
+from alignment_assets.recipe.load import RecipeError
 from alignment_assets.recipe.model import Model, Recipe
+from alignment_assets.recipe.run import Run
+
+BACKENDS: dict[str, type[Inference]] = {
+    "vllm": VllmInference,
+    "openai": OpenAIInference,
+}
 
 
-class ModelInference(Inference):
-    """Endpoints for the models that have some in the recipe, vLLM on this host for the others."""
+class InferenceByModel(Inference):
+    """Answers for each model by the backend that the recipe names for it."""
 
-    engine_arguments: dict[str, Any] = Field(
-        default={},
-        description="More arguments of vllm.LLM, for all models that run on this host.",
-    )
-
-    def fingerprint(self, model: str, recipe: Recipe, home: Path) -> str:
-        """Return the fingerprint of one of the recipe's models."""
-        return self._of(recipe.models[model]).fingerprint(model, recipe, home)
-
-    def settings(self, model: Model) -> str:
+    def limits(self, model: Model) -> str:
         """Return the settings that decide which requests of a model are refused."""
-        return self._of(model).settings(model)
+        return BACKENDS[model.backend_name]().limits(model)
 
-    def answer(
-        self, job: Job, gpus: GpuPool, progress: Progress, report: Callable[[Progress], None]
-    ) -> None:
+    def answer(self, job: Job) -> None:
         """Have the model's backend answer; see `Inference.answer`."""
-        self._of(job.recipe.models[job.model]).answer(job, gpus, progress, report)
+        BACKENDS[job.model.backend_name]().answer(job)
 
-    def _of(self, model: Model) -> Inference:
-        if model.endpoints is not None:
-            return EndpointInference()
-        return VllmInference(engine_arguments=self.engine_arguments)
+    def examine(self, run: Run, models: Mapping[str, Model], gpus: GpuPool) -> Iterator[Finding]:
+        """Yield what each backend has to say of the models that name it."""
+        for name, backend in BACKENDS.items():
+            named = {key: model for key, model in models.items() if model.backend_name == name}
+            if named:
+                yield from backend().examine(run, named, gpus)
+
+
+def check_backends(recipe: Recipe) -> None:
+    """Check what each model says of its backend.
+
+    Raises:
+        RecipeError: no such backend, settings that it does not take, or weights that only servers
+            know for a backend that loads them itself.
+    """
+    problems = []
+    for name, model in recipe.models.items():
+        place = f"models.{name}.backend"
+        backend = BACKENDS.get(model.backend_name)
+        if backend is None:
+            known = f"no backend {model.backend_name!r}; there are {sorted(BACKENDS)}"
+            problems.append(f"{recipe.file}: {place}: {known}")
+            continue
+        try:
+            backend.Settings.model_validate(model.backend_settings)
+        except ValidationError as error:
+            within = f"{place}.{model.backend_name}"
+            problems.append(explain(error, recipe.file, backend.Settings, within))
+        if model.weights.startswith("served:") and backend.loads_weights:
+            problems.append(
+                f"{recipe.file}: {place}: {model.backend_name} loads weights, and only servers "
+                f"know {model.weights!r}; name a backend that asks servers: openai"
+            )
+    if problems:
+        raise RecipeError("\n".join(problems))

@@ -14,10 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from alignment_assets.host.paths import project_folder
+
 if TYPE_CHECKING:
     from alignment_assets.recipe.model import Recipe
 
 MARKER = re.compile(r"\{([a-z]+)\}")
+# Where SQL names a wording.
+_NAMED = re.compile(r"wording_id = '(\w+)'")
 PRINCIPLES = ("helpful", "honest", "truthful")
 
 # The markers each file must hold, once each and in this order.
@@ -35,21 +39,21 @@ TEMPLATES: dict[str, tuple[str, ...]] = {
 
 
 def needed_templates(recipe: Recipe) -> list[str]:
-    """Return the template files that a recipe's variants, grader and judges use."""
-    names = [
-        "controversy_system",
-        "controversy_question",
-        "compare_charter_system",
-        "compare_question",
-    ]
+    """Return the template files that a recipe's variants, grader and judges use.
+
+    What graders and judges are asked is SQL, which names the texts that it puts in.
+    """
+    scorers = recipe.rewards.scorers.values()
+    asked = ["controversy_labels/grade", "judge_comparisons/compare"]
+    asked += [f"rewards/{scorer.task}" for scorer in scorers]
+    folder = project_folder("sql") / "requests"
+    names = [name for file in asked for name in _NAMED.findall(_read(folder / f"{file}.sql"))]
+    names += [scorer.rubric for scorer in scorers if scorer.rubric]
     variants = {*recipe.completions.standard_variants, *recipe.completions.controversial_variants}
     if "persona" in variants:
         names.append("persona")
     if "charter" in variants or recipe.completions.standard_charter_models:
         names.append("charter_persona")
-    for scoring in (recipe.rewards.standard, recipe.rewards.controversial):
-        if scoring.rubric:
-            names += [scoring.rubric, "judge_question"]
     return sorted(set(names))
 
 
@@ -68,8 +72,9 @@ def read_wordings(recipe: Recipe) -> Iterator[dict[str, Any]]:
     variants = {*recipe.completions.standard_variants, *recipe.completions.controversial_variants}
     if "principle" in variants:
         yield from _principles(folder)
+    rubrics = {scorer.rubric for scorer in recipe.rewards.scorers.values()}
     for name in needed_templates(recipe):
-        yield _row(name, name, _template(folder, name))
+        yield _row(name, name, _template(folder, name, shown_as_is=name in rubrics))
 
 
 def _principles(folder: Path) -> Iterator[dict[str, Any]]:
@@ -89,20 +94,22 @@ def _principles(folder: Path) -> Iterator[dict[str, Any]]:
             yield _row(wording_id, "principle", text.strip(), principle, number)
 
 
-def _template(folder: Path, name: str) -> str:
+def _template(folder: Path, name: str, *, shown_as_is: bool) -> str:
     path = folder / f"{name}.txt"
     text = _read(path).strip()
-    # A rubric of a lab's own may or may not show the charter.
-    expected = TEMPLATES.get(name)
     markers = tuple(MARKER.findall(text))
+    expected = TEMPLATES.get(name)
     if expected is None:
-        expected = ("charter",) if "charter" in markers else ()
+        # A text of a lab's own: its file in sql/requests puts something in for each marker, but a
+        # rubric has nothing put in but the charter.
+        with_charter = ("charter",) if "charter" in markers else ()
+        expected = with_charter if shown_as_is else markers
     if markers != expected:
         raise ValueError(
             f"wordings: {path}: needs the markers {list(expected)} in this order, "
             f"has {list(markers)}"
         )
-    if expected == ("charter",):
+    if "charter" in expected:
         charter = _read(folder / "charter.md").strip()
         if MARKER.search(charter):
             raise ValueError(f"wordings: {folder / 'charter.md'}: takes no markers")

@@ -8,24 +8,25 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
-from pathlib import Path
+from typing import ClassVar
 
 from alignment_assets.gpus.pool import GpuPool
 from alignment_assets.host.paths import from_environment
-from alignment_assets.inference.backend import Inference, Job
+from alignment_assets.inference.backend import Finding, Inference, Job
 from alignment_assets.inference.backends.openai.endpoint import Endpoint
 from alignment_assets.inference.backends.openai.protocol import ServedModel
-from alignment_assets.inference.fingerprint import model_fingerprint, resolve_weights
-from alignment_assets.inference.progress import Progress
+from alignment_assets.inference.backends.openai.settings import OpenAISettings
+from alignment_assets.inference.fingerprint import resolve_weights
 from alignment_assets.inference.spool import SpoolWriter
 from alignment_assets.inference.types import Answer, EngineIdentity
 from alignment_assets.inference.work_queue import WorkQueue
-from alignment_assets.recipe.model import Endpoints, Model, Recipe
+from alignment_assets.recipe.model import Model
+from alignment_assets.recipe.run import Run
 
 
-class EndpointInference(Inference):
+class OpenAIInference(Inference):
     """The endpoints that a model of the recipe names.
 
     What another server does with a request is its own affair, so some things hold for engines on
@@ -41,11 +42,10 @@ class EndpointInference(Inference):
       ``strftime_now`` although it has that gets today's.
     """
 
-    def fingerprint(self, model: str, recipe: Recipe, home: Path) -> str:
-        """Return the hash of weights, chat template, its arguments and template date."""
-        return model_fingerprint(resolve_weights(model, recipe, home), recipe.models[model], recipe)
+    Settings: ClassVar[type[OpenAISettings]] = OpenAISettings
+    loads_weights: ClassVar[bool] = False
 
-    def settings(self, model: Model) -> str:
+    def limits(self, model: Model) -> str:
         """Return the served model and the context length that the recipe expects of it."""
         values = {
             "backend": "openai",
@@ -54,22 +54,38 @@ class EndpointInference(Inference):
         }
         return json.dumps(values, sort_keys=True)
 
-    def answer(
-        self, job: Job, gpus: GpuPool, progress: Progress, report: Callable[[Progress], None]
-    ) -> None:
+    def answer(self, job: Job) -> None:
         """Send the job's requests to the model's endpoints; see `Inference.answer`.
 
         Raises:
             EndpointError: an endpoint does not fit the recipe, or all have been gone for minutes;
                 what was answered is in the spool.
         """
-        weights = resolve_weights(job.model, job.recipe, job.home)
-        progress.weights = f"{weights.location}@{weights.content}"
-        report(progress)
-        journal = _Journal(job, self.settings(job.recipe.models[job.model]), progress, report)
+        weights = resolve_weights(job.name, job.run)
+        job.progress.weights = f"{weights.location}@{weights.content}"
+        job.report(job.progress)
         # Outside the event loop, so that whatever ends it, answers are on disk.
-        with journal:
+        with _Journal(job, self.limits(job.model)) as journal:
             asyncio.run(_drain(job, journal))
+
+    def examine(self, run: Run, models: Mapping[str, Model], gpus: GpuPool) -> Iterator[Finding]:
+        """Yield what each endpoint of the models answers now."""
+        from alignment_assets.inference.backends.openai.http import EndpointError, Server, look_at
+
+        for name, model in models.items():
+            subject, where = f"model {name}", place_of(name, run)
+            try:
+                found = asyncio.run(look_at(settings_of(model), where, served_name(model)))
+            except (EndpointError, LookupError) as error:
+                yield Finding(subject, "problem", str(error))
+                continue
+            answering = any(isinstance(server, Server) for server in found.values())
+            for url, server in found.items():
+                if isinstance(server, Server):
+                    yield Finding(subject, "ok", f"{url} serves it, {server.version}")
+                else:
+                    # The others answer for it meanwhile.
+                    yield Finding(subject, "warning" if answering else "problem", server)
 
 
 async def _drain(job: Job, journal: _Journal) -> None:
@@ -77,21 +93,20 @@ async def _drain(job: Job, journal: _Journal) -> None:
     from alignment_assets.inference.backends.openai.client import EndpointClient
     from alignment_assets.inference.backends.openai.http import open_http
 
-    model = job.recipe.models[job.model]
+    model, recipe = job.model, job.run.recipe
     served = ServedModel(
         served_name(model),
-        template=job.recipe.resolve(model.chat_template).read_text("utf-8")
+        template=recipe.resolve(model.chat_template).read_text("utf-8")
         if model.chat_template
         else None,
         template_arguments=model.chat_template_arguments,
-        template_date=job.recipe.template_date,
+        template_date=recipe.template_date,
     )
-    settings = endpoints_of(model)
-    async with open_http(settings, endpoints_place(job.model, job.recipe)) as http:
+    async with open_http(settings_of(model), place_of(job.name, job.run)) as http:
         client = EndpointClient(
             http,
             served,
-            job.recipe.inference.attempts,
+            recipe.inference.attempts,
             journal.emit,
             lambda: journal.beat(client.endpoints),
             job.log,
@@ -105,13 +120,11 @@ async def _drain(job: Job, journal: _Journal) -> None:
 class _Journal:
     """Spools answers, those of each version of server under its own name, and counts them."""
 
-    def __init__(
-        self, job: Job, settings: str, progress: Progress, report: Callable[[Progress], None]
-    ) -> None:
+    def __init__(self, job: Job, limits: str) -> None:
         self._job = job
-        self._settings = settings
-        self._progress = progress
-        self._report = report
+        self._limits = limits
+        self._progress = job.progress
+        self._report = job.report
         self._open = ExitStack()
         self._writers: dict[str, SpoolWriter] = {}
 
@@ -131,16 +144,11 @@ class _Journal:
         """Spool an answer and count it."""
         writer = self._writers.get(endpoint.version)
         if writer is None:
-            identity = EngineIdentity("openai", endpoint.version, self._settings)
+            identity = EngineIdentity("openai", endpoint.version, self._limits)
             writer = self._open.enter_context(SpoolWriter(self._job.spool, identity))
             self._writers[endpoint.version] = writer
         writer.add(answer)
-        progress = self._progress
-        progress.done += 1
-        progress.failed += answer.error is not None
-        progress.prompt_tokens += answer.prompt_tokens or 0
-        progress.completion_tokens += answer.completion_tokens or 0
-        progress.cached_tokens += answer.cached_tokens or 0
+        self._progress.count(answer)
 
     def beat(self, endpoints: list[Endpoint]) -> None:
         """Report, and let the spool write what has waited."""
@@ -153,16 +161,14 @@ class _Journal:
         self._report(self._progress)
 
 
-def endpoints_of(model: Model) -> Endpoints:
-    """Return a model's endpoints, which it must have."""
-    if model.endpoints is None:
-        raise ValueError("a model without endpoints is for vLLM on this host")
-    return model.endpoints
+def settings_of(model: Model) -> OpenAISettings:
+    """Return what the recipe says of a model's endpoints."""
+    return OpenAISettings.model_validate(model.backend_settings)
 
 
-def endpoints_place(name: str, recipe: Recipe) -> str:
+def place_of(name: str, run: Run) -> str:
     """Return the place of a model's endpoints in the recipe, for messages."""
-    return f"recipe {recipe.name}: models.{name}.endpoints"
+    return f"recipe {run.recipe.name}: models.{name}.backend.openai"
 
 
 def served_name(model: Model) -> str:
@@ -171,7 +177,7 @@ def served_name(model: Model) -> str:
     Raises:
         LookupError: ``env:NAME`` names a variable that is not set.
     """
-    if model.endpoints is not None and model.endpoints.name:
-        return model.endpoints.name
+    if name := settings_of(model).name:
+        return name
     weights = from_environment(model.weights, "weights of a model with endpoints")
     return weights.removeprefix("served:").removeprefix("hf:")

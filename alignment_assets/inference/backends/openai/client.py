@@ -15,7 +15,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from alignment_assets.inference.backends.openai.endpoint import Endpoint, backoff
+from alignment_assets.inference.backends.openai.endpoint import Endpoint
 from alignment_assets.inference.backends.openai.http import (
     EndpointError,
     EndpointHttp,
@@ -33,6 +33,8 @@ from alignment_assets.inference.backends.openai.protocol import (
     refused,
     rejected,
 )
+from alignment_assets.inference.progress import PROGRESS_SECONDS
+from alignment_assets.inference.retries import backoff
 from alignment_assets.inference.types import Answer, Request
 
 T = TypeVar("T")
@@ -40,7 +42,6 @@ T = TypeVar("T")
 # With all endpoints gone for so long, the run ends.
 ALL_LOST_SECONDS = 300.0
 RETRY_SECONDS = (1.0, 60.0)
-BEAT_SECONDS = 1.0
 
 
 @dataclass
@@ -195,7 +196,7 @@ class EndpointClient:
 
     async def _answer(self, request: Request, endpoint: Endpoint, started: float) -> Answer:
         model = self._models[endpoint.vllm]
-        if request.task == "classify":
+        if request.kind == "classify":
             url, body = f"{endpoint.root}/classify", classify_body(request, model)
             content = await self._http.post(url, body)
             return read_answer(request, content, self._now() - started)
@@ -311,7 +312,7 @@ class EndpointClient:
 
     async def _keep_beating(self) -> None:
         while True:
-            await asyncio.sleep(BEAT_SECONDS)
+            await asyncio.sleep(PROGRESS_SECONDS)
             self._beat()
             if all(e.lost_for(self._now()) > ALL_LOST_SECONDS for e in self.endpoints):
                 raise EndpointError(

@@ -6,9 +6,10 @@ or waits. Times are seconds of a monotonic clock.
 
 from __future__ import annotations
 
-import random
 import statistics
 from email.utils import parsedate_to_datetime
+
+from alignment_assets.inference.retries import backoff
 
 FIRST_LIMIT = 16
 # Fewer latencies than this say little about their median: they are spread over a factor of ten.
@@ -25,12 +26,6 @@ THROTTLED_SECONDS = 600.0
 PAUSE_SECONDS = (1.0, 60.0)
 PROBE_SECONDS = (1.0, 30.0)
 FAILURES_IN_A_ROW = 8
-
-
-def backoff(number: int, first: float, longest: float) -> float:
-    """Return the pause before try ``number`` (from 1): it doubles, with up to half taken off."""
-    pause: float = min(longest, first * 2.0 ** min(number - 1, 32))
-    return pause * random.uniform(0.5, 1.0)
 
 
 def retry_after(value: str | None, now: float) -> float | None:

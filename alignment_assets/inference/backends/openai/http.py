@@ -1,7 +1,7 @@
 """HTTP to endpoints: one pooled session, bounded responses, and what their statuses mean.
 
 Here belong single calls and the check of a server. Which request goes where, and how often, is
-`endpoint_client`'s part. Loads aiohttp, so it is imported when endpoints are used, not before.
+`client`'s part. Loads aiohttp, so it is imported when endpoints are used, not before.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from alignment_assets.inference.backends.openai.protocol import (
     as_text,
     error_message,
 )
-from alignment_assets.recipe.model import Endpoints
+from alignment_assets.inference.backends.openai.settings import OpenAISettings
 
 # More than the text of any answer: a million tokens are about a third of it.
 RESPONSE_BYTES = 16 << 20
@@ -88,7 +88,7 @@ class EndpointHttp:
     """
 
     def __init__(
-        self, session: aiohttp.ClientSession, settings: Endpoints, where: str, key: str | None
+        self, session: aiohttp.ClientSession, settings: OpenAISettings, where: str, key: str | None
     ) -> None:
         self._session = session
         self.settings = settings
@@ -216,7 +216,7 @@ class EndpointHttp:
         )
 
 
-async def examine(settings: Endpoints, where: str, name: str) -> dict[str, Server | str]:
+async def look_at(settings: OpenAISettings, where: str, name: str) -> dict[str, Server | str]:
     """Return what answers at each url, or what is wrong there; raises as `open_http` does."""
 
     async def look(http: EndpointHttp, url: str) -> Server | str:
@@ -231,7 +231,7 @@ async def examine(settings: Endpoints, where: str, name: str) -> dict[str, Serve
 
 
 @asynccontextmanager
-async def open_http(settings: Endpoints, where: str) -> AsyncIterator[EndpointHttp]:
+async def open_http(settings: OpenAISettings, where: str) -> AsyncIterator[EndpointHttp]:
     """Open the connections to the endpoints of a model.
 
     Raises:

@@ -76,7 +76,7 @@ def chat_body(
             returns their log-probabilities, likely or not.
     """
     body = {"model": model.name, "messages": request.messages, **model.template_fields(), "n": 1}
-    if request.labels is not None:
+    if request.kind == "weigh":
         body |= {"temperature": 0.0, "top_p": 1.0, "max_tokens": 1, "logprobs": True}
         if model.vllm:
             body |= EXTENSIONS
@@ -127,11 +127,11 @@ def read_answer(
             ),
             "seconds": seconds,
         }
-        if request.task == "classify":
+        if request.kind == "classify":
             return _classified(request, body["data"][0]["probs"], counts)
         (choice,) = body["choices"]
         counts["completion_tokens"] = _count(usage.get("completion_tokens"))
-        if request.labels is not None:
+        if request.kind == "weigh":
             return _weighed(request, choice, label_tokens, counts)
         return _generated(request, choice, counts)
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
@@ -180,8 +180,8 @@ def _weighed(
     if not content or not content[0].get("top_logprobs"):
         return rejected(
             request,
-            "the server returns no log-probabilities (logprobs, top_logprobs), which rate and "
-            "compare are read from",
+            "the server returns no log-probabilities (logprobs, top_logprobs), which "
+            "labels are weighed by",
         )
     top = [(str(entry["token"]), float(entry["logprob"])) for entry in content[0]["top_logprobs"]]
     found = _label_logprobs(request.labels or [], top, label_tokens)

@@ -8,79 +8,78 @@ from __future__ import annotations
 import atexit
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
-from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from pydantic import Field
-
-from alignment_assets.gpus.pool import MEMORY_SHARE, GpuPool
-from alignment_assets.inference.backend import Inference, Job
+from alignment_assets.gpus.pool import GPU_MEMORY_SHARE, GpuPool
+from alignment_assets.inference.backend import Finding, Inference, Job
 from alignment_assets.inference.backends.vllm.engines import Engines
-from alignment_assets.inference.fingerprint import model_fingerprint, resolve_weights
-from alignment_assets.inference.progress import Progress
-from alignment_assets.recipe.model import Model, Recipe
+from alignment_assets.inference.backends.vllm.examine import examine_host
+from alignment_assets.inference.backends.vllm.settings import VllmSettings
+from alignment_assets.inference.fingerprint import resolve_weights
+from alignment_assets.recipe.model import Model
+from alignment_assets.recipe.run import Run
 
 
 class VllmInference(Inference):
     """vLLM in a child process; steps of one process that need the same engine share it."""
 
-    engine_arguments: dict[str, Any] = Field(
-        default={},
-        description="More arguments of vllm.LLM, for all models (gpu_memory_utilization, …).",
-    )
+    Settings: ClassVar[type[VllmSettings]] = VllmSettings
 
-    def fingerprint(self, model: str, recipe: Recipe, home: Path) -> str:
-        """Return the hash of weights, chat template, its arguments and template date."""
-        return model_fingerprint(resolve_weights(model, recipe, home), recipe.models[model], recipe)
-
-    def settings(self, model: Model) -> str:
+    def limits(self, model: Model) -> str:
         """Return the model's context length: only that decides about a request's fate."""
         return json.dumps({"backend": "vllm", "max_model_len": model.max_model_len}, sort_keys=True)
 
-    def answer(
-        self, job: Job, gpus: GpuPool, progress: Progress, report: Callable[[Progress], None]
-    ) -> None:
+    def answer(self, job: Job) -> None:
         """Run the job in the shared engines, starting them if need be; see `Inference.answer`."""
-        settings = self.engine_settings(job, gpus)
+        settings = self.engine_settings(job)
         engines = _shared.running(settings)
+        progress = job.progress
         if engines is None:
-            report(progress)
-            engines = _shared.start(job, settings, gpus)
+            job.report(progress)
+            engines = _shared.start(job, settings)
         progress.gpus = _shared.gpus
         progress.weights = f"{settings['location']}@{settings['content']}"
         progress.answering()
         try:
-            engines.answer(job.requests, job.spool, progress, report)
+            engines.answer(job.requests, job.spool, progress, job.report)
         except BaseException:
             _shared.close()
             raise
 
-    def engine_settings(self, job: Job, gpus: GpuPool) -> dict[str, Any]:
+    def engine_settings(self, job: Job) -> dict[str, Any]:
         """Return what `engine.EngineSettings` are made of for a job's model."""
-        model = job.recipe.models[job.model]
-        weights = resolve_weights(job.model, job.recipe, job.home)
+        model, settings = job.model, settings_of(job.model)
+        recipe = job.run.recipe
+        weights = resolve_weights(job.name, job.run)
         template = (
-            job.recipe.resolve(model.chat_template).read_text("utf-8")
-            if model.chat_template
-            else None
+            recipe.resolve(model.chat_template).read_text("utf-8") if model.chat_template else None
         )
         return {
             "location": weights.location,
             "commit": weights.commit,
             "content": weights.content,
-            "runner": "pooling" if job.task == "classify" else "generate",
-            "tensor_parallel_size": model.gpus if gpus.device_count() else 1,
+            "runner": "pooling" if job.kind == "classify" else "generate",
+            "tensor_parallel_size": settings.gpus if job.gpus.device_count() else 1,
             "max_model_len": model.max_model_len,
-            "max_num_seqs": model.max_num_seqs,
-            "dtype": model.dtype,
+            "max_num_seqs": settings.max_num_seqs,
+            "dtype": settings.dtype,
             "chat_template": template,
             "chat_template_arguments": model.chat_template_arguments,
-            "template_date": job.recipe.template_date,
-            "engine_arguments": self.engine_arguments,
-            "refusal_settings": self.settings(model),
+            "template_date": recipe.template_date,
+            "engine_arguments": settings.engine_arguments,
+            "limits": self.limits(model),
         }
+
+    def examine(self, run: Run, models: Mapping[str, Model], gpus: GpuPool) -> Iterator[Finding]:
+        """Yield what there is to say of this host and of the models' weights."""
+        yield from examine_host(run, {n: (m, settings_of(m)) for n, m in models.items()}, gpus)
+
+
+def settings_of(model: Model) -> VllmSettings:
+    """Return what the recipe says to vLLM of a model."""
+    return VllmSettings.model_validate(model.backend_settings)
 
 
 class _SharedEngines:
@@ -95,16 +94,16 @@ class _SharedEngines:
         """Return the engines if they have these settings."""
         return self._engines if self._engines and self._engines.settings == settings else None
 
-    def start(self, job: Job, settings: dict[str, Any], gpus: GpuPool) -> Engines:
+    def start(self, job: Job, settings: dict[str, Any]) -> Engines:
         """Return loaded engines for a job's model; others are ended first."""
         self.close()
         arguments = settings["engine_arguments"]
         leases = self._held.enter_context(
-            gpus.lease(
+            job.gpus.lease(
                 int(settings["tensor_parallel_size"]),
-                job.model,
-                replicas=job.recipe.models[job.model].replicas,
-                memory_share=arguments.get("gpu_memory_utilization", MEMORY_SHARE),
+                job.name,
+                replicas=settings_of(job.model).replicas,
+                memory_share=arguments.get("gpu_memory_utilization", GPU_MEMORY_SHARE),
                 log=job.log,
             )
         )
@@ -118,7 +117,7 @@ class _SharedEngines:
         if not self.gpus and len(leases) > 1:
             for share, cores in zip(environments, _core_shares(len(leases)), strict=True):
                 share["VLLM_CPU_OMP_THREADS_BIND"] = ",".join(map(str, cores))
-        self._engines = Engines(job.model, settings, environments, job.home / "logs")
+        self._engines = Engines(job.name, settings, environments, job.run.logs)
         try:
             self._engines.load()
         except BaseException:

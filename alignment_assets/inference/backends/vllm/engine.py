@@ -36,7 +36,7 @@ class EngineSettings:
         commit: the repository's commit; None for a folder.
         content: the commit, or a hash over the folder's files: other weights are another engine.
         runner: generate, or pooling for a sequence classifier.
-        refusal_settings: the settings that decide what the engine refuses, as canonical JSON.
+        limits: the settings that decide what the engine refuses, as canonical JSON.
     """
 
     location: str
@@ -51,7 +51,7 @@ class EngineSettings:
     chat_template_arguments: dict[str, Any]
     template_date: str
     engine_arguments: dict[str, Any]
-    refusal_settings: str
+    limits: str
 
 
 class Refused(ValueError):
@@ -75,7 +75,7 @@ class VllmEngine:
             settings.chat_template_arguments,
             settings.template_date,
         )
-        self.identity = EngineIdentity("vllm", vllm.__version__, settings.refusal_settings)
+        self.identity = EngineIdentity("vllm", vllm.__version__, settings.limits)
 
     def run(
         self,
@@ -115,11 +115,9 @@ class VllmEngine:
             tick(len(flight))
 
     def _submit(self, number: str, request: Request) -> None:
-        classify = request.task == "classify"
+        classify = request.kind == "classify"
         tokens = self._chat.encode(request.messages, for_answer=not classify)
-        room = {"classify": 0, "rate": 1, "compare": 1}.get(
-            request.task, request.sampling.get("max_tokens", 0)
-        )
+        room = {"classify": 0, "weigh": 1}.get(request.kind, request.sampling.get("max_tokens", 0))
         if len(tokens) + room > self._settings.max_model_len:
             raise Refused(
                 "context_length",
@@ -134,8 +132,8 @@ class VllmEngine:
         self._engine.add_request(number, tokens_input(tokens), parameters)
 
     def _sampling(self, request: Request) -> SamplingParams:
-        if request.labels is not None:
-            tokens = [self._chat.label_token(label) for label in request.labels]
+        if request.kind == "weigh":
+            tokens = [self._chat.label_token(label) for label in request.labels or ()]
             return SamplingParams(
                 temperature=0.0,
                 max_tokens=1,
@@ -162,7 +160,7 @@ class VllmEngine:
             cached_tokens=output.num_cached_tokens or 0,
             seconds=seconds,
         )
-        if request.task == "classify":
+        if request.kind == "classify":
             values = output.outputs.data.flatten().tolist()
             if len(values) != 1:
                 message = f"a reward model has one logit, this one has {len(values)}"
@@ -173,10 +171,11 @@ class VllmEngine:
             message = f"the engine ended it with {completion.finish_reason}"
             return _refusal(request, Refused("rejected", message))
         answer = replace(answer, completion_tokens=len(completion.token_ids))
-        if request.labels is not None:
+        if request.kind == "weigh":
             found = completion.logprobs[0]
             logprobs = {
-                label: found[self._chat.label_token(label)].logprob for label in request.labels
+                label: found[self._chat.label_token(label)].logprob
+                for label in request.labels or ()
             }
             return replace(answer, label_logprobs=logprobs)
         return replace(answer, finish_reason=completion.finish_reason, text=completion.text)

@@ -14,20 +14,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
-
 from alignment_assets.inference.backends.vllm.process import WorkerError, WorkerProcess
-from alignment_assets.inference.progress import Progress
+from alignment_assets.inference.progress import COUNTS, PROGRESS_SECONDS, Progress
+from alignment_assets.inference.retries import backoff
 from alignment_assets.inference.work_queue import write_unanswered
 
 RESTARTS = 3
-REPORT_SECONDS = 1.0
+PAUSE_SECONDS = (1.0, 60.0)
 # A worker that says nothing for so long hangs. It speaks every second while it answers, and not at
 # all while it reads weights.
 SILENT_LOADING = 3600.0
 SILENT_ANSWERING = 900.0
-
-COUNTS = ("done", "failed", "in_flight", "prompt_tokens", "completion_tokens", "cached_tokens")
 
 
 class Engines:
@@ -84,7 +81,7 @@ class Engines:
                 engine.counts = dict.fromkeys(COUNTS, 0)
             with self._threads() as start:
                 running = [start(engine.answer, command) for engine in self._engines]
-                while wait(running, REPORT_SECONDS, FIRST_EXCEPTION).not_done:
+                while wait(running, PROGRESS_SECONDS, FIRST_EXCEPTION).not_done:
                     self._tell(progress, report, counted)
                     if any(future.done() and future.exception() for future in running):
                         break
@@ -95,7 +92,7 @@ class Engines:
                 return
             # What an engine had in hand when it died went with it.
             rest = requests.with_suffix(".rest.parquet")
-            missing = write_unanswered(requests, spool, self.settings["refusal_settings"], rest)
+            missing = write_unanswered(requests, spool, self.settings["limits"], rest)
             if not missing:
                 return
             if not died:
@@ -162,18 +159,14 @@ class _Engine:
 
     def answer(self, command: Mapping[str, Any]) -> None:
         """Answer what the queue has, through up to `RESTARTS` deaths of the worker."""
-        Retrying(
-            retry=retry_if_exception(
-                lambda error: isinstance(error, WorkerError) and not self._closed.is_set()
-            ),
-            stop=stop_after_attempt(RESTARTS + 1),
-            wait=wait_random_exponential(multiplier=1, max=60),
-            sleep=self._pause,
-            reraise=True,
-        )(self._attempt, command)
-
-    def _pause(self, seconds: float) -> None:
-        self._closed.wait(seconds)
+        for number in range(1, RESTARTS + 2):
+            try:
+                self._attempt(command)
+                return
+            except WorkerError:
+                if number > RESTARTS or self._closed.is_set():
+                    raise
+            self._closed.wait(backoff(number, *PAUSE_SECONDS))
 
     def _attempt(self, command: Mapping[str, Any]) -> None:
         before = dict(self.counts)

@@ -20,11 +20,10 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any, TextIO
 
+from alignment_assets.inference.progress import COUNTS, PROGRESS_SECONDS, Progress
 from alignment_assets.inference.spool import SpoolWriter
 from alignment_assets.inference.types import Answer
 from alignment_assets.inference.work_queue import WorkQueue
-
-PROGRESS_SECONDS = 1.0
 
 
 def end_process_group() -> None:
@@ -32,35 +31,31 @@ def end_process_group() -> None:
     os.killpg(os.getpgrp(), signal.SIGKILL)
 
 
-class Job:
-    """One work file: its progress, and where answers go."""
+class Stretch:
+    """The work of one command: how far it is, and where answers go."""
 
     def __init__(self, report: Any, writer: SpoolWriter) -> None:
         self._report = report
         self._writer = writer
         self._reported_at = 0.0
-        self.counts = {
-            "done": 0,
-            "failed": 0,
-            "prompt_tokens": 0,
-            "completion_tokens": 0,
-            "cached_tokens": 0,
-        }
+        self._progress = Progress("", 0)
 
     def emit(self, answer: Answer) -> None:
         """Spool an answer and count it."""
         self._writer.add(answer)
-        self.counts["done"] += 1
-        self.counts["failed"] += answer.error is not None
-        for name in ("prompt_tokens", "completion_tokens", "cached_tokens"):
-            self.counts[name] += getattr(answer, name) or 0
+        self._progress.count(answer)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many requests and tokens so far."""
+        return {name: getattr(self._progress, name) for name in COUNTS}
 
     def tick(self, in_flight: int) -> None:
         """Report now and then, and let the spool write what has waited."""
         self._writer.tick()
         if time.monotonic() - self._reported_at >= PROGRESS_SECONDS:
             self._reported_at = time.monotonic()
-            self._report(event="progress", in_flight=in_flight, **self.counts)
+            self._report(event="progress", **{**self.counts, "in_flight": in_flight})
 
 
 class Worker:
@@ -87,9 +82,11 @@ class Worker:
             self.report(event="ready", version=self._engine.identity.version)
         elif command["do"] == "answer":
             with SpoolWriter(Path(command["spool"]), self._engine.identity) as writer:
-                job = Job(self.report, writer)
-                self._engine.run(iter(WorkQueue(Path(command["requests"]))), job.emit, job.tick)
-            self.report(event="done", **job.counts)
+                stretch = Stretch(self.report, writer)
+                self._engine.run(
+                    iter(WorkQueue(Path(command["requests"]))), stretch.emit, stretch.tick
+                )
+            self.report(event="done", **stretch.counts)
 
     def _end_with_engine(self) -> None:
         """When a process of vLLM's is killed, vLLM waits for its answer for ever: do not."""

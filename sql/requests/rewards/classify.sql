@@ -5,7 +5,7 @@ SELECT
     identify_request(
         completion_id, 'classify', $scorer_fingerprint, identify([messages_hash, text_hash]), NULL, NULL)
         AS request_id,
-    'classify' AS task,
+    'classify' AS kind,
     messages || [{'role': 'assistant', 'content': completions.text}] AS messages,
     '{}' AS sampling,
     NULL::VARCHAR[] AS labels,

@@ -25,7 +25,7 @@ SELECT
         a.completion_id || '/' || b.completion_id, 'compare', $judge_fingerprint,
         identify([messages_hash, a.text_hash, b.text_hash, system.wording_hash, question.wording_hash]),
         NULL, NULL) AS request_id,
-    'compare' AS task,
+    'weigh' AS kind,
     [
         {'role': 'system', 'content': system.text},
         {'role': 'user', 'content':

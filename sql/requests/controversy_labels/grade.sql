@@ -7,7 +7,7 @@ SELECT
         prompt_id || '/' || $attempt::VARCHAR, 'grade', $model_fingerprint,
         identify([messages_hash, system.wording_hash, question.wording_hash]),
         $sampling, $answer_schema) AS request_id,
-    'grade' AS task,
+    'generate' AS kind,
     [
         {'role': 'system', 'content': system.text},
         {'role': 'user', 'content':

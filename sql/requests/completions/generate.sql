@@ -3,7 +3,7 @@
 SELECT
     completion_id,
     request_id,
-    'generate' AS task,
+    'generate' AS kind,
     with_system(
         CASE completion_requests.variant
             WHEN 'persona' THEN

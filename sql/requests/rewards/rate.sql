@@ -5,7 +5,7 @@ SELECT
         completion_id, 'rate', $scorer_fingerprint,
         identify([messages_hash, text_hash, system.wording_hash, question.wording_hash]), NULL, NULL)
         AS request_id,
-    'rate' AS task,
+    'weigh' AS kind,
     [
         {'role': 'system', 'content': system.text},
         {'role': 'user', 'content':

@@ -1,0 +1,62 @@
+"""A run: a recipe, and the folder that holds what comes of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from alignment_assets.host.paths import home_folder
+from alignment_assets.recipe.model import Recipe
+
+
+@dataclass(frozen=True)
+class Run:
+    """A recipe and its home; nothing is created here.
+
+    Attributes:
+        recipe: what the user says.
+        home: the folder of the database, the spool and all else that the run leaves.
+    """
+
+    recipe: Recipe
+    home: Path
+
+    @classmethod
+    def of(cls, recipe: Recipe) -> Run:
+        """Return the run of a recipe in the home that the environment gives it."""
+        return cls(recipe, home_folder(recipe.name))
+
+    @property
+    def database(self) -> Path:
+        """The DuckDB file."""
+        return self.home / "alignment.duckdb"
+
+    @property
+    def spool(self) -> Path:
+        """The folder of the engines' answers."""
+        return self.home / "spool"
+
+    @property
+    def work(self) -> Path:
+        """The folder of requests that are on their way to engines."""
+        return self.home / "work"
+
+    @property
+    def staging(self) -> Path:
+        """The folder of what outgrows memory."""
+        return self.home / "staging"
+
+    @property
+    def logs(self) -> Path:
+        """The folder of the engines' logs."""
+        return self.home / "logs"
+
+    @property
+    def revisions(self) -> Path:
+        """The file that records the commits of hub repositories."""
+        return self.home / "revisions.json"
+
+    @property
+    def file_hashes(self) -> Path:
+        """The file that records the hashes of weights."""
+        return self.home / "file_hashes.json"
