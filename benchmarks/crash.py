@@ -41,9 +41,10 @@ import pyarrow.parquet as pq
 import yaml
 from aiohttp import web
 
-from alignment_assets.host.paths import PACKAGE, project_folder
+from alignment_assets.host.paths import project_folder
 from alignment_assets.inference.spool import FLUSH_ROWS, FLUSH_SECONDS, spool_folder
 from alignment_assets.recipe.load import load_recipe
+from alignment_assets.recipe.model import WORDINGS
 from alignment_assets.requests.request_sets import completing
 from alignment_assets.warehouse.resource import Warehouse
 from benchmarks.mock_server import serve as serve_answers
@@ -122,13 +123,13 @@ class Project:
         self.home = folder / "home"
         self.wordings = folder / "wordings"
         self.recipe = folder / "crash.yaml"
-        shutil.copytree(PACKAGE / "wordings", self.wordings)
+        shutil.copytree(WORDINGS, self.wordings)
         shutil.copytree(project_folder("recipes") / "demo", folder / "demo")
         content = yaml.safe_load((project_folder("recipes") / "demo.yaml").read_text("utf-8"))
         mock = {
             "weights": "served:mock",
             "billions": 1.0,
-            "endpoints": {"urls": [f"{address}/v1"], "concurrency": CONCURRENCY},
+            "backend": {"openai": {"urls": [f"{address}/v1"], "concurrency": CONCURRENCY}},
         }
         content |= {
             "name": "crash",
@@ -182,7 +183,7 @@ class Project:
 
     def on_disk(self) -> list[str]:
         """Return the answers in the spool, doubled ones as often as they are there."""
-        folder = spool_folder(self.home, "completions", MODEL)
+        folder = spool_folder(self.home / "spool", "completions", MODEL)
         files = folder.glob("*.parquet")
         return [
             text for file in files for text in pq.read_table(file, columns=["text"])[0].to_pylist()
@@ -190,10 +191,10 @@ class Project:
 
     def expected(self) -> dict[str, str]:
         """Return the answer that each completion should have."""
-        question = completing(load_recipe(str(self.recipe)), MODEL)
+        (asked,) = completing(load_recipe(str(self.recipe)), str, MODEL)
         with Warehouse(database=str(self.home / "alignment.duckdb")).read() as connection:
             rows = connection.execute(
-                f"SELECT completion_id, messages FROM ({question.sql}\n)", question.values
+                f"SELECT completion_id, messages FROM ({asked.sql}\n)", asked.values
             ).fetchall()
         return {completion_id: key_of(messages) for completion_id, messages in rows}
 

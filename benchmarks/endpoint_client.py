@@ -42,6 +42,7 @@ from alignment_assets.inference.types import REQUEST_SCHEMA
 from alignment_assets.inference.work_queue import ROW_GROUP
 from alignment_assets.recipe.load import find_recipe, parse_recipe
 from alignment_assets.recipe.model import Sampling
+from alignment_assets.recipe.run import Run
 from benchmarks.mock_server import serve as serve_answers
 from benchmarks.report import Claim, conclude, show
 
@@ -118,6 +119,7 @@ def write_work(path: Path, requests: int) -> None:
                 {
                     "request_id": f"{number:064d}",
                     "task": "generate",
+                    "kind": "generate",
                     "messages": [{"role": "user", "content": f"#{number} {QUESTION}"}],
                     "sampling": sampling,
                 }
@@ -133,17 +135,18 @@ def ask_all(url: str, requests: int) -> tuple[float, float]:
     content["models"]["mock"] = {
         "weights": "served:mock",
         "billions": 1.0,
-        "endpoints": {"urls": [url], "concurrency": SLOTS},
+        "backend": {"openai": {"urls": [url], "concurrency": SLOTS}},
     }
     recipe = parse_recipe(content, path)
     with tempfile.TemporaryDirectory() as name:
         home = Path(name)
         work, spool = home / "requests.parquet", home / "spool"
         write_work(work, requests)
-        job = Job("mock", recipe, home, "generate", work, spool, requests)
         progress = Progress("benchmark", requests)
+        run = Run(recipe, home)
+        job = Job(run, "mock", "generate", work, spool, GpuPool(), progress)
         started = time.perf_counter()
-        OpenAIInference().answer(job, GpuPool(), progress, lambda _: None)
+        OpenAIInference().answer(job)
         seconds = time.perf_counter() - started
         answered = sum(pq.read_metadata(file).num_rows for file in spool.glob("*.parquet"))
     if answered != requests or progress.failed:

@@ -36,6 +36,7 @@ from alignment_assets.inference.progress import Progress
 from alignment_assets.inference.types import REQUEST_SCHEMA
 from alignment_assets.recipe.load import load_recipe
 from alignment_assets.recipe.model import Recipe, Sampling
+from alignment_assets.recipe.run import Run
 from benchmarks.report import Claim, conclude, show
 
 MODEL = "smollm2-135m"
@@ -90,16 +91,18 @@ def whole_path(recipe: Recipe, home: Path, asked: Sequence[Chat]) -> tuple[int, 
         {
             "request_id": str(number),
             "task": "generate",
+            "kind": "generate",
             "messages": messages,
             "sampling": json.dumps(sampling),
         }
         for number, (messages, sampling) in enumerate(asked)
     ]
     pq.write_table(pa.Table.from_pylist(rows, schema=REQUEST_SCHEMA), work)
-    job = Job(MODEL, recipe, home, "generate", work, folder / "spool", len(rows))
     progress = Progress("engine_window", len(rows))
+    run = Run(recipe, home)
+    job = Job(run, MODEL, "generate", work, folder / "spool", GpuPool(), progress)
     started = time.monotonic()
-    VllmInference().answer(job, GpuPool(), progress, lambda _: None)
+    VllmInference().answer(job)
     seconds = time.monotonic() - started
     answers = pq.read_table(folder / "spool", columns=["request_id", "completion_tokens"])
     assert sorted(map(int, answers["request_id"].to_pylist())) == list(range(len(rows)))
@@ -116,8 +119,9 @@ def main() -> None:
     prepare_demo_model(recipe.resolve(recipe.models[MODEL].weights))
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
-        job = Job(MODEL, recipe, home, "generate", home, home, 0)
-        settings = VllmInference().engine_settings(job, GpuPool())
+        run, none = Run(recipe, home), Progress("bare", 0)
+        job = Job(run, MODEL, "generate", home, home, GpuPool(), none)
+        settings = VllmInference().engine_settings(job)
         context = multiprocessing.get_context("spawn")
         pipe, theirs = context.Pipe()
         bare = context.Process(target=bare_engine, args=(theirs, settings))

@@ -24,6 +24,7 @@ from typing import Any
 from rich.console import Console
 
 from alignment_assets.host.machine import MEBI
+from alignment_assets.recipe.run import Run
 from alignment_assets.requests.request_sets import all_request_sets
 from alignment_assets.warehouse import sql_files
 from alignment_assets.warehouse.resource import Warehouse, rules_of
@@ -159,21 +160,21 @@ def sources(world: World) -> int:
 def answers(world: World, asset: str, partition: str | None) -> int:
     """Fill a part of the spool; that is no step of ours."""
     inference = Answered()
-    questions = all_request_sets(
-        apertus(), lambda model: inference.fingerprint(model, apertus(), world.home)
-    )[asset, partition]
+    run = Run(apertus(), world.home)
+    requests = all_request_sets(run.recipe, lambda model: inference.fingerprint(model, run))
+    asked = requests[asset, partition]
     if asset == "controversy_labels":
-        questions = questions[:1]  # all of them parse
+        asked = asked[:1]  # all of them parse
     return sum(
         fill_spool(
             world.warehouse,
             asset,
             partition,
-            question,
+            each,
             characters=world.characters,
             controversial=controversial_in_mix(world.prompts),
         )
-        for question in questions
+        for each in asked
     )
 
 

@@ -22,6 +22,7 @@ from typing import Any
 import duckdb
 
 from alignment_assets.gpus.pool import GpuPool
+from alignment_assets.recipe.run import Run
 from alignment_assets.requests.request_sets import completing
 from alignment_assets.requests.runner import RequestRunner
 from alignment_assets.warehouse import sql_files
@@ -56,10 +57,10 @@ class Timed(Warehouse):
     """A warehouse that notes how long it had the file alone."""
 
     @contextmanager
-    def _attach(
+    def _attach_in_turn(
         self, connection: duckdb.DuckDBPyConnection, *, exclusive: bool, purpose: str
     ) -> Iterator[None]:
-        with super()._attach(connection, exclusive=exclusive, purpose=purpose):
+        with super()._attach_in_turn(connection, exclusive=exclusive, purpose=purpose):
             started = time.monotonic()
             yield
         if exclusive:
@@ -93,19 +94,26 @@ def load(home: Path, results: Any) -> None:
     """Replace the partition again and again; report seconds by step, bytes and peak memory."""
     recipe = apertus()
     warehouse = Timed(database=str(home / "alignment.duckdb"))
-    answering = RequestRunner(
-        warehouse, Answered(), GpuPool(), recipe, "completions", POLICY, None, print
+    runner = RequestRunner(
+        Run(recipe, home),
+        warehouse,
+        Answered(),
+        GpuPool(),
+        "completions",
+        POLICY,
+        None,
+        print,
     )
-    question = completing(recipe, POLICY)
+    (asked,) = completing(recipe, str, POLICY)
     query = sql_files.read_sql("assets", "completions")
     parameters = {**recipe.settings(), "model": POLICY}
     for _ in range(REPLACEMENTS):
         started = time.monotonic()
-        total, pending = answering.count(question)
+        total, pending = runner.count(asked)
         assert pending == 0
         counted = time.monotonic()
         with warehouse.stage("completions", {"model": POLICY}) as staging:
-            answering.stage(staging, [question], query, parameters)
+            runner.stage(staging, [asked], query, parameters)
             staged = time.monotonic()
             staging.audit(parameters)
             audited = time.monotonic()

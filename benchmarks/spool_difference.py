@@ -26,6 +26,7 @@ from alignment_assets.inference.backends.vllm.backend import VllmInference
 from alignment_assets.inference.spool import spool_folder
 from alignment_assets.inference.types import ANSWER_SCHEMA
 from alignment_assets.recipe.load import load_recipe
+from alignment_assets.recipe.run import Run
 from alignment_assets.requests.request_sets import completing
 from alignment_assets.requests.runner import RequestRunner
 from alignment_assets.warehouse.resource import Warehouse
@@ -71,7 +72,7 @@ def fill(home: Path, requests: int) -> None:
             .to_arrow_table()["request_id"]
             .to_pylist()
         )
-    folder = spool_folder(home, "completions", MODEL)
+    folder = spool_folder(home / "spool", "completions", MODEL)
     folder.mkdir(parents=True)
     draw = random.Random(0)
     texts = [" ".join(draw.choices(WORDS, k=150)) for _ in range(ROWS_PER_FILE)]
@@ -102,18 +103,23 @@ def count(home: Path, results: Any) -> None:
     """Count what is unanswered, then write it out; report counts, seconds and peak memory."""
     recipe = load_recipe("demo")
     warehouse = Warehouse(database=str(home / "alignment.duckdb"))
-    answering = RequestRunner(
-        warehouse, VllmInference(), GpuPool(), recipe, "completions", MODEL, None, print
+    runner = RequestRunner(
+        Run(recipe, home),
+        warehouse,
+        VllmInference(),
+        GpuPool(),
+        "completions",
+        MODEL,
+        None,
+        print,
     )
-    question = completing(recipe, MODEL)
+    (asked,) = completing(recipe, str, MODEL)
     started = time.monotonic()
-    total, pending = answering.count(question)
+    total, pending = runner.count(asked)
     seconds = time.monotonic() - started
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     started = time.monotonic()
-    with warehouse.read() as connection:
-        answering._count(connection, question)
-        answering._write_pending(connection, question, home / "work.parquet", None)
+    runner.write_unanswered(asked, home / "work.parquet")
     written = time.monotonic() - started
     whole = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     results.send((total, pending, seconds, memory, written, whole))

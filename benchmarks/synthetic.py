@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from datetime import datetime
 from functools import cache, partial
@@ -24,13 +23,12 @@ from dagster import DagsterInstance
 
 from alignment_assets.commands.materialize import QUIET, plan_launches
 from alignment_assets.definitions import build_defs
-from alignment_assets.gpus.pool import GpuPool
 from alignment_assets.inference.backend import Inference, Job
-from alignment_assets.inference.progress import Progress
 from alignment_assets.inference.spool import FLUSH_ROWS, spool_folder
-from alignment_assets.inference.types import ANSWER_SCHEMA, Task
+from alignment_assets.inference.types import ANSWER_SCHEMA
 from alignment_assets.recipe.load import find_recipe, parse_recipe
 from alignment_assets.recipe.model import Model, Recipe
+from alignment_assets.recipe.run import Run
 from alignment_assets.requests.runner import RequestSet
 from alignment_assets.warehouse.resource import Warehouse
 
@@ -53,19 +51,17 @@ ANSWERED_AT = datetime(2026, 1, 1)
 class Answered(Inference):
     """An engine that must not be asked: the spool has all answers."""
 
-    def fingerprint(self, model: str, recipe: Recipe, home: Path) -> str:
+    def fingerprint(self, model: str, run: Run) -> str:
         """Return the name, as if it told weights and template."""
         return f"fingerprint of {model}"
 
-    def settings(self, model: Model) -> str:
-        """Return the same settings for all."""
+    def limits(self, model: Model) -> str:
+        """Return the same limits for all."""
         return "{}"
 
-    def answer(
-        self, job: Job, gpus: GpuPool, progress: Progress, report: Callable[[Progress], None]
-    ) -> None:
+    def answer(self, job: Job) -> None:
         """Fail: something is missing in the spool."""
-        raise AssertionError(f"{job.total} requests for {job.model} have no answer")
+        raise AssertionError(f"{job.progress.total} requests for {job.name} have no answer")
 
 
 def apertus(policies: list[str] | None = None) -> Recipe:
@@ -83,13 +79,17 @@ def materialize(
 
     Each runs its table's rules on its new rows; Dagster's checks of whole tables are left out.
     """
-    defs = build_defs(recipe, {"warehouse": warehouse, "inference": Answered()})
+    defs = build_defs(
+        Run(recipe, warehouse.home), {"warehouse": warehouse, "inference": Answered()}
+    )
     job = defs.resolve_implicit_global_asset_job_def()
     with DagsterInstance.ephemeral() as instance:
-        for run in plan_launches(defs, selection, partition):
+        for launch in plan_launches(defs, selection, partition):
             job.get_subset(
-                asset_selection=set(run.assets), asset_check_selection=set()
-            ).execute_in_process(partition_key=run.partition, instance=instance, run_config=QUIET)
+                asset_selection=set(launch.assets), asset_check_selection=set()
+            ).execute_in_process(
+                partition_key=launch.partition, instance=instance, run_config=QUIET
+            )
 
 
 # Prompts alone, for what needs nothing before them.
@@ -165,27 +165,27 @@ def fill_spool(
     warehouse: Warehouse,
     asset: str,
     partition: str | None,
-    question: RequestSet,
+    requests: RequestSet,
     *,
     characters: int,
     controversial: int = 0,
 ) -> int:
-    """Answer all requests of a question, in an order of their own; return how many there are.
+    """Answer all requests of a set, in an order of their own; return how many there are.
 
     Args:
         warehouse: tells the requests.
         asset: whose spool it is.
         partition: the asset's.
-        question: what is asked.
+        requests: what is asked.
         characters: the mean length of a text.
         controversial: how many grades are above the threshold.
     """
-    folder = spool_folder(warehouse.home, asset, partition)
+    folder = spool_folder(warehouse.home / "spool", asset, partition)
     folder.mkdir(parents=True, exist_ok=True)
     with warehouse.read() as connection:
         ids = (
             connection.execute(
-                f"SELECT request_id FROM ({question.sql}\n) ORDER BY request_id", question.values
+                f"SELECT request_id FROM ({requests.sql}\n) ORDER BY request_id", requests.values
             )
             .to_arrow_table()["request_id"]
             .combine_chunks()
@@ -193,7 +193,7 @@ def fill_spool(
     write = partial(
         _write_answers,
         folder=folder,
-        task=question.task,
+        task=requests.task,
         characters=characters,
         controversial=controversial,
     )
@@ -205,7 +205,7 @@ def fill_spool(
 
 
 def _write_answers(
-    first: int, ids: pa.Array, *, folder: Path, task: Task, characters: int, controversial: int
+    first: int, ids: pa.Array, *, folder: Path, task: str, characters: int, controversial: int
 ) -> None:
     name = f"{task}-{first:010d}"
     draw = np.random.default_rng([SEED, first])

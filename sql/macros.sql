@@ -45,3 +45,18 @@ CREATE OR REPLACE TEMP MACRO template_part(template, number) AS
 -- Characters in a conversation: what engines are asked first is what is long.
 CREATE OR REPLACE TEMP MACRO conversation_length(messages) AS
     list_sum(list_transform(messages, lambda message: length(message.content)));
+
+-- Who is compared for a policy: the scored and unscored candidates of each controversial prompt, by their
+-- place in the order of scores; equal scores are ordered by a draw. Without a score there is no place. The
+-- table is given by its name, 'rewards': a macro may not read one that is made after it.
+CREATE OR REPLACE TEMP MACRO controversial_candidates(rewards, seed, models, policy) AS TABLE
+    SELECT
+        prompt_id,
+        completion_id,
+        reward AS score,
+        CASE WHEN reward IS NOT NULL THEN row_number() OVER (
+            PARTITION BY prompt_id
+            ORDER BY reward DESC NULLS LAST, draw(seed, 'ranking', completion_id), completion_id)
+        END AS score_position
+    FROM query_table(rewards)
+    WHERE track = 'controversial' AND (list_contains(models, model) OR model = policy);

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import duckdb
 import typer
 
 from alignment_assets.commands.terminal import RecipeOption, chosen_run, console, say
 from alignment_assets.definitions import default_resources
-from alignment_assets.gpus.pool import GpuPool
 from alignment_assets.host.locking import LockTimeout
 from alignment_assets.host.machine import GIBI
-from alignment_assets.inference.backend import Finding, Inference
+from alignment_assets.inference.backend import Examination, Finding
 from alignment_assets.recipe.run import Run
 from alignment_assets.requests.forecast import all_expected_completions
 from alignment_assets.warehouse.resource import Warehouse, WarehouseError
@@ -32,7 +32,7 @@ def doctor(recipe: RecipeOption = None) -> None:
     """Look at GPUs, vLLM, memory, disk, models and the database, and say what a run would lack."""
     run = chosen_run(recipe)
     problems = 0
-    for finding in examine(run, **default_resources(run)):
+    for finding in examine(run, default_resources(run)):
         console.print(f"{SIGNS[finding.verdict]} {finding.subject}: ", end="", highlight=False)
         say(finding.text)
         problems += finding.verdict == "problem"
@@ -40,13 +40,12 @@ def doctor(recipe: RecipeOption = None) -> None:
         raise typer.Exit(1)
 
 
-def examine(
-    run: Run, warehouse: Warehouse, inference: Inference, gpus: GpuPool
-) -> Iterator[Finding]:
-    """Yield what there is to say about this machine and a run, the database first."""
-    yield _database(warehouse)
-    yield _disk(run, warehouse)
-    yield from inference.examine(run, run.recipe.models, gpus)
+def examine(run: Run, resources: Mapping[str, Any]) -> Iterator[Finding]:
+    """Yield what there is to say about a run on these resources, the database first."""
+    yield _database(resources["warehouse"])
+    yield _disk(run, resources["warehouse"])
+    examined = Examination(run, run.recipe.models, resources["gpus"])
+    yield from resources["inference"].examine(examined)
 
 
 def _database(warehouse: Warehouse) -> Finding:

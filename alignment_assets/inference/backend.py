@@ -61,6 +61,21 @@ class Job:
 
 
 @dataclass(frozen=True)
+class Examination:
+    """What `alignment-assets doctor` looks at.
+
+    Attributes:
+        run: the recipe and its home.
+        models: those of the recipe that are looked at, by name.
+        gpus: the GPUs that engines of this host may lease.
+    """
+
+    run: Run
+    models: Mapping[str, Model]
+    gpus: GpuPool
+
+
+@dataclass(frozen=True)
 class Finding:
     """One thing that `alignment-assets doctor` looked at.
 
@@ -103,6 +118,6 @@ class Inference(ConfigurableResource[None], ABC):
     def answer(self, job: Job) -> None:
         """Answer all requests of a job, each with an answer or a reason."""
 
-    def examine(self, run: Run, models: Mapping[str, Model], gpus: GpuPool) -> Iterator[Finding]:
+    def examine(self, examined: Examination) -> Iterator[Finding]:
         """Yield what a run would find of the engines that some of its models need."""
         yield from ()

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from alignment_assets.host.hub import RevisionError, hub_commit
 from alignment_assets.host.locking import locked
-from alignment_assets.host.paths import from_environment
+from alignment_assets.recipe.environment import from_environment
 from alignment_assets.recipe.model import Model, Recipe
 from alignment_assets.recipe.run import Run
 

@@ -155,15 +155,27 @@ class RequestRunner:
         _remove_left_work(self.run.work)
         with tempfile.TemporaryDirectory(dir=self.run.work, prefix=f"{os.getpid()}-") as folder:
             work = Path(folder) / "requests.parquet"
-            with self.warehouse.read() as connection:
-                total, pending = self._count(connection, requests)
-                kind = self._write(connection, requests, work, at_most) if pending else None
+            total, pending, kind = self.write_unanswered(requests, work, at_most)
             self.reused += total - pending
             if kind:
                 progress = Progress(self.label, min(pending, at_most or pending), total - pending)
                 self._have_answered(requests, kind, work, progress)
             else:
                 self.log(f"{self.label}: all {total:,} requests are answered already; no inference")
+
+    def write_unanswered(
+        self, requests: RequestSet, path: Path, at_most: int | None = None
+    ) -> tuple[int, int, Kind | None]:
+        """Write those requests to a work file that the spool does not answer.
+
+        Returns:
+            How many requests there are, how many of them have no answer, and their kind; None, and
+            no file, if all are answered.
+        """
+        with self.warehouse.read() as connection:
+            total, pending = self._count(connection, requests)
+            kind = self._write(connection, requests, path, at_most) if pending else None
+        return total, pending, kind
 
     def stage(
         self,

@@ -136,7 +136,7 @@ class Warehouse(DuckDBResource):
                 f"no snapshot in {snapshots.snapshots_folder(self.home)} yet; "
                 f"run `alignment-assets snapshot`"
             )
-        with closing(self._connect(str(last), read_only=True)) as connection:
+        with closing(self.connect(str(last), read_only=True)) as connection:
             if isolated:
                 _isolate(connection)
             yield connection
@@ -208,12 +208,12 @@ class Warehouse(DuckDBResource):
         _remove_leftovers(self.spill_folder)
         name = f"{os.getpid()}-{uuid.uuid4().hex}"
         with ExitStack() as held:
-            connection = held.enter_context(closing(self._connect(":memory:", spill=name)))
+            connection = held.enter_context(closing(self.connect(":memory:", spill=name)))
             staging = Staging(
                 connection,
                 sql_files.tables()[table],
                 dict(partition or {}),
-                self._attach,
+                self._attach_in_turn,
                 self.path,
             )
             held.callback(staging.close)
@@ -236,92 +236,28 @@ class Warehouse(DuckDBResource):
         """Return who has the database's file, or waits for it, as messages name them."""
         return self._shared.holders()
 
-    @contextmanager
-    def _read(self, purpose: str) -> Iterator[duckdb.DuckDBPyConnection]:
-        def connect() -> AbstractContextManager[duckdb.DuckDBPyConnection]:
-            return closing(self._connect(self.database, read_only=True))
+    # What opens the database: another kind of it (DuckLake) overrides these three.
 
-        with self._read_forward(connect, purpose) as connection:
-            yield connection
+    def create(self) -> None:
+        """Make an empty database, if opening it does not make one.
 
-    @contextmanager
-    def _attach(
-        self, connection: duckdb.DuckDBPyConnection, *, exclusive: bool, purpose: str
-    ) -> Iterator[None]:
-        def attach() -> AbstractContextManager[duckdb.DuckDBPyConnection]:
-            return self._attached(connection, read_only=not exclusive)
-
-        if exclusive:
-            with self._shared.opened(attach, exclusive=True, purpose=purpose):
-                yield
-        else:
-            with self._read_forward(attach, purpose, "warehouse"):
-                yield
-
-    def _attached(
-        self, connection: duckdb.DuckDBPyConnection, *, read_only: bool
-    ) -> AbstractContextManager[duckdb.DuckDBPyConnection]:
-        return attached(connection, self.path, read_only=read_only, log=self._log)
-
-    @contextmanager
-    def _read_forward(
-        self,
-        open_it: Callable[[], AbstractContextManager[duckdb.DuckDBPyConnection]],
-        purpose: str,
-        database: str | None = None,
-    ) -> Iterator[duckdb.DuckDBPyConnection]:
-        """Open the database to read, made and brought forward first where that is needed."""
-        while True:
-            if self.is_there:
-                with self._shared.opened(open_it, exclusive=False, purpose=purpose) as connection:
-                    if self._migration(connection, database) is None:
-                        yield connection
-                        return
-            with self._opened_to_write("preparing the tables") as connection:
-                self._bring_forward(connection)
-
-    @contextmanager
-    def _opened_to_write(self, purpose: str) -> Iterator[duckdb.DuckDBPyConnection]:
-        def connect() -> AbstractContextManager[duckdb.DuckDBPyConnection]:
-            if not self.is_there:
-                self._create()
-            return closing(self._connect(self.database))
-
-        with self._shared.opened(connect, exclusive=True, purpose=purpose) as connection:
-            yield connection
-
-    def _create(self) -> None:
-        """Make an empty database aside: a process killed meanwhile leaves no half of one."""
+        It is made aside: a process killed meanwhile leaves no half of one.
+        """
         new = make_aside(self.path)
         duckdb.connect(str(new), config={"storage_compatibility_version": STORAGE}).close()
         _remove_files(self.home, f"{self.path.name}.wal")  # of a database that is gone
         new.replace(self.path)
 
-    def _migration(
-        self, connection: duckdb.DuckDBPyConnection, database: str | None = None
-    ) -> Migration | None:
-        if database is None:
-            (database,) = connection.execute("SELECT current_database()").fetchone() or ("",)
-        return plan_migration(connection, database, self.path, self.recipe)
-
-    def _bring_forward(self, connection: duckdb.DuckDBPyConnection) -> None:
-        migration = self._migration(connection)
-        if migration is not None:
-            migrate(connection, migration, self.recipe)
-            if migration.changes:
-                changed = "; ".join(migration.changes)
-                self._log(f"{self.path} brought forward to sql/schema: {changed}")
-
-    def _log(self, line: str) -> None:
-        (self._run_log or logger).warning(line)
-
-    @property
-    def _shared(self) -> SharedFile:
-        return SharedFile(self.path, self.lock_timeout, self._log)
-
-    def _connect(
+    def connect(
         self, database: str, *, read_only: bool = False, spill: str | None = None
     ) -> duckdb.DuckDBPyConnection:
+        """Open a DuckDB database with this warehouse's settings and the macros of ``sql``.
+
+        Args:
+            database: a file, or ``:memory:``.
+            read_only: beside other readers.
+            spill: a name for what outgrows memory; by default one of the process and file.
+        """
         self.home.mkdir(parents=True, exist_ok=True)
         self.spill_folder.mkdir(parents=True, exist_ok=True)
         # Two databases that spill into one folder overwrite each other's files, and crash. All
@@ -344,6 +280,83 @@ class Warehouse(DuckDBResource):
         connection.execute(f"SET zstd_min_string_length = {ZSTD_FROM_CHARACTERS}")
         connection.execute(sql_files.macros())
         return connection
+
+    def attach(
+        self, connection: duckdb.DuckDBPyConnection, *, read_only: bool
+    ) -> AbstractContextManager[duckdb.DuckDBPyConnection]:
+        """Attach the database to a connection as ``warehouse`` while the context lasts."""
+        return attached(connection, self.path, read_only=read_only, log=self._log)
+
+    @contextmanager
+    def _read(self, purpose: str) -> Iterator[duckdb.DuckDBPyConnection]:
+        def connect() -> AbstractContextManager[duckdb.DuckDBPyConnection]:
+            return closing(self.connect(self.database, read_only=True))
+
+        with self._read_forward(connect, purpose) as connection:
+            yield connection
+
+    @contextmanager
+    def _attach_in_turn(
+        self, connection: duckdb.DuckDBPyConnection, *, exclusive: bool, purpose: str
+    ) -> Iterator[None]:
+        def attach() -> AbstractContextManager[duckdb.DuckDBPyConnection]:
+            return self.attach(connection, read_only=not exclusive)
+
+        if exclusive:
+            with self._shared.opened(attach, exclusive=True, purpose=purpose):
+                yield
+        else:
+            with self._read_forward(attach, purpose, "warehouse"):
+                yield
+
+    @contextmanager
+    def _read_forward(
+        self,
+        open_it: Callable[[], AbstractContextManager[duckdb.DuckDBPyConnection]],
+        purpose: str,
+        database: str | None = None,
+    ) -> Iterator[duckdb.DuckDBPyConnection]:
+        """Open the database to read, made and brought forward first where that is needed."""
+        while True:
+            if self.is_there:
+                with self._shared.opened(open_it, exclusive=False, purpose=purpose) as connection:
+                    if self._migration(connection, database) is None:
+                        yield connection
+                        return
+            with self._opened_to_write("preparing the tables") as connection:
+                self._bring_forward(connection)
+
+    @contextmanager
+    def _opened_to_write(self, purpose: str) -> Iterator[duckdb.DuckDBPyConnection]:
+        def connect() -> AbstractContextManager[duckdb.DuckDBPyConnection]:
+            if not self.is_there:
+                self.create()
+            return closing(self.connect(self.database))
+
+        with self._shared.opened(connect, exclusive=True, purpose=purpose) as connection:
+            yield connection
+
+    def _migration(
+        self, connection: duckdb.DuckDBPyConnection, database: str | None = None
+    ) -> Migration | None:
+        if database is None:
+            (database,) = connection.execute("SELECT current_database()").fetchone() or ("",)
+        return plan_migration(connection, database, self.path, self.recipe)
+
+    def _bring_forward(self, connection: duckdb.DuckDBPyConnection) -> None:
+        migration = self._migration(connection)
+        if migration is not None:
+            migrate(connection, migration, self.recipe)
+            if migration.changes:
+                changed = "; ".join(migration.changes)
+                self._log(f"{self.path} brought forward to sql/schema: {changed}")
+
+    def _log(self, line: str) -> None:
+        (self._run_log or logger).warning(line)
+
+    @property
+    def _shared(self) -> SharedFile:
+        return SharedFile(self.path, self.lock_timeout, self._log)
 
 
 def _isolate(connection: duckdb.DuckDBPyConnection) -> None:

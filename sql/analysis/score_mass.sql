@@ -1,4 +1,4 @@
--- How much probability does the judge put on the nine numbers? Little of it means that it would
+-- How much probability does the judge put on the labels together? Little of it means that it would
 -- rather have said something else, and that a rating rests on what is left.
 SELECT
     scorer,
@@ -11,6 +11,6 @@ SELECT
     round(median(score_mass), 4) AS median_mass,
     round(count(*) FILTER (score_mass < 0.5) / count(*), 4) AS below_half_share
 FROM rewards
-WHERE task = 'rate' AND score_mass IS NOT NULL
+WHERE score_mass IS NOT NULL
 GROUP BY scorer, track, model
 ORDER BY scorer, track, model

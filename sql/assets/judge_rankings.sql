@@ -1,19 +1,8 @@
 -- The judge's final order of each controversial prompt's candidates for one policy (report, section
 -- 4.1.4): the first by score are compared pairwise in both orders, a comparison is the mean of the two
 -- orders' log-probabilities; they are ordered by wins, then by score; the others follow by score.
-WITH candidates AS (
-    SELECT prompt_id, completion_id, reward AS score
-    FROM rewards
-    WHERE track = 'controversial' AND (list_contains($completions_models, model) OR model = $policy)
-),
-placed AS (
-    SELECT
-        *,
-        CASE WHEN score IS NOT NULL THEN row_number() OVER (
-            PARTITION BY prompt_id
-            ORDER BY score DESC NULLS LAST, draw($seed, 'ranking', completion_id), completion_id)
-        END AS score_position
-    FROM candidates
+WITH placed AS (
+    FROM controversial_candidates('rewards', $seed, $completions_models, $policy)
 ),
 -- Each comparison from both sides.
 sides AS (

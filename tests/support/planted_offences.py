@@ -82,7 +82,7 @@ PLANTED: dict[str, list[str]] = {
         "quantile = 1.5 WHERE band = 'middle'",
     ],
     "rewards/every_completion": [LESS, "completion_request_id = 'older'"],
-    "rewards/rating_in_range": [
+    "rewards/weighed_in_range": [
         f"{wrong} WHERE reward BETWEEN 1 AND 9 AND task = 'rate'"
         for wrong in ("reward = 9.5", "reward = 0.5", "score_mass = 1.5")
     ],

@@ -30,10 +30,10 @@ def load_extensions(connection: duckdb.DuckDBPyConnection) -> None:
 class LakeWarehouse(Warehouse):
     """A warehouse whose ``database`` is a DuckLake catalog in SQLite, with its data beside it."""
 
-    def _connect(
+    def connect(
         self, database: str, *, read_only: bool = False, spill: str | None = None
     ) -> duckdb.DuckDBPyConnection:
-        connection = super()._connect(":memory:", spill=spill)
+        connection = super().connect(":memory:", spill=spill)
         load_extensions(connection)
         if database != ":memory:":
             self._attach_lake(connection, read_only=read_only)
@@ -42,11 +42,11 @@ class LakeWarehouse(Warehouse):
             connection.execute(f"SET allowed_directories = ['{self.home / 'lake'}/']")
         return connection
 
-    def _create(self) -> None:
+    def create(self) -> None:
         """Opening it to write makes the catalog."""
 
     @contextmanager
-    def _attached(
+    def attach(
         self, connection: duckdb.DuckDBPyConnection, *, read_only: bool
     ) -> Iterator[duckdb.DuckDBPyConnection]:
         self._attach_lake(connection, read_only=read_only)

@@ -15,7 +15,7 @@ import pytest
 from alignment_assets.commands.doctor import examine
 from alignment_assets.gpus.pool import GpuPool
 from alignment_assets.inference import spool
-from alignment_assets.inference.backends.by_model import InferenceByModel
+from alignment_assets.inference.backends.by_model import InferenceByModel, check_backends
 from alignment_assets.inference.backends.openai import client as endpoint_client
 from alignment_assets.inference.backends.openai import endpoint
 from alignment_assets.inference.backends.openai import http as endpoint_http
@@ -26,6 +26,7 @@ from alignment_assets.inference.backends.openai.protocol import ServedModel
 from alignment_assets.inference.progress import Progress
 from alignment_assets.inference.types import Answer, Request
 from alignment_assets.recipe.load import RecipeError
+from alignment_assets.recipe.run import Run
 from alignment_assets.warehouse.resource import Warehouse
 from tests.conftest import changed_recipe
 from tests.support.endpoints import KEY, Asked, Server, asking, recipe_for
@@ -36,7 +37,7 @@ RATED = [{"role": "user", "content": "good"}]
 @pytest.fixture(autouse=True)
 def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(endpoint_client, "RETRY_SECONDS", (0.02, 0.1))
-    monkeypatch.setattr(endpoint_client, "BEAT_SECONDS", 0.05)
+    monkeypatch.setattr(endpoint_client, "PROGRESS_SECONDS", 0.05)
     monkeypatch.setattr(endpoint, "PAUSE_SECONDS", (0.05, 0.2))
     monkeypatch.setattr(endpoint, "PROBE_SECONDS", (0.05, 0.2))
 
@@ -412,15 +413,15 @@ def test_each_model_is_answered_by_the_backend_that_it_names(
     local = inference.limits(recipe.models["smollm2-135m"])
     assert '"backend": "vllm"' in local
     run = Asked(recipe, asking("good #"), tmp_path)
-    inference.answer(run.job, GpuPool(), run.progress, lambda _: None)
+    inference.answer(run.job)
     assert run.rows()["good #"]["engine_settings"] == settings
     # What is known of weights that only a server has: its name for them, and the revision.
-    fingerprint = inference.fingerprint("served", recipe, tmp_path)
-    assert fingerprint == inference.fingerprint("served", recipe_for(server), tmp_path)
+    fingerprint = inference.fingerprint("served", Run(recipe, tmp_path))
+    assert fingerprint == inference.fingerprint("served", Run(recipe_for(server), tmp_path))
     models = recipe.model_dump(mode="json")["models"]
     models["served"]["revision"] = "2"
     newer = changed_recipe({"models": models})
-    assert fingerprint != inference.fingerprint("served", newer, tmp_path)
+    assert fingerprint != inference.fingerprint("served", Run(newer, tmp_path))
 
 
 def test_the_served_name_is_the_weights_unless_there_is_another(
@@ -446,7 +447,7 @@ def test_urls_that_cannot_be_are_refused(urls: list[str], reason: str, server: S
     models = recipe_for(server).model_dump(mode="json")["models"]
     models["served"]["backend"]["openai"]["urls"] = urls
     with pytest.raises(RecipeError, match=reason):
-        changed_recipe({"models": models})
+        check_backends(changed_recipe({"models": models}))
 
 
 def test_the_doctor_looks_at_endpoints_and_at_no_weights(
@@ -456,7 +457,13 @@ def test_the_doctor_looks_at_endpoints_and_at_no_weights(
 
     def findings(*servers: Server, **settings: object) -> list[tuple[str, str]]:
         recipe = recipe_for(*servers, **settings)
-        seen = examine(warehouse, recipe, GpuPool())
+        run = Run(recipe, tmp_path)
+        resources = {
+            "warehouse": warehouse,
+            "inference": InferenceByModel(),
+            "gpus": GpuPool(),
+        }
+        seen = examine(run, resources)
         return [(one.verdict, one.text) for one in seen if one.subject == "model served"]
 
     assert findings(server) == [("ok", f"{server.url} serves it, mock/1")]

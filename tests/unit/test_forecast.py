@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from alignment_assets.commands import app as cli
+from alignment_assets.commands import forecast as forecast_command
 from alignment_assets.commands.forecast import total_line
 from alignment_assets.gpus.pool import GpuPool
 from alignment_assets.requests.forecast import Forecaster, Pending, now_utc
@@ -30,7 +31,7 @@ RUN: dict[str, Any] = {
 
 
 def forecaster(graph: Graph) -> Forecaster:
-    return Forecaster(graph.warehouse, graph.inference, GpuPool(), graph.recipe, lambda line: None)
+    return Forecaster(graph.run, graph.warehouse, graph.inference, GpuPool(), lambda line: None)
 
 
 def add_runs(graph: Graph, *runs: dict[str, Any]) -> None:
@@ -264,7 +265,7 @@ def test_half_a_run_is_compared_with_half_the_forecast(graph: Graph) -> None:
 
 def test_the_command_tells_keeps_and_compares(graph: Graph, monkeypatch: Any) -> None:
     resources = {"warehouse": graph.warehouse, "inference": graph.inference, "gpus": GpuPool()}
-    monkeypatch.setattr(cli, "default_resources", lambda recipe: resources)
+    monkeypatch.setattr(forecast_command, "default_resources", lambda run: resources)
 
     def run(*arguments: str) -> str:
         result = CliRunner().invoke(cli.app, ["forecast", *arguments])

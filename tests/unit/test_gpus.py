@@ -18,6 +18,7 @@ from alignment_assets.commands.materialize import execute, plan_launches
 from alignment_assets.definitions import build_defs
 from alignment_assets.gpus.nvml import GIGA, Gpu
 from alignment_assets.gpus.pool import GpuError, GpuPool
+from alignment_assets.inference.backends.by_model import InferenceByModel
 from tests.conftest import Graph
 from tests.support.eight_gpus import UUIDS, EightGpus, compete, hold, lease_as_nobody, shown
 from tests.support.processes import Other, other
@@ -418,7 +419,13 @@ def test_more_gpus_than_there_are_is_an_error_at_once(
 def test_doctor_names_who_uses_the_gpus(graph: Graph, pool: EightGpus, trainer: int) -> None:
     pool.let_others_use(gpu7=(12.5, [trainer]))
     with pool.lease(2, "completions[qwen]"):
-        findings = {found.subject: found for found in examine(graph.warehouse, graph.recipe, pool)}
+        resources = {
+            "warehouse": graph.warehouse,
+            "inference": InferenceByModel(),
+            "gpus": pool,
+        }
+        seen = examine(graph.run, resources)
+        findings = {found.subject: found for found in seen}
     assert "leased by process" in findings["GPU 0, GPU 1"].text
     assert f"12.5 of 80.0 GiB used by process {trainer}" in findings["GPU 7"].text
     assert findings["GPUs"].text == "8, 80 GiB each at least"
@@ -430,7 +437,7 @@ def test_other_gpus_and_another_engine_are_injected_without_touching_an_asset(gr
         "inference": graph.inference,
         "gpus": EightGpus(),
     }
-    defs = build_defs(graph.recipe, resources)
+    defs = build_defs(graph.run, resources)
     graph.materialize('not (key:"controversy_labels"+) and not key:"human_labels"')
     runs = plan_launches(defs, "key:controversy_labels")
     assert all(result.success for _, result in execute(defs, runs, graph.instance))

@@ -197,7 +197,7 @@ def test_weights_from_the_environment_are_named_when_missing(
 ) -> None:
     monkeypatch.delenv("APERTUS_8B_SFT", raising=False)
     with pytest.raises(LookupError) as caught:
-        resolve_weights("apertus-8b-sft", load_recipe("apertus"), tmp_path)
+        resolve_weights("apertus-8b-sft", Run(load_recipe("apertus"), tmp_path))
     assert "models.apertus-8b-sft.weights" in str(caught.value)
     assert "APERTUS_8B_SFT is not set" in str(caught.value)
 

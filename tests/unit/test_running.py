@@ -12,8 +12,9 @@ from dagster import (
     asset,
 )
 
-from alignment_assets.commands.materialize import Run, SelectionError, plan_launches
+from alignment_assets.commands.materialize import Launch, SelectionError, plan_launches
 from alignment_assets.definitions import build_defs
+from alignment_assets.recipe.run import Run
 from tests.conftest import changed_recipe
 
 MODELS = ["smollm2-135m", "smollm2-135m-cool", "smollm2-135m-policy"]
@@ -22,11 +23,11 @@ POLICY = MODELS[-1]
 
 @pytest.fixture(scope="module")
 def demo() -> Definitions:
-    return build_defs(changed_recipe())
+    return build_defs(Run.of(changed_recipe()))
 
 
 def labels(defs: Definitions, selection: str | None, partition: str | None = None) -> list[str]:
-    return [run.label for run in plan_launches(defs, selection, partition)]
+    return [launch.label for launch in plan_launches(defs, selection, partition)]
 
 
 def test_the_whole_graph_is_prompts_then_each_model_then_each_policy(demo: Definitions) -> None:
@@ -67,7 +68,7 @@ def test_the_largest_model_comes_first() -> None:
     models = {"smollm2-135m-cool": {"weights": "x", "billions": 70}}
     known = changed_recipe().model_dump(mode="json")["models"]
     recipe = changed_recipe({"models": {**known, **models}})
-    assert labels(build_defs(recipe), "key:completions") == [
+    assert labels(build_defs(Run.of(recipe)), "key:completions") == [
         "completions [smollm2-135m-cool]",
         "completions [smollm2-135m]",
         "completions [smollm2-135m-policy]",
@@ -111,11 +112,11 @@ def test_an_unpartitioned_asset_between_partitioned_ones_parts_their_runs() -> N
         ]
     )
     assert plan_launches(defs) == [
-        Run((AssetKey("first"), AssetKey("beside")), "x"),
-        Run((AssetKey("first"), AssetKey("beside")), "y"),
-        Run((AssetKey("summary"),), None),
-        Run((AssetKey("last"),), "x"),
-        Run((AssetKey("last"),), "y"),
+        Launch((AssetKey("first"), AssetKey("beside")), "x"),
+        Launch((AssetKey("first"), AssetKey("beside")), "y"),
+        Launch((AssetKey("summary"),), None),
+        Launch((AssetKey("last"),), "x"),
+        Launch((AssetKey("last"),), "y"),
     ]
 
 

@@ -267,7 +267,7 @@ def test_two_partitions_on_the_same_weights_share_no_answer_and_lose_none(graph:
     query = "SELECT count(*), count(DISTINCT request_id), count(DISTINCT model) FROM completions"
     assert graph.query(query) == [(9 * 3 + 9 * 4, 9 * 3 + 9 * 4, 2)]
     before = len(graph.asked())
-    shutil.rmtree(spool_folder(graph.home, "completions", one))
+    shutil.rmtree(spool_folder(graph.run.spool, "completions", one))
     for model in (one, other):
         graph.materialize("key:completions", model)
     assert {request["model"] for request in graph.asked()[before:]} == {one}
@@ -277,7 +277,7 @@ def test_two_partitions_on_the_same_weights_share_no_answer_and_lose_none(graph:
 def test_a_rerun_asks_what_is_missing_and_nothing_else(completed: Graph) -> None:
     rows = completed.query("SELECT completion_id, text FROM completions ORDER BY ALL")
     asked = completed.asked()
-    folder = spool_folder(completed.home, "completions", MODEL)
+    folder = spool_folder(completed.run.spool, "completions", MODEL)
     files = sorted(file for file in folder.glob("*.parquet") if file.name != "0-empty.parquet")
     assert len(files) == len(rows) == 60  # two variants of each prompt
     lost = files[::3]

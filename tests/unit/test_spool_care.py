@@ -15,9 +15,11 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from alignment_assets.commands import app as cli
+from alignment_assets.commands import spool as spool_command
 from alignment_assets.host.locking import LockTimeout
 from alignment_assets.inference.spool import EMPTY_FILE, SpoolError, SpoolWriter, spool_folder
 from alignment_assets.inference.types import Answer, EngineIdentity
+from alignment_assets.recipe.run import Run
 from alignment_assets.requests.request_sets import all_request_sets
 from alignment_assets.requests.spool_care import list_spool, prune_spool, verify_spool
 from tests.conftest import Graph, changed_recipe
@@ -42,7 +44,8 @@ def completed(graph: Graph, monkeypatch: pytest.MonkeyPatch) -> Graph:
 def command(completed: Graph, monkeypatch: pytest.MonkeyPatch) -> Graph:
     """The same, with the command working on it."""
     resources = {"warehouse": completed.warehouse, "inference": completed.inference}
-    monkeypatch.setattr(cli, "default_resources", lambda recipe: resources)
+    monkeypatch.setattr(spool_command, "default_resources", lambda run: resources)
+    monkeypatch.setattr(spool_command, "chosen_run", lambda recipe: completed.run)
     return completed
 
 
@@ -51,7 +54,7 @@ def spool(*arguments: str, say: str | None = None) -> Result:
 
 
 def files_of(graph: Graph) -> list[Path]:
-    folder = spool_folder(graph.home, "completions", MODEL)
+    folder = spool_folder(graph.run.spool, "completions", MODEL)
     return sorted(path for path in folder.glob("*.parquet") if path.name != EMPTY_FILE)
 
 
@@ -75,10 +78,10 @@ def flip(file: Path, place: int) -> None:
 
 def prune(graph: Graph) -> list[Any]:
     """Prune with the fake engine's fingerprints."""
-    questions = all_request_sets(
-        graph.recipe, lambda model: graph.inference.fingerprint(model, graph.recipe, graph.home)
+    requests = all_request_sets(
+        graph.recipe, lambda model: graph.inference.fingerprint(model, graph.run)
     )
-    return prune_spool(graph.warehouse, graph.recipe, questions)
+    return prune_spool(graph.warehouse, graph.run, requests)
 
 
 def hotter(graph: Graph) -> Graph:
@@ -136,14 +139,14 @@ def test_verify_finds_one_wrong_byte_in_what_was_answered(completed: Graph) -> N
     assert column.path_in_schema == "text"
     flip(file, column.dictionary_page_offset + column.total_compressed_size // 2)
     before = set(files_of(completed))
-    rows, lines = verify_spool(completed.home, completed.recipe)
+    rows, lines = verify_spool(completed.run)
     assert [line.split(":")[0] for line in lines] == [str(file)]
     assert before - set(files_of(completed)) == {file}
     assert sum(rows["set_aside"].to_pylist()) == 1
 
 
 def test_verify_counts_repeated_answers_and_what_dead_writers_left(completed: Graph) -> None:
-    folder = spool_folder(completed.home, "completions", MODEL)
+    folder = spool_folder(completed.run.spool, "completions", MODEL)
     requests = requests_of(*files_of(completed))
     with SpoolWriter(folder, EngineIdentity("fake", "2", "{}")) as writer:
         for request in [*requests[:4], *requests[:2]]:
@@ -152,7 +155,7 @@ def test_verify_counts_repeated_answers_and_what_dead_writers_left(completed: Gr
         path = folder / f"{name}.tmp"
         path.write_bytes(b"PAR1")
         os.utime(path, (time.time() - age, time.time() - age))
-    rows, lines = verify_spool(completed.home, completed.recipe)
+    rows, lines = verify_spool(completed.run)
     (row,) = (row for row in rows.to_pylist() if row["partition"] == MODEL)
     assert lines == []
     assert (row["answered_again"], row["spare_answers"], row["left_over"]) == (4, 6, 1)
@@ -161,7 +164,7 @@ def test_verify_counts_repeated_answers_and_what_dead_writers_left(completed: Gr
 
 
 def test_list_counts_what_each_partition_has(command: Graph) -> None:
-    folder = spool_folder(command.home, "completions", "gone")
+    folder = spool_folder(command.run.spool, "completions", "gone")
     with SpoolWriter(folder, EngineIdentity("vllm", "0.9", "{}")) as writer:
         writer.add(Answer("one", "generate", "stop", text="yes"))
         writer.add(Answer("two", "generate", "context_length", error="long"))
@@ -196,7 +199,7 @@ def test_prune_takes_exactly_the_old_answers_and_a_rerun_asks_nothing(command: G
 
 
 def test_prune_takes_single_answers_out_of_a_file(completed: Graph) -> None:
-    folder = spool_folder(completed.home, "completions", MODEL)
+    folder = spool_folder(completed.run.spool, "completions", MODEL)
     before = {file: pq.read_table(file) for file in files_of(completed)}
     victim = files_of(completed)[0]
     ours = before[victim].to_pylist()
@@ -228,28 +231,28 @@ def test_prune_leaves_a_folder_alone_whose_questions_cannot_be_told(completed: G
 def test_prune_keeps_comparisons_while_a_reward_is_missing(graph: Graph) -> None:
     graph.materialize()
     (policy,) = graph.recipe.completions.policies
-    folder = spool_folder(graph.home, "judge_comparisons", policy)
+    folder = spool_folder(graph.run.spool, "judge_comparisons", policy)
     kept = requests_of(*folder.glob("*.parquet"))
     with graph.warehouse.get_connection() as connection:
         connection.execute(f"DELETE FROM rewards WHERE model = '{MODEL}'")
-    cuts = {cut.folder.asset: cut for cut in prune(graph)}
-    assert f"rewards[{MODEL}]" in str(cuts["judge_comparisons"].left_alone)
+    removals = {removal.folder.asset: removal for removal in prune(graph)}
+    assert f"rewards[{MODEL}]" in str(removals["judge_comparisons"].left_alone)
     assert requests_of(*folder.glob("*.parquet")) == kept != []
-    assert sum(cut.dropped for cut in cuts.values()) == 0
+    assert sum(removal.dropped for removal in removals.values()) == 0
     asked = len(graph.asked())
     graph.materialize()
     assert len(graph.asked()) == asked
 
 
 def test_prune_takes_all_of_a_partition_that_left_the_recipe(completed: Graph) -> None:
-    folder = spool_folder(completed.home, "completions", "gone")
+    folder = spool_folder(completed.run.spool, "completions", "gone")
     with SpoolWriter(folder, EngineIdentity("fake", "1", "{}")) as writer:
         writer.add(Answer("one", "generate", "stop", text="yes"))
     files = files_of(completed)
     prune(completed)
     assert not folder.exists()
     assert files_of(completed) == files
-    listed = list_spool(completed.home, completed.recipe).to_pylist()
+    listed = list_spool(completed.run).to_pylist()
     assert "gone" not in {row["partition"] for row in listed}
 
 
@@ -259,7 +262,7 @@ def test_prune_waits_for_whoever_reads(completed: Graph) -> None:
     busy = changed.warehouse.model_copy(update={"lock_timeout": 0.1})
     with changed.warehouse.read(), pytest.raises(LockTimeout):
         questions = all_request_sets(changed.recipe, lambda model: model)
-        prune_spool(busy, changed.recipe, questions)
+        prune_spool(busy, changed.run, questions)
     assert files_of(changed) == files
 
 
@@ -267,7 +270,7 @@ def prune_slowly(pipe: Connection, home: Path, temperature: float) -> None:
     """Prune, and wait for a word each time that something is about to reach the disk."""
     from tests.support.fakes import FakeInference
 
-    recipe = changed_recipe({f"models.{MODEL}.temperature": temperature})
+    run = Run(changed_recipe({f"models.{MODEL}.temperature": temperature}), home)
     inference, sync = FakeInference(), os.fsync
 
     def wait_and_sync(descriptor: int) -> None:
@@ -276,8 +279,8 @@ def prune_slowly(pipe: Connection, home: Path, temperature: float) -> None:
         sync(descriptor)
 
     os.fsync = wait_and_sync
-    questions = all_request_sets(recipe, lambda model: inference.fingerprint(model, recipe, home))
-    prune_spool(new_warehouse(home), recipe, questions)
+    requests = all_request_sets(run.recipe, lambda model: inference.fingerprint(model, run))
+    prune_spool(new_warehouse(home), run, requests)
     pipe.send("done")
 
 

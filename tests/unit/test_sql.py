@@ -142,8 +142,8 @@ def put_answers(graph: Graph, database: Database, asset: str, partition: str | N
         if values.get("model", values.get("policy")) == partition:
             database.execute(f"{create} FROM ({query}\n)", values)
             create = "INSERT INTO requests BY NAME"
-    settings = [graph.inference.settings(graph.recipe.models[POLICY])]
-    view_answers(database, spool_folder(graph.home, asset, partition), settings)
+    settings = [graph.inference.limits(graph.recipe.models[POLICY])]
+    view_answers(database, spool_folder(graph.run.spool, asset, partition), settings)
 
 
 @pytest.mark.parametrize("asset", sql_files.sql_names("assets"))

@@ -5,18 +5,17 @@ A model names its backend with that backend's settings: ``backend: {vllm: {gpus:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from dataclasses import replace
 
 from pydantic import ValidationError
 
-from alignment_assets.gpus.pool import GpuPool
-from alignment_assets.inference.backend import Finding, Inference, Job
+from alignment_assets.inference.backend import Examination, Finding, Inference, Job
 from alignment_assets.inference.backends.openai.backend import OpenAIInference
 from alignment_assets.inference.backends.vllm.backend import VllmInference
 from alignment_assets.recipe.explain import explain
 from alignment_assets.recipe.load import RecipeError
 from alignment_assets.recipe.model import Model, Recipe
-from alignment_assets.recipe.run import Run
 
 BACKENDS: dict[str, type[Inference]] = {
     "vllm": VllmInference,
@@ -35,12 +34,14 @@ class InferenceByModel(Inference):
         """Have the model's backend answer; see `Inference.answer`."""
         BACKENDS[job.model.backend_name]().answer(job)
 
-    def examine(self, run: Run, models: Mapping[str, Model], gpus: GpuPool) -> Iterator[Finding]:
+    def examine(self, examined: Examination) -> Iterator[Finding]:
         """Yield what each backend has to say of the models that name it."""
         for name, backend in BACKENDS.items():
-            named = {key: model for key, model in models.items() if model.backend_name == name}
-            if named:
-                yield from backend().examine(run, named, gpus)
+            models = {
+                k: model for k, model in examined.models.items() if model.backend_name == name
+            }
+            if models:
+                yield from backend().examine(replace(examined, models=models))
 
 
 def check_backends(recipe: Recipe) -> None:

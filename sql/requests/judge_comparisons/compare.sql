@@ -1,19 +1,8 @@
 -- What the judge is asked about one policy's first candidates of each controversial prompt: all pairs,
 -- both orders of presentation.
-WITH placed AS NOT MATERIALIZED (
-    SELECT
-        rewards.prompt_id,
-        rewards.completion_id,
-        row_number() OVER (
-            PARTITION BY rewards.prompt_id
-            ORDER BY reward DESC, draw($seed, 'ranking', rewards.completion_id), rewards.completion_id) AS score_position
-    FROM rewards
-    WHERE track = 'controversial' AND reward IS NOT NULL
-        AND (list_contains($completions_models, rewards.model) OR rewards.model = $policy)
-),
-best AS NOT MATERIALIZED (
+WITH best AS NOT MATERIALIZED (
     SELECT prompt_id, completion_id, completions.text, completions.text_hash
-    FROM placed
+    FROM controversial_candidates('rewards', $seed, $completions_models, $policy)
     JOIN completions USING (prompt_id, completion_id)
     WHERE score_position <= $rewards_compared_candidates
 )

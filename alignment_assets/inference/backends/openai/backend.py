@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import ClassVar
 
-from alignment_assets.gpus.pool import GpuPool
-from alignment_assets.host.paths import from_environment
-from alignment_assets.inference.backend import Finding, Inference, Job
+from alignment_assets.inference.backend import Examination, Finding, Inference, Job
 from alignment_assets.inference.backends.openai.endpoint import Endpoint
 from alignment_assets.inference.backends.openai.protocol import ServedModel
 from alignment_assets.inference.backends.openai.settings import OpenAISettings
@@ -22,6 +20,7 @@ from alignment_assets.inference.fingerprint import resolve_weights
 from alignment_assets.inference.spool import SpoolWriter
 from alignment_assets.inference.types import Answer, EngineIdentity
 from alignment_assets.inference.work_queue import WorkQueue
+from alignment_assets.recipe.environment import from_environment
 from alignment_assets.recipe.model import Model
 from alignment_assets.recipe.run import Run
 
@@ -68,12 +67,12 @@ class OpenAIInference(Inference):
         with _Journal(job, self.limits(job.model)) as journal:
             asyncio.run(_drain(job, journal))
 
-    def examine(self, run: Run, models: Mapping[str, Model], gpus: GpuPool) -> Iterator[Finding]:
+    def examine(self, examined: Examination) -> Iterator[Finding]:
         """Yield what each endpoint of the models answers now."""
         from alignment_assets.inference.backends.openai.http import EndpointError, Server, look_at
 
-        for name, model in models.items():
-            subject, where = f"model {name}", place_of(name, run)
+        for name, model in examined.models.items():
+            subject, where = f"model {name}", place_of(name, examined.run)
             try:
                 found = asyncio.run(look_at(settings_of(model), where, served_name(model)))
             except (EndpointError, LookupError) as error:

@@ -17,7 +17,6 @@ from typing import Any
 
 import aiohttp
 
-from alignment_assets.host.paths import from_environment
 from alignment_assets.inference.backends.openai.endpoint import retry_after
 from alignment_assets.inference.backends.openai.protocol import (
     ERROR_CHARACTERS,
@@ -25,6 +24,7 @@ from alignment_assets.inference.backends.openai.protocol import (
     error_message,
 )
 from alignment_assets.inference.backends.openai.settings import OpenAISettings
+from alignment_assets.recipe.environment import from_environment
 
 # More than the text of any answer: a million tokens are about a third of it.
 RESPONSE_BYTES = 16 << 20

@@ -8,18 +8,17 @@ from __future__ import annotations
 import atexit
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any, ClassVar
 
-from alignment_assets.gpus.pool import GPU_MEMORY_SHARE, GpuPool
-from alignment_assets.inference.backend import Finding, Inference, Job
+from alignment_assets.gpus.pool import GPU_MEMORY_SHARE
+from alignment_assets.inference.backend import Examination, Finding, Inference, Job
 from alignment_assets.inference.backends.vllm.engines import Engines
 from alignment_assets.inference.backends.vllm.examine import examine_host
 from alignment_assets.inference.backends.vllm.settings import VllmSettings
 from alignment_assets.inference.fingerprint import resolve_weights
 from alignment_assets.recipe.model import Model
-from alignment_assets.recipe.run import Run
 
 
 class VllmInference(Inference):
@@ -72,9 +71,10 @@ class VllmInference(Inference):
             "limits": self.limits(model),
         }
 
-    def examine(self, run: Run, models: Mapping[str, Model], gpus: GpuPool) -> Iterator[Finding]:
+    def examine(self, examined: Examination) -> Iterator[Finding]:
         """Yield what there is to say of this host and of the models' weights."""
-        yield from examine_host(run, {n: (m, settings_of(m)) for n, m in models.items()}, gpus)
+        models = {name: (model, settings_of(model)) for name, model in examined.models.items()}
+        yield from examine_host(examined.run, models, examined.gpus)
 
 
 def settings_of(model: Model) -> VllmSettings:

@@ -10,9 +10,9 @@ import psutil
 
 from alignment_assets.gpus.pool import GpuError, GpuPool
 from alignment_assets.host.machine import GIBI
-from alignment_assets.host.paths import from_environment
 from alignment_assets.inference.backend import Finding
 from alignment_assets.inference.backends.vllm.settings import VllmSettings
+from alignment_assets.recipe.environment import from_environment
 from alignment_assets.recipe.model import Model
 from alignment_assets.recipe.run import Run
 
