@@ -14,6 +14,7 @@ from dagster import (
     AssetKey,
     AssetsDefinition,
     BackfillPolicy,
+    BetaWarning,
     DataVersion,
     MaterializeResult,
     PartitionMapping,
@@ -23,7 +24,6 @@ from dagster import (
     TableSchema,
     asset,
 )
-from dagster._utils.warnings import BetaWarning
 
 from alignment_assets.gpus.pool import GpuPool
 from alignment_assets.inference.backend import Inference

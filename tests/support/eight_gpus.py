@@ -9,8 +9,9 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import ClassVar
 
-from alignment_assets.gpus.nvml import GIGA, Gpu
+from alignment_assets.gpus.nvml import Gpu
 from alignment_assets.gpus.pool import GpuError, GpuPool, Lease
+from alignment_assets.host.machine import GIBI
 from tests.support.processes import wait_for_word
 
 UUIDS = [f"GPU-{letter * 8}-0000" for letter in "abcdefgh"]
@@ -29,9 +30,9 @@ class EightGpus(GpuPool):
         gpus = []
         for index, uuid in enumerate(UUIDS):
             used, pids = others.get(str(index), (0.5, []))
-            free = int((80 - used) * GIGA)
+            free = int((80 - used) * GIBI)
             names = (str(index), uuid)
-            gpus.append(Gpu(uuid, names, f"GPU {index}", 80 * GIGA, free, tuple(pids)))
+            gpus.append(Gpu(uuid, names, f"GPU {index}", 80 * GIBI, free, tuple(pids)))
         return gpus
 
     def let_others_use(self, **gigabytes_and_pids: tuple[float, list[int]]) -> None:

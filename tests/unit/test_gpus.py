@@ -16,8 +16,9 @@ import pytest
 from alignment_assets.commands.doctor import examine
 from alignment_assets.commands.materialize import execute, plan_launches
 from alignment_assets.definitions import build_defs
-from alignment_assets.gpus.nvml import GIGA, Gpu
+from alignment_assets.gpus.nvml import Gpu
 from alignment_assets.gpus.pool import GpuError, GpuPool
+from alignment_assets.host.machine import GIBI
 from alignment_assets.inference.backends.by_model import InferenceByModel
 from tests.conftest import Graph
 from tests.support.eight_gpus import UUIDS, EightGpus, compete, hold, lease_as_nobody, shown
@@ -31,9 +32,9 @@ class DividedGpu(GpuPool):
         names = ("MIG-1", f"MIG-{UUIDS[0]}/1/0", "0", UUIDS[0])
         other_names = ("MIG-2", f"MIG-{UUIDS[0]}/2/0")
         return [
-            Gpu("MIG-1", names, "GPU 0 MIG 0", 40 * GIGA, 40 * GIGA, whole=False),
-            Gpu("MIG-2", other_names, "GPU 0 MIG 1", 40 * GIGA, 40 * GIGA, whole=False),
-            Gpu(UUIDS[1], ("1", UUIDS[1]), "GPU 1", 80 * GIGA, 80 * GIGA),
+            Gpu("MIG-1", names, "GPU 0 MIG 0", 40 * GIBI, 40 * GIBI, whole=False),
+            Gpu("MIG-2", other_names, "GPU 0 MIG 1", 40 * GIBI, 40 * GIBI, whole=False),
+            Gpu(UUIDS[1], ("1", UUIDS[1]), "GPU 1", 80 * GIBI, 80 * GIBI),
         ]
 
 

@@ -6,10 +6,9 @@ from typing import Any
 
 import pytest
 from dagster import AssetKey
-from dagster._core.definitions.data_version import CachingStaleStatusResolver
-from dagster._core.loader import LoadingContextForTest
 
 from alignment_assets.assets.rewards import MissingRewards
+from alignment_assets.commands.dagster_private import StaleStatuses
 from alignment_assets.requests.runner import TooManyFailures
 from alignment_assets.warehouse.resource import WarehouseError
 from tests.conftest import Graph, changed_recipe
@@ -32,11 +31,10 @@ def stale_statuses(graph: Graph, table: str) -> dict[str, str]:
     """Return each partition's status as the Dagster UI shows it."""
     assets = graph.defs.resolve_asset_graph()
     cut: Any = assets.get(AssetKey(table)).partitions_def
-    resolver = CachingStaleStatusResolver(
-        graph.instance, assets, LoadingContextForTest(graph.instance)
-    )
+    statuses = StaleStatuses(graph.instance, assets)
     return {
-        name: resolver.get_status(AssetKey(table), name).value for name in cut.get_partition_keys()
+        name: statuses.status(AssetKey(table), name).split(":")[0].upper()
+        for name in cut.get_partition_keys()
     }
 
 
