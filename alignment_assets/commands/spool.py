@@ -46,13 +46,13 @@ def list_answers(
 
 @app.command("verify")
 def verify_answers(recipe: RecipeOption = None) -> None:
-    """Read every file in full; set aside (rename, never delete) those that cannot be read.
+    """Read every file in full; quarantine (rename, never delete) those that cannot be read.
 
     Ends with status 1 if there were any; run the partitions again, and their requests are asked.
     """
     run = chosen_run(recipe)
     with console.status("reading"):
-        rows, set_aside = verify_spool(run)
+        rows, quarantined = verify_spool(run)
     show(rows, console)
     spare = sum(rows["spare_answers"].to_pylist()) if rows.num_rows else 0
     if spare:
@@ -61,9 +61,9 @@ def verify_answers(recipe: RecipeOption = None) -> None:
             f"counts, the others do no harm.",
             highlight=False,
         )
-    for line in set_aside:
+    for line in quarantined:
         say(line)
-    if set_aside:
+    if quarantined:
         raise typer.Exit(1)
 
 

@@ -20,7 +20,7 @@ from pydantic import Field
 
 from alignment_assets.gpus.nvml import Gpu, GpuError, read_gpus, visible_gpus
 from alignment_assets.host.locking import REPORT_SECONDS, LockTimeout, describe_holder, locked
-from alignment_assets.host.ticket_queue import in_line
+from alignment_assets.host.ticket_queue import queued
 
 __all__ = ["GPU_MEMORY_SHARE", "Gpu", "GpuError", "GpuPool", "Lease"]
 
@@ -161,9 +161,9 @@ class GpuPool(ConfigurableResource[None]):
         started = time.monotonic()
         report_at = started
         folder = Path(self.lock_folder)
-        with in_line(folder, claim.candidates, claim.purpose, for_all_users=True) as place:
+        with queued(folder, claim.candidates, claim.purpose, for_all_users=True) as ticket:
             while True:
-                first = place.before()
+                first = ticket.before()
                 if first is None:
                     claim.take(self.devices(), most)
                     if len(claim.taken) >= least:

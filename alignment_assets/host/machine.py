@@ -1,4 +1,7 @@
-"""What this machine, or the container it is, lets a process have: memory, cores, room on disk."""
+"""How much memory, how many cores and how much disk a process may use here.
+
+In a container the limits are those of the container (its cgroup).
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,8 @@
-"""Standing in line between processes, first come, first served.
+"""A queue of processes for shared things, first come, first served.
 
-A ticket is a file that its owner has locked, so a dead owner's no longer counts.
+A ticket is a numbered file that its owner has locked (``flock``), so the ticket of a dead owner no
+longer counts. A thing is any name: a database's file, a GPU. Tickets for different things do not
+wait for each other.
 """
 
 from __future__ import annotations
@@ -21,52 +23,57 @@ from alignment_assets.host.locking import (
 TICKET_SECONDS = 60.0
 
 
-class Place:
-    """A place in a line; see `in_line`."""
+class Ticket:
+    """The ticket of a process in a queue; see `queued`."""
 
-    def __init__(
-        self, ticket: Path, descriptor: int, things: Collection[str], purpose: str
-    ) -> None:
-        self._ticket = ticket
+    def __init__(self, path: Path, descriptor: int, things: Collection[str], purpose: str) -> None:
+        self._path = path
         self._descriptor = descriptor
         self._things = set(things)
         self._purpose = purpose
         self.wait_outside(None)
 
     def before(self, *, pass_outside: bool = False) -> Path | None:
-        """Return the ticket of the first that comes before us, for `describe_holder`.
+        """Return the first ticket before this one that wants one of the same things.
 
         Args:
-            pass_outside: do not count those who wait for somebody outside the line.
+            pass_outside: pass tickets whose owner waits for a process that is not in the queue.
 
         Returns:
-            None, if it is our turn.
+            The ticket's file, for `describe_holder`; None, if it is this ticket's turn.
         """
-        # Tickets before ours were complete when ours was made, and no new one is ever put there.
-        for ticket in sorted(self._ticket.parent.glob("*.ticket")):
-            if ticket >= self._ticket:
+        # Tickets with lower numbers were complete when this one was made, and none is added there.
+        for other in sorted(self._path.parent.glob("*.ticket")):
+            if other >= self._path:
                 break
-            if not is_held(ticket):
-                ticket.unlink(missing_ok=True)  # its owner is gone
+            if not is_held(other):
+                other.unlink(missing_ok=True)  # its owner is gone
                 continue
-            theirs = read_holder(ticket)
+            theirs = read_holder(other)
             if self._things.isdisjoint(theirs.get("wants", self._things)):
                 continue
             if not (pass_outside and theirs.get("outside")):
-                return ticket
+                return other
         return None
 
     def wait_outside(self, whom: str | None) -> None:
-        """Tell those behind us whom we wait for outside the line; None: nobody."""
+        """Tell the tickets behind this one which process outside the queue it waits for, if any."""
         details = {"wants": sorted(self._things), "outside": whom}
         write_holder(self._descriptor, self._purpose, details)
 
 
 @contextmanager
-def in_line(
+def queued(
     folder: Path, things: Collection[str], purpose: str, *, for_all_users: bool = False
-) -> Iterator[Place]:
-    """Stand in line for some things, behind those who came before and want one of them too."""
+) -> Iterator[Ticket]:
+    """Hold a ticket for some things, behind the earlier tickets that want one of them too.
+
+    Args:
+        folder: where the queue's tickets are.
+        things: names of what is wanted.
+        purpose: what for, told to those who wait.
+        for_all_users: let every user of the host queue there; the folder is theirs too.
+    """
     with locked(
         folder / "tickets.lock",
         exclusive=True,
@@ -74,19 +81,19 @@ def in_line(
         purpose=purpose,
         for_all_users=for_all_users,
     ):
-        last = max((int(ticket.stem) for ticket in folder.glob("*.ticket")), default=0)
-        ticket = folder / f"{last + 1:09d}.ticket"
-        descriptor = take(ticket, exclusive=True, for_all_users=for_all_users)
-        assert descriptor is not None, f"{ticket} is new, and held"
-        place = Place(ticket, descriptor, things, purpose)
+        last = max((int(other.stem) for other in folder.glob("*.ticket")), default=0)
+        path = folder / f"{last + 1:09d}.ticket"
+        descriptor = take(path, exclusive=True, for_all_users=for_all_users)
+        assert descriptor is not None, f"{path} is new, and held"
+        ticket = Ticket(path, descriptor, things, purpose)
     try:
-        yield place
+        yield ticket
     finally:
-        ticket.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
         os.close(descriptor)
 
 
 def outside(ticket: Path) -> str | None:
-    """Return whom the owner of a ticket waits for outside the line."""
+    """Return the process outside the queue that a ticket's owner waits for; None without one."""
     told = read_holder(ticket).get("outside")
     return str(told) if told else None

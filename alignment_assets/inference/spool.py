@@ -1,6 +1,6 @@
 """The spool: the durable journal of an engine's answers, append-only Parquet files.
 
-``<spool>/<asset>/<partition>/<writer>-<number>.parquet``, each written aside, synced and renamed,
+``<spool>/<asset>/<partition>/<writer>-<number>.parquet``, each written as a temporary file, synced and renamed,
 so that a file is there whole or not at all; several writers may fill one folder. Here belong
 writing and the queries that read it back; which answer belongs to which row is SQL, and looking
 after old answers is `alignment_assets.commands.spool`'s part.
@@ -27,7 +27,7 @@ from alignment_assets.inference.types import (
     ANSWER_SCHEMA,
     LATER_COLUMNS,
     Answer,
-    EngineIdentity,
+    AnsweredBy,
 )
 
 logger = logging.getLogger(__name__)
@@ -41,8 +41,8 @@ PARQUET_MAGIC = b"PAR1"
 PARQUET_ENDS = 12
 # Stands before all others and gives them their columns, those of `ANSWER_SCHEMA`.
 EMPTY_FILE = "0-empty.parquet"
-# What is put behind the name of a file that cannot be read.
-ASIDE = ".torn"
+# What is put behind the name of a file that cannot be read: it is quarantined.
+QUARANTINED = ".torn"
 # What DuckDB raises at a file that it cannot read.
 UNREADABLE = (duckdb.Error, UnicodeDecodeError)
 # Files that are pruned while they are read make a reader start again, at most so often.
@@ -50,11 +50,12 @@ READINGS = 5
 
 _FILES = """read_parquet(
     getvariable('answer_files'), union_by_name = true, filename = true, file_row_number = true)"""
-# Answers that do not count: a refusal under settings that no engine has now, and what another
-# answer to the same request stands before. A final one does first, then a refusal, then a failure;
-# of several the first in file order. Found by narrow columns: texts are read when they are used.
-_OUTDONE = f"""
-CREATE OR REPLACE TEMP TABLE outdone AS
+# Answers that do not count. A refusal does not if no engine has its limits now. Of several answers
+# to one request one counts: a final one (`stop`, `length`) before a refusal, a refusal before a
+# failure, and among equals the first in file order; it supersedes the others. Only narrow columns
+# are read here: texts are read when rows are made of them.
+_SUPERSEDED = f"""
+CREATE OR REPLACE TEMP TABLE superseded AS
 SELECT filename, file_row_number
 FROM (
     SELECT
@@ -74,10 +75,10 @@ _ANSWERS = f"""
 CREATE OR REPLACE TEMP VIEW answers AS
 SELECT {", ".join(ANSWER_SCHEMA.names)} FROM {_FILES}"""
 # A join with a table that is empty would cost nothing, but mislead what plans the joins after it.
-_WITHOUT_OUTDONE = " ANTI JOIN outdone USING (filename, file_row_number)"
+_WITHOUT_SUPERSEDED = " ANTI JOIN superseded USING (filename, file_row_number)"
 
-_SETTLED = """
-CREATE OR REPLACE TEMP TABLE settled AS
+_FINAL = """
+CREATE OR REPLACE TEMP TABLE final AS
 SELECT DISTINCT request_id
 FROM read_parquet($files)
 WHERE finish_reason IN ('stop', 'length')
@@ -97,8 +98,8 @@ class SpoolError(RuntimeError):
 def whole_files(folder: Path, report: Report = logger.warning) -> list[Path]:
     """Return a spool folder's files in their order.
 
-    A file without its end (a copy that was broken off, say) is set aside under another name and
-    reported; what it answered is asked again.
+    A file without its end (a copy that was broken off, say) is quarantined, which is another name,
+    and reported; what it answered is asked again.
     """
     files = []
     for path in sorted(folder.glob("*.parquet")):
@@ -106,10 +107,12 @@ def whole_files(folder: Path, report: Report = logger.warning) -> list[Path]:
             if _is_whole(path):
                 files.append(path)
                 continue
-            aside = set_aside(path)
-        except FileNotFoundError:  # pruned, or set aside by another reader
+            moved = quarantine(path)
+        except FileNotFoundError:  # pruned, or quarantined by another reader
             continue
-        report(f"{path}: the file is torn; set aside as {aside.name}, its requests are asked again")
+        report(
+            f"{path}: the file is torn; quarantined as {moved.name}, its requests are asked again"
+        )
     return files
 
 
@@ -143,19 +146,19 @@ def view_answers(
     connection.execute(
         "SET VARIABLE answer_settings = $settings", {"settings": sorted(set(settings))}
     )
-    connection.execute(_OUTDONE)
-    some = connection.execute("FROM outdone LIMIT 1").fetchone()
-    connection.execute(_ANSWERS + (_WITHOUT_OUTDONE if some else ""))
+    connection.execute(_SUPERSEDED)
+    some = connection.execute("FROM superseded LIMIT 1").fetchone()
+    connection.execute(_ANSWERS + (_WITHOUT_SUPERSEDED if some else ""))
     return files
 
 
-def read_settled(
+def read_final(
     connection: duckdb.DuckDBPyConnection,
     folder: Path,
     settings: Sequence[str],
     report: Report = logger.warning,
 ) -> None:
-    """Make the temporary table ``settled`` of the requests that need not be asked again.
+    """Make the temporary table ``final`` of the requests that need not be asked again.
 
     Args: see `view_answers`.
 
@@ -166,7 +169,7 @@ def read_settled(
         files = _readable_files(folder, report)
         values = {"files": as_patterns(files), "settings": sorted(set(settings))}
         try:
-            connection.execute(_SETTLED, values)
+            connection.execute(_FINAL, values)
             return
         except UNREADABLE as error:
             if reading < READINGS and not all(path.exists() for path in files):
@@ -180,12 +183,12 @@ def raise_unreadable(files: Sequence[Path], error: Exception) -> None:
     for path in files:
         if not path.exists():
             raise SpoolError(
-                f"{path}: was there and is gone, set aside or removed meanwhile; run this again"
+                f"{path}: was there and is gone, quarantined or removed meanwhile; run this again"
             ) from error
         if reason := what_is_wrong(path):
             raise SpoolError(
                 f"{path}: cannot be read ({reason}); run `alignment-assets spool verify`, which "
-                f"sets such files aside, then run this again"
+                f"quarantines such files, then run this again"
             ) from error
 
 
@@ -205,13 +208,13 @@ def what_is_wrong(path: Path) -> str | None:
     return f"it lacks the columns {', '.join(missing)}" if missing else None
 
 
-def set_aside(path: Path) -> Path:
+def quarantine(path: Path) -> Path:
     """Give a file that cannot be read a name that is no answer's; return it. Nothing is lost."""
-    aside, number = path.with_name(path.name + ASIDE), 1
-    while aside.exists():
+    moved, number = path.with_name(path.name + QUARANTINED), 1
+    while moved.exists():
         number += 1
-        aside = path.with_name(f"{path.name}.{number}{ASIDE}")
-    return path.rename(aside)
+        moved = path.with_name(f"{path.name}.{number}{QUARANTINED}")
+    return path.rename(moved)
 
 
 class SpoolWriter:
@@ -220,10 +223,10 @@ class SpoolWriter:
     The five seconds count when `tick` is called, which an engine does on every step.
     """
 
-    def __init__(self, folder: Path, identity: EngineIdentity) -> None:
+    def __init__(self, folder: Path, answered_by: AnsweredBy) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
-        self._identity = identity
+        self._answered_by = answered_by
         self._writer = uuid.uuid4().hex
         self._number = 0
         self._rows: list[Answer] = []
@@ -270,20 +273,20 @@ class SpoolWriter:
             "label_logprobs": None
             if logprobs is None
             else [{"label": label, "logprob": value} for label, value in logprobs.items()],
-            "engine": self._identity.engine,
-            "engine_version": self._identity.version,
-            "engine_settings": self._identity.settings,
+            "engine": self._answered_by.engine,
+            "engine_version": self._answered_by.version,
+            "engine_settings": self._answered_by.limits,
         }
 
 
 def write_file(table: pa.Table, path: Path) -> None:
     """Write answers to a file that is there whole or not at all, also when the machine stops."""
-    aside = path.with_suffix(f".{uuid.uuid4().hex}.tmp")
-    with aside.open("wb") as file:
+    temporary = path.with_suffix(f".{uuid.uuid4().hex}.tmp")
+    with temporary.open("wb") as file:
         pq.write_table(table, file, compression="zstd", write_page_checksum=True)
         file.flush()
         os.fsync(file.fileno())
-    aside.rename(path)
+    temporary.rename(path)
     sync(path.parent)
 
 

@@ -111,9 +111,9 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class EngineIdentity:
-    """Which engine answered: backend, version and settings (canonical JSON)."""
+class AnsweredBy:
+    """Which engine answered: backend, version, and the limits under which it refuses (JSON)."""
 
     engine: str
     version: str
-    settings: str
+    limits: str

@@ -18,7 +18,7 @@ from typing import Any
 import duckdb
 import pyarrow.parquet as pq
 
-from alignment_assets.inference.spool import read_settled
+from alignment_assets.inference.spool import read_final
 from alignment_assets.inference.types import Request
 
 # Rows of a work file that are read at once, at most.
@@ -66,10 +66,10 @@ def write_unanswered(requests: Path, spool: Path, settings: str, rest: Path) -> 
     Returns how many they are; nothing is written if there are none.
     """
     with duckdb.connect(config={"temp_directory": str(rest.with_suffix(".spill"))}) as connection:
-        read_settled(connection, spool, [settings])
+        read_final(connection, spool, [settings])
         missing = (
             "FROM read_parquet($requests, file_row_number = true) "
-            "WHERE request_id NOT IN (FROM settled)"
+            "WHERE request_id NOT IN (FROM final)"
         )
         (count,) = connection.execute(
             f"SELECT count(*) {missing}", {"requests": str(requests)}

@@ -24,7 +24,7 @@ from alignment_assets.inference.progress import Progress, ProgressLog
 from alignment_assets.inference.spool import (
     UNREADABLE,
     raise_unreadable,
-    read_settled,
+    read_final,
     spool_folder,
     view_answers,
 )
@@ -251,10 +251,10 @@ class RequestRunner:
         return self.inference.limits(self.run.recipe.models[requests.model])
 
     def _count(self, connection: DuckDBPyConnection, requests: RequestSet) -> tuple[int, int]:
-        """Make the table ``settled`` of the requests that need not be asked, and count."""
-        read_settled(connection, self.folder, [self._limits(requests)], self.log)
+        """Make the table ``final`` of the requests that need not be asked, and count."""
+        read_final(connection, self.folder, [self._limits(requests)], self.log)
         return connection.execute(
-            "SELECT count(*), count(*) FILTER (request_id NOT IN (FROM settled)) "
+            "SELECT count(*), count(*) FILTER (request_id NOT IN (FROM final)) "
             f"FROM (SELECT request_id FROM ({requests.sql}\n))",
             requests.values,
         ).fetchone() or (0, 0)
@@ -266,11 +266,11 @@ class RequestRunner:
         path: Path,
         at_most: int | None,
     ) -> Kind:
-        """Write the requests that are not settled to a work file; return their kind."""
-        unsettled = f"FROM ({requests.sql}\n) WHERE request_id NOT IN (FROM settled)"
+        """Write the requests that are not final to a work file; return their kind."""
+        not_final = f"FROM ({requests.sql}\n) WHERE request_id NOT IN (FROM final)"
         # Ordered here and not in the file: a join may take rows in any order.
         order = "asking_order" if at_most is None else "request_id LIMIT $at_most"
-        query = f"SELECT {', '.join(_ASKED)}, $task AS task {unsettled} ORDER BY {order}"
+        query = f"SELECT {', '.join(_ASKED)}, $task AS task {not_final} ORDER BY {order}"
         values = {**requests.values, "task": requests.task}
         if at_most is not None:
             values["at_most"] = at_most

@@ -20,12 +20,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from alignment_assets.inference.spool import (
-    ASIDE,
     EMPTY_FILE,
+    QUARANTINED,
     UNREADABLE,
     as_patterns,
+    quarantine,
     raise_unreadable,
-    set_aside,
     spool_folder,
     what_is_wrong,
     whole_files,
@@ -94,9 +94,9 @@ class Folder:
         return [path for path in whole_files(self.path) if path.name != EMPTY_FILE]
 
     @property
-    def set_aside(self) -> int:
-        """How many files could not be read and stand aside."""
-        return len(list(self.path.glob(f"*{ASIDE}")))
+    def quarantined(self) -> int:
+        """How many files could not be read and are quarantined."""
+        return len(list(self.path.glob(f"*{QUARANTINED}")))
 
     @property
     def left_over(self) -> list[Path]:
@@ -145,7 +145,7 @@ def spool_folders(run: Run) -> list[Folder]:
 def list_spool(run: Run) -> pa.Table:
     """Return one row for each folder: what answers it has.
 
-    Columns: asset, partition, in_recipe, files, set_aside (files that could not be read), bytes,
+    Columns: asset, partition, in_recipe, files, quarantined (files that could not be read), bytes,
     answers, refused, failed, oldest, newest, engines.
 
     Raises:
@@ -162,7 +162,7 @@ def list_spool(run: Run) -> pa.Table:
                     "partition": folder.partition,
                     "in_recipe": folder.asked,
                     "files": len(files),
-                    "set_aside": folder.set_aside,
+                    "quarantined": folder.quarantined,
                     "bytes": sum(path.stat().st_size for path in files),
                     **content[0],
                 }
@@ -176,7 +176,7 @@ _LISTED = pa.schema(
         ("partition", pa.string()),
         ("in_recipe", pa.bool_()),
         ("files", pa.int64()),
-        ("set_aside", pa.int64()),
+        ("quarantined", pa.int64()),
         ("bytes", pa.int64()),
         ("answers", pa.int64()),
         ("refused", pa.int64()),
@@ -192,29 +192,29 @@ def verify_spool(run: Run) -> tuple[pa.Table, list[str]]:
     """Read every file to its last byte; give those that cannot be read a name that no run reads.
 
     Returns:
-        One row for each folder (asset, partition, files, set_aside, set_aside_before, left_over,
-        answered_again: requests with several answers, spare_answers: those of them that do not
-        count), and a line for each file that was set aside now.
+        One row for each folder (asset, partition, files, quarantined, quarantined_before,
+        left_over, answered_again: requests with several answers, spare_answers: those of them
+        that do not count), and a line for each file that was quarantined now.
     """
     lines, found = [], []
     with _scratch(run) as connection, ThreadPoolExecutor(os.cpu_count()) as threads:
         for folder in spool_folders(run):
-            before = folder.set_aside
+            before = folder.quarantined
             bad: list[str] = []
             files, whole = whole_files(folder.path, bad.append), []
             for path, reason in zip(files, threads.map(what_is_wrong, files), strict=True):
                 if reason is None:
                     whole.append(path)
                 else:
-                    bad.append(f"{path}: {reason}; set aside as {set_aside(path).name}")
+                    bad.append(f"{path}: {reason}; quarantined as {quarantine(path).name}")
             repeated = _query(connection, _REPEATED, whole) if whole else [{}]
             lines.append(
                 {
                     "asset": folder.asset,
                     "partition": folder.partition,
                     "files": sum(path.name != EMPTY_FILE for path in whole),
-                    "set_aside": len(bad),
-                    "set_aside_before": before,
+                    "quarantined": len(bad),
+                    "quarantined_before": before,
                     "left_over": len(folder.left_over),
                     "answered_again": repeated[0].get("requests", 0),
                     "spare_answers": repeated[0].get("spare", 0),

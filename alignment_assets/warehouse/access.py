@@ -30,7 +30,7 @@ from alignment_assets.host.locking import (
     take,
     write_holder,
 )
-from alignment_assets.host.ticket_queue import Place, in_line, outside
+from alignment_assets.host.ticket_queue import Ticket, outside, queued
 
 T = TypeVar("T")
 
@@ -83,10 +83,10 @@ class SharedFile:
         wait = _Wait(self, purpose)
         with ExitStack() as held:
             line = held.enter_context(ExitStack())
-            place: Place | None = None
+            ticket: Ticket | None = None
             while True:
                 outsider = None
-                taken = self._take(place, exclusive, wait)
+                taken = self._take(ticket, exclusive, wait)
                 if taken is not None:
                     try:
                         opened = held.enter_context(
@@ -96,11 +96,11 @@ class SharedFile:
                     except _OpenOutside as error:
                         outsider = str(error)
                 if outsider:
-                    _pause_for(outsider, place, wait)
-                elif place:
+                    _pause_for(outsider, ticket, wait)
+                elif ticket:
                     wait.go_on(POLL_SECONDS, self.holders)
                 else:
-                    place = line.enter_context(in_line(self.folder, _THE_FILE, purpose))
+                    ticket = line.enter_context(queued(self.folder, _THE_FILE, purpose))
             if not exclusive:
                 line.close()
             wait.end()
@@ -118,16 +118,16 @@ class SharedFile:
             break
         return found or ["another process"]
 
-    def _take(self, place: Place | None, exclusive: bool, wait: _Wait) -> int | None:
+    def _take(self, ticket: Ticket | None, exclusive: bool, wait: _Wait) -> int | None:
         """Take the lock if it is our turn: a writer always stands in line, a reader if others do.
 
         A reader passes writers who wait for somebody outside: the file is free to read. Those who
         wait for other readers it lets go first, or a stream of readers would keep them out.
         """
-        if place is None:
+        if ticket is None:
             if exclusive or any(self.folder.glob("*.ticket")):
                 return None
-        elif place.before(pass_outside=not exclusive) and (
+        elif ticket.before(pass_outside=not exclusive) and (
             exclusive or wait.seconds < DEFERENCE_SECONDS
         ):
             return None
@@ -225,12 +225,12 @@ class _OpenOutside(Exception):
     """Somebody outside of the product has the file open; the message says who."""
 
 
-def _pause_for(outsider: str, place: Place | None, wait: _Wait) -> None:
-    if place:
-        place.wait_outside(outsider)
+def _pause_for(outsider: str, ticket: Ticket | None, wait: _Wait) -> None:
+    if ticket:
+        ticket.wait_outside(outsider)
     wait.go_on(OUTSIDE_SECONDS, lambda: [outsider])
-    if place:
-        place.wait_outside(None)
+    if ticket:
+        ticket.wait_outside(None)
 
 
 def _outsider(error: duckdb.IOException) -> str:

@@ -27,7 +27,7 @@ from pydantic import Field, PrivateAttr
 from alignment_assets.host.machine import MEBI, cores, ensure_room, memory_bytes
 from alignment_assets.warehouse import snapshots, sql_files
 from alignment_assets.warehouse.access import SharedFile
-from alignment_assets.warehouse.rewrite import STORAGE, ZSTD_FROM_CHARACTERS, make_aside
+from alignment_assets.warehouse.rewrite import STORAGE, ZSTD_FROM_CHARACTERS, temporary_sibling
 from alignment_assets.warehouse.schema import (
     Migration,
     WarehouseError,
@@ -241,9 +241,9 @@ class Warehouse(DuckDBResource):
     def create(self) -> None:
         """Make an empty database, if opening it does not make one.
 
-        It is made aside: a process killed meanwhile leaves no half of one.
+        It is made beside its place: a process killed meanwhile leaves no half of one.
         """
-        new = make_aside(self.path)
+        new = temporary_sibling(self.path)
         duckdb.connect(str(new), config={"storage_compatibility_version": STORAGE}).close()
         _remove_files(self.home, f"{self.path.name}.wal")  # of a database that is gone
         new.replace(self.path)

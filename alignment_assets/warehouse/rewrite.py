@@ -1,4 +1,4 @@
-"""A database's file written anew, with one table's new rows in it.
+"""Rewriting a database's file with one table's new rows in it.
 
 DuckDB puts new rows beside the old ones, whose room is free afterwards but stays the file's: to
 replace most of a file in place doubles it. Here belongs that other way; which of the two is taken
@@ -29,22 +29,22 @@ ORDER BY ALL
 """
 
 
-def make_aside(path: Path) -> Path:
-    """Return where a file is made that is to become ``path``; nothing is left there of others."""
-    aside = path.with_name(f"{path.name}.new")
-    for left in path.parent.glob(f"{aside.name}*"):
+def temporary_sibling(path: Path) -> Path:
+    """Return where the successor of ``path`` is made; what a dead writer left there is removed."""
+    sibling = path.with_name(f"{path.name}.new")
+    for left in path.parent.glob(f"{sibling.name}*"):
         left.unlink(missing_ok=True)
-    return aside
+    return sibling
 
 
-def write_anew(
+def rewrite_file(
     connection: duckdb.DuckDBPyConnection,
     path: Path,
     table: str,
     condition: str,
     values: Mapping[str, str],
 ) -> None:
-    """Write the database aside, with ``staging``'s rows for a table's old ones; put it in place.
+    """Write a new file with ``staging``'s rows for a table's old ones, and put it in place.
 
     Until then the old file is whole. The database is attached to write, so nobody else has it.
 
@@ -55,10 +55,10 @@ def write_anew(
         condition: which of its rows are.
         values: the parameters of the condition.
     """
-    aside = make_aside(path)
+    sibling = temporary_sibling(path)
     try:
         connection.execute(
-            f"ATTACH {sql_files.text_literal(aside)} AS fresh (STORAGE_VERSION '{STORAGE}')"
+            f"ATTACH {sql_files.text_literal(sibling)} AS fresh (STORAGE_VERSION '{STORAGE}')"
         )
         try:
             connection.execute("COPY FROM DATABASE warehouse TO fresh (SCHEMA)")
@@ -78,7 +78,7 @@ def write_anew(
                 connection.execute("DETACH fresh")
             raise
         connection.execute("DETACH fresh")
-        aside.replace(path)
+        sibling.replace(path)
         sync(path.parent)
     finally:
-        make_aside(path)
+        temporary_sibling(path)

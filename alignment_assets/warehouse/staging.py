@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from alignment_assets.host.machine import MEBI, ensure_room
 from alignment_assets.warehouse import sql_files
-from alignment_assets.warehouse.rewrite import make_aside, write_anew
+from alignment_assets.warehouse.rewrite import rewrite_file, temporary_sibling
 from alignment_assets.warehouse.schema import WarehouseError, cast_is_checked
 
 _STORED = """
@@ -45,10 +45,10 @@ FROM pragma_database_size()
 WHERE database_name = 'warehouse'
 """
 
-# What takes more than this share of a file that is not small is replaced by writing the file anew;
+# What takes more than this share of a file that is not small is replaced by rewriting the file;
 # so the file stays below one and a half times what is in it.
-ANEW_SHARE = 1 / 3
-ANEW_FROM_BYTES = 64 * MEBI
+REWRITE_SHARE = 1 / 3
+REWRITE_FROM_BYTES = 64 * MEBI
 
 
 @dataclass(frozen=True)
@@ -177,7 +177,7 @@ class Staging:
             ensure_room(
                 self._database.parent, self._needed_bytes(is_most), f"{self._label}: replacing"
             )
-            self._replace(anew=is_most)
+            self._replace(rewrite=is_most)
         return Published(name, rows, f"{rows}-{total:x}")
 
     def open(self) -> None:
@@ -209,21 +209,21 @@ class Staging:
     def _is_most_of_the_file(self) -> bool:
         """Say whether replacing the rows in place would leave the file half empty, or nearly."""
         old = self.stored_bytes()
-        return old > ANEW_FROM_BYTES and old > ANEW_SHARE * self._scalar(_USED)
+        return old > REWRITE_FROM_BYTES and old > REWRITE_SHARE * self._scalar(_USED)
 
-    def _needed_bytes(self, anew: bool) -> int:
+    def _needed_bytes(self, rewrite: bool) -> int:
         """Return about how many bytes of disk the replacement takes."""
         staged = int(self._scalar(_STAGED))
-        if anew:
+        if rewrite:
             return staged + int(self._scalar(_USED)) - self.stored_bytes()
         return staged - int(self._scalar(_REUSABLE))
 
-    def _replace(self, anew: bool) -> None:
+    def _replace(self, rewrite: bool) -> None:
         name, (condition, values) = self.table.name, self._condition()
-        make_aside(self._database)  # so that a killed writer's part of a file does not stay
-        if anew:
+        temporary_sibling(self._database)  # so that a killed writer's part of a file does not stay
+        if rewrite:
             try:
-                write_anew(self.connection, self._database, name, condition, values)
+                rewrite_file(self.connection, self._database, name, condition, values)
             except duckdb.Error as error:
                 raise self._not_replaced(error) from error
             return

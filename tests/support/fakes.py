@@ -16,7 +16,7 @@ from pathlib import Path
 
 from alignment_assets.inference.backend import Inference, Job
 from alignment_assets.inference.spool import SpoolWriter
-from alignment_assets.inference.types import Answer, EngineIdentity, Request
+from alignment_assets.inference.types import Answer, AnsweredBy, Request
 from alignment_assets.inference.work_queue import WorkQueue
 from alignment_assets.recipe.model import Model
 from alignment_assets.recipe.run import Run
@@ -52,11 +52,11 @@ class FakeInference(Inference):
 
     def answer(self, job: Job) -> None:
         progress = job.progress
-        identity = EngineIdentity("fake", "1", self.limits(job.model))
+        answered_by = AnsweredBy("fake", "1", self.limits(job.model))
         job.report(progress)
         progress.answering()
         asked = Path(self.log or os.devnull)
-        with SpoolWriter(job.spool, identity) as writer, asked.open("a") as log:
+        with SpoolWriter(job.spool, answered_by) as writer, asked.open("a") as log:
             for request in WorkQueue(job.requests):
                 if self.seconds_per_request:
                     time.sleep(self.seconds_per_request)
@@ -79,7 +79,7 @@ class FakeInference(Inference):
                 )
                 progress.count(answer)
                 job.report(progress)
-        progress.engine, progress.engine_version = identity.engine, identity.version
+        progress.engine, progress.engine_version = answered_by.engine, answered_by.version
         progress.logs = [self.log]
         progress.weights = job.model.weights
 

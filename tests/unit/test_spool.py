@@ -22,7 +22,7 @@ from alignment_assets.inference.spool import (
     view_answers,
     what_is_wrong,
 )
-from alignment_assets.inference.types import ANSWER_SCHEMA, Answer, EngineIdentity
+from alignment_assets.inference.types import ANSWER_SCHEMA, Answer, AnsweredBy
 from tests.conftest import Graph, changed_recipe
 from tests.support.processes import other, wait_for_word
 from tests.support.tables import fill_prompts
@@ -32,8 +32,8 @@ LONG = '{"max_model_len": 8192}'
 MODEL = "smollm2-135m-cool"
 
 
-def identity(settings: str = LONG) -> EngineIdentity:
-    return EngineIdentity("fake", "1", settings)
+def answered_by(settings: str = LONG) -> AnsweredBy:
+    return AnsweredBy("fake", "1", settings)
 
 
 def answer(request: str, text: str = "yes") -> Answer:
@@ -47,7 +47,7 @@ def refusal(request: str) -> Answer:
 def write(folder: Path, *answers: Answer, settings: str = LONG) -> Path:
     """Write answers to a file of their own and return it."""
     before = set(folder.glob("*"))
-    with SpoolWriter(folder, identity(settings)) as writer:
+    with SpoolWriter(folder, answered_by(settings)) as writer:
         for one in answers:
             writer.add(one)
     (file,) = set(folder.glob("*")) - before
@@ -64,7 +64,7 @@ def read(folder: Path, *settings: str) -> dict[str, dict[str, Any]]:
 
 
 def test_a_thousand_answers_are_on_disk_at_once(tmp_path: Path) -> None:
-    writer = SpoolWriter(tmp_path, identity())
+    writer = SpoolWriter(tmp_path, answered_by())
     for number in range(999):
         writer.add(answer(f"request {number}"))
     assert list(tmp_path.iterdir()) == []
@@ -82,7 +82,7 @@ def test_a_few_answers_are_on_disk_after_five_seconds(
 ) -> None:
     clock = [100.0]
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])
-    writer = SpoolWriter(tmp_path, identity())
+    writer = SpoolWriter(tmp_path, answered_by())
     writer.add(answer("one"))
     clock[0] += 4.9
     writer.tick()
@@ -97,7 +97,7 @@ def test_a_few_answers_are_on_disk_after_five_seconds(
 
 
 def test_an_engine_that_fails_leaves_what_it_answered(tmp_path: Path) -> None:
-    with pytest.raises(ZeroDivisionError), SpoolWriter(tmp_path, identity()) as writer:
+    with pytest.raises(ZeroDivisionError), SpoolWriter(tmp_path, answered_by()) as writer:
         writer.add(answer("one"))
         raise ZeroDivisionError
     assert read(tmp_path).keys() == {"one"}
@@ -188,7 +188,7 @@ def test_a_file_without_its_end_does_not_exist(tmp_path: Path, kept: int) -> Non
 
 def write_for_ever(pipe: Connection, folder: Path, name: str) -> None:
     """Write a file of ten answers again and again, and say how many answers are on disk."""
-    with SpoolWriter(folder, identity()) as writer:
+    with SpoolWriter(folder, answered_by()) as writer:
         for number in range(1, 200):
             for row in range(10):
                 writer.add(answer(f"{name} {number} {row}", "word " * 200))
@@ -210,7 +210,7 @@ def test_several_writers_fill_a_folder_that_is_readable_all_the_time(tmp_path: P
 
 
 def write_one(pipe: Connection, folder: Path) -> None:
-    with SpoolWriter(folder, identity()) as writer:
+    with SpoolWriter(folder, answered_by()) as writer:
         writer.add(answer("one"))
         pipe.send("added")
         wait_for_word(pipe)

@@ -18,7 +18,7 @@ from alignment_assets.commands import app as cli
 from alignment_assets.commands import spool as spool_command
 from alignment_assets.host.locking import LockTimeout
 from alignment_assets.inference.spool import EMPTY_FILE, SpoolError, SpoolWriter, spool_folder
-from alignment_assets.inference.types import Answer, EngineIdentity
+from alignment_assets.inference.types import Answer, AnsweredBy
 from alignment_assets.recipe.run import Run
 from alignment_assets.requests.request_sets import all_request_sets
 from alignment_assets.requests.spool_care import list_spool, prune_spool, verify_spool
@@ -108,7 +108,7 @@ def test_a_torn_file_is_set_aside_reported_and_asked_again_alone(completed: Grap
     assert rerun(completed)[0] == []
 
 
-def test_a_name_that_is_torn_again_keeps_what_was_set_aside_before(completed: Graph) -> None:
+def test_a_name_that_is_torn_again_keeps_what_was_quarantined_before(completed: Graph) -> None:
     file = files_of(completed)[0]
     for content in (b"first", b"second"):
         file.write_bytes(content)
@@ -142,13 +142,13 @@ def test_verify_finds_one_wrong_byte_in_what_was_answered(completed: Graph) -> N
     rows, lines = verify_spool(completed.run)
     assert [line.split(":")[0] for line in lines] == [str(file)]
     assert before - set(files_of(completed)) == {file}
-    assert sum(rows["set_aside"].to_pylist()) == 1
+    assert sum(rows["quarantined"].to_pylist()) == 1
 
 
 def test_verify_counts_repeated_answers_and_what_dead_writers_left(completed: Graph) -> None:
     folder = spool_folder(completed.run.spool, "completions", MODEL)
     requests = requests_of(*files_of(completed))
-    with SpoolWriter(folder, EngineIdentity("fake", "2", "{}")) as writer:
+    with SpoolWriter(folder, AnsweredBy("fake", "2", "{}")) as writer:
         for request in [*requests[:4], *requests[:2]]:
             writer.add(Answer(request, "generate", "stop", text="again"))
     for name, age in (("dead", 7200), ("writing", 0)):
@@ -165,7 +165,7 @@ def test_verify_counts_repeated_answers_and_what_dead_writers_left(completed: Gr
 
 def test_list_counts_what_each_partition_has(command: Graph) -> None:
     folder = spool_folder(command.run.spool, "completions", "gone")
-    with SpoolWriter(folder, EngineIdentity("vllm", "0.9", "{}")) as writer:
+    with SpoolWriter(folder, AnsweredBy("vllm", "0.9", "{}")) as writer:
         writer.add(Answer("one", "generate", "stop", text="yes"))
         writer.add(Answer("two", "generate", "context_length", error="long"))
         writer.add(Answer("three", "generate", "failed", error="down"))
@@ -203,7 +203,7 @@ def test_prune_takes_single_answers_out_of_a_file(completed: Graph) -> None:
     before = {file: pq.read_table(file) for file in files_of(completed)}
     victim = files_of(completed)[0]
     ours = before[victim].to_pylist()
-    with SpoolWriter(folder, EngineIdentity("fake", "1", "{}")) as writer:
+    with SpoolWriter(folder, AnsweredBy("fake", "1", "{}")) as writer:
         writer.add(Answer("nobody asks this", "generate", "stop"))
     (stranger,) = set(files_of(completed)) - set(before)
     mixed = pq.read_table(stranger).to_pylist() + ours
@@ -246,7 +246,7 @@ def test_prune_keeps_comparisons_while_a_reward_is_missing(graph: Graph) -> None
 
 def test_prune_takes_all_of_a_partition_that_left_the_recipe(completed: Graph) -> None:
     folder = spool_folder(completed.run.spool, "completions", "gone")
-    with SpoolWriter(folder, EngineIdentity("fake", "1", "{}")) as writer:
+    with SpoolWriter(folder, AnsweredBy("fake", "1", "{}")) as writer:
         writer.add(Answer("one", "generate", "stop", text="yes"))
     files = files_of(completed)
     prune(completed)

@@ -246,7 +246,7 @@ def big(number: int, generation: int) -> Row:
 def test_a_file_stays_below_one_and_a_half_times_what_is_in_it(
     warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(replacing, "ANEW_FROM_BYTES", 1 << 20)
+    monkeypatch.setattr(replacing, "REWRITE_FROM_BYTES", 1 << 20)
     replace_rows(warehouse, "selection_exclusions", [excluded("one", 1)], {"policy": "one"})
     sizes = []
     for generation in range(4):
@@ -271,8 +271,8 @@ def test_a_file_written_anew_keeps_all_else_in_it(
     columns = "SELECT * EXCLUDE (database_oid, table_oid) FROM duckdb_columns() ORDER BY ALL"
     with warehouse.read() as connection:
         before = connection.execute(columns).fetchall()
-    monkeypatch.setattr(replacing, "ANEW_FROM_BYTES", 0)
-    monkeypatch.setattr(replacing, "ANEW_SHARE", 0)
+    monkeypatch.setattr(replacing, "REWRITE_FROM_BYTES", 0)
+    monkeypatch.setattr(replacing, "REWRITE_SHARE", 0)
     inode = warehouse.path.stat().st_ino
     replace_rows(warehouse, table, [excluded("two", 9, candidates=7)], {"policy": "two"})
     assert warehouse.path.stat().st_ino != inode
@@ -293,8 +293,8 @@ def test_a_file_that_cannot_be_written_anew_stays_as_it_was(
     warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     replace_rows(warehouse, "personas", [person(0)])
-    monkeypatch.setattr(replacing, "ANEW_FROM_BYTES", 0)
-    monkeypatch.setattr(replacing, "ANEW_SHARE", 0)
+    monkeypatch.setattr(replacing, "REWRITE_FROM_BYTES", 0)
+    monkeypatch.setattr(replacing, "REWRITE_SHARE", 0)
     blocked = warehouse.path.with_name("alignment.duckdb.new")
     blocked.mkdir()  # what is to be written aside cannot be
     with pytest.raises((WarehouseError, OSError)):

@@ -83,23 +83,23 @@ def test_four_writers_of_a_new_database_all_succeed(warehouse: Warehouse) -> Non
     assert generations(warehouse) == {policy: [(2, ROWS)] for policy in policies}
 
 
-def replace_for_ever(pipe: Connection, home: Path, start: int, anew: bool) -> None:
-    if anew:
-        replacing.ANEW_FROM_BYTES, replacing.ANEW_SHARE = -1, -1
+def replace_for_ever(pipe: Connection, home: Path, start: int, rewrite: bool) -> None:
+    if rewrite:
+        replacing.REWRITE_FROM_BYTES, replacing.REWRITE_SHARE = -1, -1
     for number in range(start, start + 10_000):
         replace_partition(new_warehouse(home), "one", number)
         pipe.send(number)
 
 
-@pytest.mark.parametrize("anew", [False, True], ids=["in place", "file written anew"])
+@pytest.mark.parametrize("rewrite", [False, True], ids=["in place", "file written anew"])
 def test_a_writer_killed_at_any_moment_leaves_old_or_new_rows(
-    warehouse: Warehouse, anew: bool
+    warehouse: Warehouse, rewrite: bool
 ) -> None:
     replace_partition(warehouse, "one", 0)
     replace_partition(warehouse, "two", 0)
     dice = random.Random(time.time_ns())
     for start in (1000, 2000, 3000, 4000, 5000):
-        with other(replace_for_ever, warehouse.home, start, anew) as writer:
+        with other(replace_for_ever, warehouse.home, start, rewrite) as writer:
             published = writer.hear()
             time.sleep(dice.uniform(0, 0.25))
         while writer.pipe.poll():

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from alignment_assets.inference.spool import SpoolWriter
-from alignment_assets.inference.types import REQUEST_SCHEMA, Answer, EngineIdentity
+from alignment_assets.inference.types import REQUEST_SCHEMA, Answer, AnsweredBy
 from alignment_assets.inference.work_queue import CLAIM, WorkQueue, write_unanswered
 from tests.support.processes import other, wait_for_word
 
@@ -78,7 +78,7 @@ def test_an_engine_leaves_the_others_all_but_what_it_has_claimed(tmp_path: Path)
 def test_what_a_dead_engine_left_is_asked_again_in_order(tmp_path: Path) -> None:
     ids = write_work(tmp_path / "work.parquet", 5000)
     kept = {*ids[:100], *ids[3000::7]}
-    with SpoolWriter(tmp_path / "spool", EngineIdentity("fake", "1", SETTINGS)) as writer:
+    with SpoolWriter(tmp_path / "spool", AnsweredBy("fake", "1", SETTINGS)) as writer:
         for number, request_id in enumerate(sorted(kept)):
             reason = ("stop", "length", "context_length")[number % 3]
             writer.add(Answer(request_id, "generate", reason, text="yes"))
@@ -90,7 +90,7 @@ def test_what_a_dead_engine_left_is_asked_again_in_order(tmp_path: Path) -> None
 
     assert count == len(missing)
     assert [request.request_id for request in WorkQueue(rest)] == missing
-    with SpoolWriter(tmp_path / "spool", EngineIdentity("fake", "1", SETTINGS)) as writer:
+    with SpoolWriter(tmp_path / "spool", AnsweredBy("fake", "1", SETTINGS)) as writer:
         for request_id in missing:
             writer.add(Answer(request_id, "generate", "stop", text="yes"))
     assert write_unanswered(tmp_path / "work.parquet", tmp_path / "spool", SETTINGS, rest) == 0

@@ -18,7 +18,7 @@ from alignment_assets.inference.backends.openai.protocol import ServedModel
 from alignment_assets.inference.backends.openai.settings import OpenAISettings
 from alignment_assets.inference.fingerprint import resolve_weights
 from alignment_assets.inference.spool import SpoolWriter
-from alignment_assets.inference.types import Answer, EngineIdentity
+from alignment_assets.inference.types import Answer, AnsweredBy
 from alignment_assets.inference.work_queue import WorkQueue
 from alignment_assets.recipe.environment import from_environment
 from alignment_assets.recipe.model import Model
@@ -143,8 +143,8 @@ class _Journal:
         """Spool an answer and count it."""
         writer = self._writers.get(endpoint.version)
         if writer is None:
-            identity = EngineIdentity("openai", endpoint.version, self._limits)
-            writer = self._open.enter_context(SpoolWriter(self._job.spool, identity))
+            answered_by = AnsweredBy("openai", endpoint.version, self._limits)
+            writer = self._open.enter_context(SpoolWriter(self._job.spool, answered_by))
             self._writers[endpoint.version] = writer
         writer.add(answer)
         self._progress.count(answer)

@@ -19,7 +19,7 @@ from vllm.platforms import current_platform
 from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 
 from alignment_assets.inference.backends.vllm.chat_encoder import ChatEncoder
-from alignment_assets.inference.types import Answer, EngineIdentity, Request
+from alignment_assets.inference.types import Answer, AnsweredBy, Request
 
 # Requests in the engine for each sequence it computes at once, so that it never waits for us.
 WINDOW_PER_SEQUENCE = 2
@@ -75,7 +75,7 @@ class VllmEngine:
             settings.chat_template_arguments,
             settings.template_date,
         )
-        self.identity = EngineIdentity("vllm", vllm.__version__, settings.limits)
+        self.answered_by = AnsweredBy("vllm", vllm.__version__, settings.limits)
 
     def run(
         self,

@@ -79,9 +79,9 @@ class Worker:
 
             self._engine = VllmEngine(EngineSettings(**command["settings"]))
             threading.Thread(target=self._end_with_engine, daemon=True).start()
-            self.report(event="ready", version=self._engine.identity.version)
+            self.report(event="ready", version=self._engine.answered_by.version)
         elif command["do"] == "answer":
-            with SpoolWriter(Path(command["spool"]), self._engine.identity) as writer:
+            with SpoolWriter(Path(command["spool"]), self._engine.answered_by) as writer:
                 stretch = Stretch(self.report, writer)
                 self._engine.run(
                     iter(WorkQueue(Path(command["requests"]))), stretch.emit, stretch.tick
