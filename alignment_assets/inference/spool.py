@@ -1,9 +1,9 @@
 """The spool: the durable journal of an engine's answers, append-only Parquet files.
 
-``<spool>/<asset>/<partition>/<writer>-<number>.parquet``, each written as a temporary file, synced and renamed,
-so that a file is there whole or not at all; several writers may fill one folder. Here belong
-writing and the queries that read it back; which answer belongs to which row is SQL, and looking
-after old answers is `alignment_assets.commands.spool`'s part.
+``<spool>/<asset>/<partition>/<writer>-<number>.parquet``, each written as a temporary
+file, synced and renamed, so that a file is there whole or not at all; several writers may fill one
+folder. Here belong writing and the queries that read it back. Which answer belongs to which row is
+SQL, and looking after old answers is `alignment_assets.requests.spool_care`'s part.
 """
 
 from __future__ import annotations
