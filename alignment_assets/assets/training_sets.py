@@ -1,8 +1,12 @@
 """Stage five: quantile rewards, the selected pairs and samples, and the prompts that gave none.
 
-All of it is SQL; see ``sql/assets`` for the published rules.
+All of it is SQL; see ``sql/assets`` and ``sql/selection`` for the published rules.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
+import duckdb
 from dagster import AssetDep, AssetExecutionContext, AssetsDefinition, MaterializeResult
 
 from alignment_assets.assets.factory import (
@@ -17,7 +21,7 @@ from alignment_assets.assets.partitions import model_feeds_policies, policy_part
 from alignment_assets.assets.rewards import require_rewards
 from alignment_assets.recipe.model import Recipe
 from alignment_assets.warehouse import sql_files
-from alignment_assets.warehouse.resource import Warehouse
+from alignment_assets.warehouse.resource import Warehouse, WarehouseError
 
 GROUP = "training_sets"
 
@@ -26,12 +30,16 @@ def training_set_assets(recipe: Recipe) -> list[AssetsDefinition]:
     """Build the assets of the stage."""
     texts = from_models(["completions"], model_feeds_policies(recipe))
     upstream: dict[str, tuple[list[str | AssetDep], str]] = {
-        "dpo_pairs": (["quantile_rewards", "alignment_prompts", *texts], "chosen_band"),
+        "dpo_pairs": (
+            ["selected_pairs", "quantile_rewards", "alignment_prompts", *texts],
+            "chosen_band",
+        ),
         "qrpo_samples": (["dpo_pairs"], "selected_as"),
-        "selection_exclusions": (["quantile_rewards", "dpo_pairs"], "reason"),
+        "selection_exclusions": (["quantile_rewards", "selected_pairs"], "reason"),
     }
     return [
         _quantile_rewards_asset(recipe),
+        _selected_pairs_asset(recipe),
         *(
             sql_asset(
                 recipe,
@@ -71,3 +79,82 @@ def _quantile_rewards_asset(recipe: Recipe) -> AssetsDefinition:
             return publish(context, recipe, staging, parameters, count_values(staging, "band"))
 
     return build
+
+
+def _selected_pairs_asset(recipe: Recipe) -> AssetsDefinition:
+    table = "selected_pairs"
+    query = sql_files.read_sql("assets", table)
+    selection = recipe.selection
+    logic = sql_files.code_version(
+        sql_files.read_sql("pairs", "candidates"),
+        sql_files.read_sql("selection", selection.strategy),
+        sql_files.read_sql("pairs", "taken"),
+        query,
+        settings=without_partition_list(recipe.settings()),
+    )
+
+    @table_asset(
+        table,
+        group=GROUP,
+        kinds={"sql"},
+        deps=["quantile_rewards"],
+        version=sql_files.digest([logic, selection.pairs_per_prompt]),
+        partitions=policy_partitions(recipe),
+    )
+    def build(context: AssetExecutionContext, warehouse: Warehouse) -> MaterializeResult[None]:
+        parameters = {**recipe.settings(), "policy": context.partition_key}
+        with warehouse.stage(table, {"policy": context.partition_key}) as staging:
+            draw_pairs(staging.connection, parameters)
+            staging.insert(query, parameters)
+            counted = count_values(staging, "chosen_band")
+            return publish(context, recipe, staging, parameters, counted)
+
+    return build
+
+
+def draw_pairs(connection: duckdb.DuckDBPyConnection, parameters: Mapping[str, Any]) -> None:
+    """Draw a policy's pairs into the temporary table ``taken``, one pair of each prompt at a time.
+
+    The strategy ``sql/selection/<$selection_strategy>.sql`` runs once for each ``$pair_index``. It
+    reads ``candidates`` and ``taken``, and gives the columns ``chosen`` and ``rejected``.
+
+    Args:
+        connection: sees ``quantile_rewards``.
+        parameters: the recipe's settings and ``policy``.
+
+    Raises:
+        WarehouseError: the strategy gives other columns.
+    """
+    strategy = parameters["selection_strategy"]
+    _make_temporary(connection, "candidates", "pairs", "candidates", parameters)
+    connection.execute(
+        "CREATE OR REPLACE TEMP TABLE taken (pair_index INTEGER, prompt UBIGINT, chosen BIGINT, "
+        "rejected BIGINT, chosen_text UBIGINT, rejected_text UBIGINT)"
+    )
+    for pair_index in range(parameters["selection_pairs_per_prompt"]):
+        given = {**parameters, "pair_index": pair_index}
+        _make_temporary(connection, "drawn", "selection", strategy, given)
+        columns = [column[0] for column in connection.execute("FROM drawn LIMIT 0").description]
+        if sorted(columns) != ["chosen", "rejected"]:
+            raise WarehouseError(
+                f"sql/selection/{strategy}.sql gives the columns {columns}; give chosen and "
+                f"rejected, each a candidate of the table candidates"
+            )
+        query = sql_files.read_sql("pairs", "taken")
+        connection.execute(
+            f"INSERT INTO taken BY NAME ({query}\n)", sql_files.named_parameters(query, given)
+        )
+
+
+def _make_temporary(
+    connection: duckdb.DuckDBPyConnection,
+    table: str,
+    kind: str,
+    name: str,
+    parameters: Mapping[str, Any],
+) -> None:
+    query = sql_files.read_sql(kind, name)
+    connection.execute(
+        f"CREATE OR REPLACE TEMP TABLE {table} AS ({query}\n)",
+        sql_files.named_parameters(query, parameters),
+    )

@@ -39,6 +39,7 @@ class Rules:
     models: tuple[str, ...]
     seed: int = 7
     compared: int = 5
+    strategy: str = "published"
     pairs_per_prompt: int = 1
     rejected_quantile: float = 0.2
     min_references: int = 2

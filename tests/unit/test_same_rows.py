@@ -12,6 +12,7 @@ import pytest
 
 from alignment_assets.assets.completions import variants
 from alignment_assets.assets.partitions import model_names
+from alignment_assets.assets.training_sets import draw_pairs
 from alignment_assets.recipe import wordings
 from alignment_assets.warehouse import sql_files
 from tests.conftest import changed_recipe
@@ -22,6 +23,7 @@ POLICY = RECIPE.completions.policies[0]
 DERIVED = (
     "judge_rankings",
     "quantile_rewards",
+    "selected_pairs",
     "dpo_pairs",
     "qrpo_samples",
     "selection_exclusions",
@@ -141,6 +143,8 @@ def build(threads: int, shuffled: int | None = None) -> dict[str, tuple[int, int
             connection.execute(query, sql_files.named_parameters(query, settings))
             shuffle(table)
         for table in DERIVED:
+            if table == "selected_pairs":
+                draw_pairs(connection, settings)
             insert(table, sql_files.read_sql("assets", table))
             shuffle(table)
         found = {}
