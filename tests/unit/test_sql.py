@@ -44,10 +44,11 @@ CHANGES: Row = {
 # Parameters of questions that are no setting of the recipe, with a value that suits a test.
 GIVEN: Row = {"pair_id": None, "pending": "[]"}
 KINDS = ("assets", "requests", "pairs", "selection", "checks", "analysis")
-# What a kind may name beside the recipe's settings; assets and requests have parameters of their own.
+# What a kind may name beside the recipe's settings; assets and requests may name anything.
 BESIDES: dict[str, set[str]] = {
     "analysis": set(GIVEN),
-    **dict.fromkeys(("pairs", "selection"), {"policy", "pair_index"}),
+    "pairs": {"policy", "pair_index"},
+    "selection": {"policy", "pair_index"},
 }
 RAN: dict[str, list[Row]] = defaultdict(list)
 RULES, QUESTIONS = sql_files.sql_names("checks"), sql_files.sql_names("analysis")
@@ -132,7 +133,7 @@ def test_a_file_is_one_query_with_known_parameters(graph: Graph, kind: str, name
     assert (text[:3], statement.type) == ("-- ", duckdb.StatementType.SELECT)
     known = graph.recipe.settings().keys() | BESIDES.get(kind, set())
     assert sql_files.parameter_names(text) <= known or kind in ("assets", "requests")
-    # The graph had a value for each parameter; it runs one strategy, test_selection.py all.
+    # The graph had a value for each parameter. It runs one strategy.
     assert RAN[text] or kind in ("analysis", "selection")
 
 
