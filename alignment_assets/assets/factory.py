@@ -49,6 +49,7 @@ MAY_BE_EMPTY = {
     "controversy_labels",
     "judge_comparisons",
     "judge_rankings",
+    "selected_pairs",
     "dpo_pairs",
     "qrpo_samples",
     "selection_exclusions",

@@ -1,14 +1,27 @@
 """Stage five: quantile rewards, the selected pairs and samples, and the prompts that gave none.
 
-All of it is SQL; see ``sql/assets`` for the published rules.
+All of it is SQL; see ``sql/assets`` and ``sql/selection`` for the published rules.
 """
 
-from dagster import AssetDep, AssetsDefinition
+from collections.abc import Mapping
+from typing import Any
 
-from alignment_assets.assets.factory import from_models, sql_asset
+import duckdb
+from dagster import AssetDep, AssetExecutionContext, AssetsDefinition, MaterializeResult
+
+from alignment_assets.assets.factory import (
+    count_values,
+    from_models,
+    publish,
+    sql_asset,
+    table_asset,
+    without_members,
+)
 from alignment_assets.assets.partitions import model_feeds_policies, policy_partitions
 from alignment_assets.assets.rewards import require_rewards
 from alignment_assets.recipe.run import Run
+from alignment_assets.warehouse import sql_files
+from alignment_assets.warehouse.resource import Warehouse, WarehouseError
 
 GROUP = "training_sets"
 
@@ -18,9 +31,12 @@ def training_set_assets(run: Run) -> list[AssetsDefinition]:
     recipe = run.recipe
     texts = from_models(["completions"], model_feeds_policies(recipe))
     upstream: dict[str, tuple[list[str | AssetDep], str]] = {
-        "dpo_pairs": (["quantile_rewards", "alignment_prompts", *texts], "chosen_band"),
+        "dpo_pairs": (
+            ["selected_pairs", "quantile_rewards", "alignment_prompts", *texts],
+            "chosen_band",
+        ),
         "qrpo_samples": (["dpo_pairs"], "selected_as"),
-        "selection_exclusions": (["quantile_rewards", "dpo_pairs"], "reason"),
+        "selection_exclusions": (["quantile_rewards", "selected_pairs"], "reason"),
     }
     return [
         sql_asset(
@@ -36,6 +52,7 @@ def training_set_assets(run: Run) -> list[AssetsDefinition]:
             requires=require_rewards,
             counts="band",
         ),
+        _selected_pairs_asset(run),
         *(
             sql_asset(
                 run,
@@ -49,3 +66,82 @@ def training_set_assets(run: Run) -> list[AssetsDefinition]:
             for table, (deps, counts) in upstream.items()
         ),
     ]
+
+
+def _selected_pairs_asset(run: Run) -> AssetsDefinition:
+    recipe, table = run.recipe, "selected_pairs"
+    query = sql_files.read_sql("assets", table)
+    selection = recipe.selection
+    logic = sql_files.code_version(
+        sql_files.read_sql("pairs", "candidates"),
+        sql_files.read_sql("selection", selection.strategy),
+        sql_files.read_sql("pairs", "taken"),
+        query,
+        settings=without_members(recipe.settings()),
+    )
+
+    @table_asset(
+        table,
+        group=GROUP,
+        kinds={"sql"},
+        deps=["quantile_rewards"],
+        version=sql_files.digest([logic, selection.pairs_per_prompt]),
+        partitions=policy_partitions(recipe),
+    )
+    def build(context: AssetExecutionContext, warehouse: Warehouse) -> MaterializeResult[None]:
+        parameters = {**recipe.settings(), "policy": context.partition_key}
+        with warehouse.stage(table, {"policy": context.partition_key}) as staging:
+            draw_pairs(staging.connection, parameters)
+            staging.insert(query, parameters)
+            counted = count_values(staging, "chosen_band")
+            return publish(context, run, staging, parameters, counted)
+
+    return build
+
+
+def draw_pairs(connection: duckdb.DuckDBPyConnection, parameters: Mapping[str, Any]) -> None:
+    """Draw a policy's pairs into the temporary table ``taken``, one pair of each prompt at a time.
+
+    The strategy ``sql/selection/<$selection_strategy>.sql`` runs once for each ``$pair_index``. It
+    reads ``candidates`` and ``taken``, and gives the columns ``chosen`` and ``rejected``.
+
+    Args:
+        connection: sees ``quantile_rewards``.
+        parameters: the recipe's settings and ``policy``.
+
+    Raises:
+        WarehouseError: the strategy gives other columns.
+    """
+    strategy = parameters["selection_strategy"]
+    _make_temporary(connection, "candidates", "pairs", "candidates", parameters)
+    connection.execute(
+        "CREATE OR REPLACE TEMP TABLE taken (pair_index INTEGER, prompt UBIGINT, chosen BIGINT, "
+        "rejected BIGINT, chosen_text UBIGINT, rejected_text UBIGINT)"
+    )
+    for pair_index in range(parameters["selection_pairs_per_prompt"]):
+        given = {**parameters, "pair_index": pair_index}
+        _make_temporary(connection, "drawn", "selection", strategy, given)
+        columns = [column[0] for column in connection.execute("FROM drawn LIMIT 0").description]
+        if sorted(columns) != ["chosen", "rejected"]:
+            raise WarehouseError(
+                f"sql/selection/{strategy}.sql gives the columns {columns}; give chosen and "
+                f"rejected, each a candidate of the table candidates"
+            )
+        query = sql_files.read_sql("pairs", "taken")
+        connection.execute(
+            f"INSERT INTO taken BY NAME ({query}\n)", sql_files.named_parameters(query, given)
+        )
+
+
+def _make_temporary(
+    connection: duckdb.DuckDBPyConnection,
+    table: str,
+    kind: str,
+    name: str,
+    parameters: Mapping[str, Any],
+) -> None:
+    query = sql_files.read_sql(kind, name)
+    connection.execute(
+        f"CREATE OR REPLACE TEMP TABLE {table} AS ({query}\n)",
+        sql_files.named_parameters(query, parameters),
+    )

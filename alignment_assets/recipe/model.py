@@ -264,11 +264,21 @@ class Rewards(Part):
 class Selection(Part):
     """How pairs are drawn (report, section 4.1.4)."""
 
+    strategy: str = Field("published", description="a file in sql/selection, without its .sql")
     pairs_per_prompt: Count = 1
     rejected_quantile: Share = 0.2
     min_references: Annotated[int, Field(ge=1)] = 2
     max_sequence_tokens: Count = 4096
     allow_truncated: bool = False
+
+    @field_validator("strategy")
+    @classmethod
+    def _strategy_is_a_file(cls, strategy: str) -> str:
+        folder = project_folder("sql") / "selection"
+        known = sorted(path.stem for path in folder.glob("*.sql"))
+        if strategy not in known:
+            raise ValueError(f"no strategy {strategy!r}; name one of {known} or add it to {folder}")
+        return strategy
 
 
 class Warehouse(Part):

@@ -23,7 +23,7 @@ CREATE TABLE dpo_pairs (
     rejected_tokens INTEGER,
     reference_rewards DOUBLE[] NOT NULL
 );
-COMMENT ON TABLE dpo_pairs IS 'One best and one worst completion per prompt and policy, ready for a DPO trainer (report, section 4.1.4).';
+COMMENT ON TABLE dpo_pairs IS 'The selected pairs with their texts, ready for a DPO trainer (report, section 4.1.4).';
 COMMENT ON COLUMN dpo_pairs.pair_id IS 'sha256 of policy, prompt and pair index.';
 COMMENT ON COLUMN dpo_pairs.policy IS 'The policy to align: the partition.';
 COMMENT ON COLUMN dpo_pairs.prompt_id IS 'The prompt.';
@@ -42,8 +42,8 @@ COMMENT ON COLUMN dpo_pairs.chosen_reward IS 'The reward that selection used; al
 COMMENT ON COLUMN dpo_pairs.rejected_reward IS 'The reward that selection used.';
 COMMENT ON COLUMN dpo_pairs.chosen_quantile IS 'Its quantile reward.';
 COMMENT ON COLUMN dpo_pairs.rejected_quantile IS 'Its quantile reward.';
-COMMENT ON COLUMN dpo_pairs.chosen_band IS 'The band it was drawn from: above_all or best, unless they were empty.';
-COMMENT ON COLUMN dpo_pairs.rejected_band IS 'The band it was drawn from: worst, unless that was empty.';
+COMMENT ON COLUMN dpo_pairs.chosen_band IS 'The band of the chosen completion: above_all, best, middle or worst.';
+COMMENT ON COLUMN dpo_pairs.rejected_band IS 'The band of the rejected completion: above_all, best, middle or worst.';
 COMMENT ON COLUMN dpo_pairs.chosen_tokens IS 'Its length in tokens of the engine that answered.';
 COMMENT ON COLUMN dpo_pairs.rejected_tokens IS 'Its length in tokens of the engine that answered.';
 COMMENT ON COLUMN dpo_pairs.reference_rewards IS 'The rewards of the policy''s reference completions of this prompt, ascending.';

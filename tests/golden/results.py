@@ -12,6 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from alignment_assets.assets.training_sets import draw_pairs
 from alignment_assets.inference.types import ANSWER_SCHEMA
 from alignment_assets.warehouse import sql_files
 from alignment_assets.warehouse.resource import Warehouse
@@ -29,8 +30,8 @@ UNPARTITIONED = (
 )
 OF_MODELS = ("completion_requests", "completions", "rewards")
 OF_POLICIES = (
-    *("judge_comparisons", "judge_rankings", "quantile_rewards", "dpo_pairs", "qrpo_samples"),
-    "selection_exclusions",
+    *("judge_comparisons", "judge_rankings", "quantile_rewards", "selected_pairs", "dpo_pairs"),
+    *("qrpo_samples", "selection_exclusions"),
 )
 KINDS = ("assets", "requests", "analysis")
 TRACED = "pair(policy; war; 0)"
@@ -185,6 +186,8 @@ def _build(warehouse: Warehouse, table: str, partition: Row) -> None:
                 staging.connection.register("given", rows)
                 staging.connection.execute(f"CREATE TEMP TABLE {name} AS FROM given")
                 staging.connection.unregister("given")
+        if table == "selected_pairs":
+            draw_pairs(staging.connection, parameters)
         staging.insert(sql_files.read_sql("assets", table), parameters)
         staging.publish(parameters)
 

@@ -31,6 +31,7 @@ DOWNSTREAM = [
     "judge_comparisons",
     "judge_rankings",
     "quantile_rewards",
+    "selected_pairs",
     "dpo_pairs",
     "qrpo_samples",
     "selection_exclusions",

@@ -45,6 +45,7 @@ PLANTED: dict[str, list[str]] = {
         "rejected = chosen",
         "chosen_quantile = -1",
     ],
+    "dpo_pairs/every_selected_pair": [LESS, "rejected_completion_id = 'another'"],
     "dpo_pairs/enough_references": ["reference_rewards = reference_rewards[:2]"],
     "human_labels/label_or_reason": ["label = NULL", "label = 4", "malformed_reason = 'no label'"],
     "judge_comparisons/both_orders": [LESS],
@@ -90,12 +91,22 @@ PLANTED: dict[str, list[str]] = {
         f"{wrong} WHERE reward > 0 AND task = 'classify'"
         for wrong in ("reward = NULL", "reward = 'nan'", "missing_reason = 'none'")
     ],
+    "selected_pairs/chosen_above_rejected": [
+        "chosen_reward = rejected_reward",
+        "rejected_text_hash = chosen_text_hash",
+        "chosen_quantile = -1",
+    ],
+    "selected_pairs/no_text_twice": [
+        f"INSERT INTO {{t}} SELECT * REPLACE (pair_index + 1 AS pair_index, 'x' AS {other}) "
+        "FROM {t} LIMIT 1"
+        for other in ("chosen_text_hash", "rejected_text_hash")
+    ],
     "selection_exclusions/every_prompt": [
         "INSERT INTO quantile_rewards SELECT * REPLACE ('lost' AS prompt_id) FROM quantile_rewards "
         "SEMI JOIN {t} USING (policy) LIMIT 1"
     ],
     "selection_exclusions/unique_prompt": [
         AGAIN,
-        "INSERT INTO {t} SELECT policy, prompt_id, '', '', 4, 8, 1 FROM dpo_pairs LIMIT 1",
+        "INSERT INTO {t} SELECT policy, prompt_id, '', '', 4, 8, 1 FROM selected_pairs LIMIT 1",
     ],
 }

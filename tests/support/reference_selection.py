@@ -39,6 +39,7 @@ class Rules:
     models: tuple[str, ...]
     seed: int = 7
     compared: int = 5
+    strategy: str = "published"
     pairs_per_prompt: int = 1
     rejected_quantile: float = 0.2
     min_references: int = 2
@@ -178,7 +179,7 @@ def place(
 
 
 def select(placed: Sequence[Placed], rules: Rules) -> list[tuple[Placed, Placed]]:
-    """Return the pairs of one prompt, chosen first.
+    """Return the pairs of one prompt, chosen first, by the recipe's strategy.
 
     Each pair is drawn like the first, but no text is chosen twice or rejected twice.
     """
@@ -200,26 +201,31 @@ def select(placed: Sequence[Placed], rules: Rules) -> list[tuple[Placed, Placed]
             for one in eligible
             if one.candidate.text not in chosen_before
         }
-        chosen = _drawn([one for one in partners if partners[one]], CHOSEN_BANDS, "chosen", rules)
+        chosen = _drawn([one for one in partners if partners[one]], "chosen", rules)
         if chosen is None:
             break
-        rejected = _drawn(partners[chosen], REJECTED_BANDS, "rejected", rules)
+        rejected = _drawn(partners[chosen], "rejected", rules)
         assert rejected is not None
         pairs.append((chosen, rejected))
     return pairs
 
 
-def _drawn(
-    candidates: Sequence[Placed], bands: Sequence[str], side: str, rules: Rules
-) -> Placed | None:
-    purpose = f"{side}/{rules.policy}"
-    for band in bands:
-        of_band = [one for one in candidates if one.band == band]
-        if of_band:
-            return min(
-                of_band, key=lambda one: draw(rules.seed, purpose, one.candidate.completion_id)
-            )
-    return None
+def _drawn(candidates: Sequence[Placed], side: str, rules: Rules) -> Placed | None:
+    """Draw from the best of some candidates if one is chosen, from the worst if one is rejected."""
+
+    def place(one: Placed) -> float:
+        if rules.strategy == "published":
+            bands = CHOSEN_BANDS if side == "chosen" else REJECTED_BANDS
+            return bands.index(str(one.band))
+        assert rules.strategy == "best_worst" and one.reward is not None
+        return -one.reward if side == "chosen" else one.reward
+
+    first = min(map(place, candidates), default=None)
+    return min(
+        (one for one in candidates if place(one) == first),
+        key=lambda one: draw(rules.seed, f"{side}/{rules.policy}", one.candidate.completion_id),
+        default=None,
+    )
 
 
 def exclusion_reason(placed: Sequence[Placed], rules: Rules) -> str | None:

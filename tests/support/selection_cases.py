@@ -14,6 +14,7 @@ class Selected:
     """What selection made of one prompt; completions by the names that a case gives them."""
 
     placed: dict[str, dict[str, Any]]
+    selected: list[dict[str, Any]]
     pairs: list[dict[str, Any]]
     samples: list[dict[str, Any]]
     exclusions: list[dict[str, Any]]

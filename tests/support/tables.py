@@ -11,6 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from alignment_assets.assets.training_sets import draw_pairs
 from alignment_assets.warehouse import sql_files
 from alignment_assets.warehouse.resource import Published, Warehouse
 from tests.support.reference_selection import Candidate, Rules
@@ -91,6 +92,7 @@ def _row(number: int, candidate: Candidate) -> dict[str, Any]:
 def parameters(rules: Rules) -> dict[str, Any]:
     """Return rules as the parameters that SQL files name."""
     selection = (
+        "strategy",
         "pairs_per_prompt",
         "rejected_quantile",
         "min_references",
@@ -111,6 +113,8 @@ def run_asset(warehouse: Warehouse, table: str, rules: Rules) -> Published:
     """Build one policy's partition of a table with its SELECT in ``sql/assets``."""
     values = parameters(rules)
     with warehouse.stage(table, {"policy": rules.policy}) as staging:
+        if table == "selected_pairs":
+            draw_pairs(staging.connection, values)
         staging.insert(sql_files.read_sql("assets", table), values)
         return staging.publish(values)
 
@@ -123,6 +127,7 @@ def read_rows(warehouse: Warehouse, query: str) -> list[dict[str, Any]]:
 
 SELECTION = {
     "quantile_rewards": "completion_id",
+    "selected_pairs": "prompt_id, pair_index",
     "dpo_pairs": "prompt_id, pair_index",
     "qrpo_samples": "sample_id",
     "selection_exclusions": "prompt_id",
@@ -130,7 +135,7 @@ SELECTION = {
 
 
 def read_selection(warehouse: Warehouse, rules: Rules) -> list[list[dict[str, Any]]]:
-    """Run selection for a policy; return the rows of each of its four tables, in a fixed order."""
+    """Run selection for a policy; return the rows of each of its five tables, in a fixed order."""
     for table in SELECTION:
         run_asset(warehouse, table, rules)
     return [

@@ -116,6 +116,7 @@ def test_an_unknown_key_is_refused_with_the_allowed_ones(place: str, neighbour: 
         ("completions.sampling.top_p", 0, "greater than 0"),
         ("rewards.standard.task", "score", "no task 'score'; sql/requests/rewards has ['classify'"),
         ("selection.allow_truncated", "no", "boolean"),
+        ("selection.strategy", "greedy", "one of ['best_worst', 'published'] or add it to /"),
         ("selection.rejected_quantile", 1.5, "less than or equal to 1"),
         ("template_date", "2025-13-01", "date"),
         ("name", "My demo", "pattern"),
@@ -275,6 +276,7 @@ def test_apertus_has_the_reports_models_and_sampling() -> None:
     assert controversial.model == recipe.rewards.comparison_judge == "qwen3-32b"
     assert recipe.rewards.compared_candidates == 5
     selection = recipe.selection
+    assert selection.strategy == "published"
     assert (selection.rejected_quantile, selection.min_references) == (0.2, 2)
     assert (selection.max_sequence_tokens, selection.pairs_per_prompt) == (4096, 1)
     assert not selection.allow_truncated

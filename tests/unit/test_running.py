@@ -39,7 +39,8 @@ def test_the_whole_graph_is_prompts_then_each_model_then_each_policy(demo: Defin
     ]
     assert policy.partition == POLICY
     assert policy.assets[0] == AssetKey("judge_comparisons")
-    assert {key.to_user_string() for key in policy.assets[-3:]} == {
+    assert {key.to_user_string() for key in policy.assets[-4:]} == {
+        "selected_pairs",
         "dpo_pairs",
         "qrpo_samples",
         "selection_exclusions",

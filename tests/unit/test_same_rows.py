@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import duckdb
 import pytest
 
+from alignment_assets.assets.training_sets import draw_pairs
 from alignment_assets.recipe import wordings
 from alignment_assets.warehouse import sql_files
 from tests.conftest import changed_recipe
@@ -20,6 +21,7 @@ POLICY = RECIPE.completions.policies[0]
 DERIVED = (
     "judge_rankings",
     "quantile_rewards",
+    "selected_pairs",
     "dpo_pairs",
     "qrpo_samples",
     "selection_exclusions",
@@ -139,6 +141,8 @@ def build(threads: int, shuffled: int | None = None) -> dict[str, tuple[int, int
             connection.execute(query, sql_files.named_parameters(query, settings))
             shuffle(table)
         for table in DERIVED:
+            if table == "selected_pairs":
+                draw_pairs(connection, settings)
             insert(table, sql_files.read_sql("assets", table))
             shuffle(table)
         found = {}

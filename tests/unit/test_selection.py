@@ -325,7 +325,7 @@ def test_a_text_generated_again_since_it_was_scored_is_not_taken(tmp_path: Path)
     warehouse = new_warehouse(tmp_path)
     candidates = CASES[TWO_REFERENCES]
     fill_candidates(warehouse, candidates)
-    before = read_selection(warehouse, RULES)[1]
+    before = read_selection(warehouse, RULES)[2]
     again = [replace(one, text="another answer") for one in candidates if one.model == "model"]
     fill_candidates(warehouse, [*candidates[:2], *again])
     with pytest.raises(duckdb.Error, match=r"completions\[model\] changed since .*rewards"):

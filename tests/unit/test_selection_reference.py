@@ -101,6 +101,8 @@ def test_rankings_agree_with_the_reference(world: World, policy: str) -> None:
         (POLICIES[0], {}),
         (POLICIES[1], {"pairs_per_prompt": 2, "seed": 8}),
         (POLICIES[0], {"pairs_per_prompt": 3}),
+        (POLICIES[0], {"pairs_per_prompt": 3, "strategy": "best_worst"}),
+        (POLICIES[1], {"strategy": "best_worst"}),
         (
             POLICIES[1],
             {
@@ -116,7 +118,7 @@ def test_selection_agrees_with_the_reference(
     world: World, policy: str, changes: dict[str, Any]
 ) -> None:
     rules = replace(RULES[policy], **changes)
-    placed_rows, pair_rows, sample_rows, excluded_rows = read_selection(world.warehouse, rules)
+    placed_rows, _, pair_rows, sample_rows, excluded_rows = read_selection(world.warehouse, rules)
     prompts = world.placed(rules)
 
     everyone = {one.candidate.completion_id: one for placed in prompts.values() for one in placed}
@@ -175,6 +177,6 @@ def test_threads_and_the_order_of_rows_change_nothing(
         )
     )
 
-    assert len(first[1]) > PROMPTS
+    assert len(first[2]) > PROMPTS
     for other in others:
         assert other == first

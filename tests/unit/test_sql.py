@@ -18,6 +18,7 @@ import duckdb
 import pytest
 from dagster import DagsterInstance
 
+from alignment_assets.assets.training_sets import draw_pairs
 from alignment_assets.inference.spool import spool_folder, view_answers
 from alignment_assets.inference.types import Answer, Request
 from alignment_assets.warehouse import sql_files
@@ -42,7 +43,13 @@ CHANGES: Row = {
 }
 # Parameters of questions that are no setting of the recipe, with a value that suits a test.
 GIVEN: Row = {"pair_id": None, "pending": "[]"}
-KINDS = ("assets", "requests", "checks", "analysis")
+KINDS = ("assets", "requests", "pairs", "selection", "checks", "analysis")
+# What a kind may name beside the recipe's settings; assets and requests may name anything.
+BESIDES: dict[str, set[str]] = {
+    "analysis": set(GIVEN),
+    "pairs": {"policy", "pair_index"},
+    "selection": {"policy", "pair_index"},
+}
 RAN: dict[str, list[Row]] = defaultdict(list)
 RULES, QUESTIONS = sql_files.sql_names("checks"), sql_files.sql_names("analysis")
 
@@ -124,9 +131,10 @@ def test_a_file_is_one_query_with_known_parameters(graph: Graph, kind: str, name
     text = sql_files.read_sql(kind, name)
     (statement,) = duckdb.extract_statements(text)
     assert (text[:3], statement.type) == ("-- ", duckdb.StatementType.SELECT)
-    settings = graph.recipe.settings().keys() | (GIVEN.keys() if kind == "analysis" else set())
-    assert sql_files.parameter_names(text) <= settings or kind in ("assets", "requests")
-    assert RAN[text] or kind == "analysis"  # the graph had a value for each parameter
+    known = graph.recipe.settings().keys() | BESIDES.get(kind, set())
+    assert sql_files.parameter_names(text) <= known or kind in ("assets", "requests")
+    # The graph had a value for each parameter. It runs one strategy.
+    assert RAN[text] or kind in ("analysis", "selection")
 
 
 def put_answers(graph: Graph, database: Database, asset: str, partition: str | None) -> None:
@@ -159,6 +167,8 @@ def test_an_asset_is_rebuilt_from_rows_in_any_order(
             requests = database.execute("SELECT request_id, messages FROM requests").fetchall()
             assert len(dict(requests)) == len(requests)
             assert all(m["content"] for _, messages in requests for m in messages)
+        if asset == "selected_pairs":
+            draw_pairs(database, {**graph.recipe.settings(), **values})
         rebuilt += database.execute(f"{chosen} ({query}\n)", values).fetchall()
 
     def sortable(rows: list[tuple[Any, ...]]) -> list[str]:

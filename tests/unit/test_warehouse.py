@@ -76,7 +76,7 @@ def test_the_first_use_makes_the_database_with_every_table_of_the_schema(
     with duckdb.connect(str(warehouse.path), read_only=True) as plain:
         query = "SELECT comment FROM duckdb_tables() WHERE table_name = 'dpo_pairs'"
         ((comment,),) = plain.execute(query).fetchall()
-    assert comment.startswith("One best and one worst completion per prompt")
+    assert comment.startswith("The selected pairs with their texts")
 
 
 def test_a_replacement_replaces_the_whole_table(warehouse: Warehouse) -> None:

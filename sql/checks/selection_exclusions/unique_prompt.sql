@@ -6,4 +6,4 @@ HAVING count(*) > 1
 UNION ALL
 SELECT policy, prompt_id, 0
 FROM selection_exclusions
-SEMI JOIN dpo_pairs USING (policy, prompt_id)
+SEMI JOIN selected_pairs USING (policy, prompt_id)

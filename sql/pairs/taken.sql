@@ -1,0 +1,11 @@
+-- The pairs that a strategy has just drawn, as further pairs of the same prompts have to know them.
+SELECT
+    $pair_index::INTEGER AS pair_index,
+    chosen.prompt,
+    chosen.candidate AS chosen,
+    rejected.candidate AS rejected,
+    chosen.text AS chosen_text,
+    rejected.text AS rejected_text
+FROM drawn
+JOIN candidates AS chosen ON chosen.candidate = drawn.chosen
+JOIN candidates AS rejected ON rejected.candidate = drawn.rejected
