@@ -45,3 +45,10 @@ CREATE OR REPLACE TEMP MACRO template_part(template, number) AS
 -- Characters in a conversation: what engines are asked first is what is long.
 CREATE OR REPLACE TEMP MACRO conversation_length(messages) AS
     list_sum(list_transform(messages, lambda message: length(message.content)));
+
+-- Which of some sub-collections a row belongs to: those that are a part of its source or id, between
+-- characters that are no letter or digit.
+CREATE OR REPLACE TEMP MACRO subsets_of(source, upstream_id, subsets) AS
+    list_filter(subsets, lambda subset: regexp_matches(
+        ' ' || lower(coalesce(source, '')) || ' ' || lower(coalesce(upstream_id, '')) || ' ',
+        '[^a-z0-9]' || regexp_escape(lower(subset)) || '[^a-z0-9]'));

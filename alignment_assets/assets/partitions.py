@@ -1,10 +1,15 @@
-"""Models and policies as partitions, largest first, and which feeds which."""
+"""Prompt sources, models and policies as partitions, and which feeds which."""
 
 from __future__ import annotations
 
 from dagster import PartitionMapping, StaticPartitionMapping, StaticPartitionsDefinition
 
 from alignment_assets.recipe.model import Recipe
+
+
+def source_partitions(recipe: Recipe) -> StaticPartitionsDefinition:
+    """One partition for each prompt source, in the recipe's order."""
+    return StaticPartitionsDefinition([source.name for source in recipe.prompts])
 
 
 def largest_first(recipe: Recipe, names: tuple[str, ...]) -> list[str]:
