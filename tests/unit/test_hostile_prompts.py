@@ -228,9 +228,12 @@ def test_too_many_words_are_excluded_by_the_published_recipes_limit(
     assert strict.query(
         "SELECT DISTINCT detail FROM prompt_exclusions WHERE rule = 'too_long'"
     ) == [(f"249999 of {limit} characters",)]
-    assert strict.query("SELECT messages[-1].content FROM licensed_prompts ORDER BY 1") == [
-        (SEVERAL + "short",),
-        ("short",),
+    assert strict.query(
+        "SELECT dataset, messages[-1].content FROM licensed_prompts ORDER BY ALL"
+    ) == [
+        ("polyglot_toxicity_prompts", "short"),
+        ("preference_mix", SEVERAL + "short"),
+        ("preference_mix", "short"),
     ]
 
 

@@ -196,6 +196,7 @@ def test_a_rule_finds_what_it_watches(ask: Ask, rule: str, change: str) -> None:
 def test_a_question_has_one_answer_whatever_the_row_order(graph: Graph, ask: Ask) -> None:
     ((pair,),) = graph.query("SELECT min(pair_id) FROM dpo_pairs")
     empty = duckdb.connect()
+    empty.execute(sql_files.macros())
     for table in sql_files.tables().values():
         empty.execute(table.ddl)
     for question in QUESTIONS:
