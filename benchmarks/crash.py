@@ -142,7 +142,7 @@ class Project:
         content["rewards"]["comparison_judge"] = MODEL
         for track in ("standard", "controversial"):
             content["rewards"][track]["model"] = MODEL
-        content["prism_conversation_types"] = []
+        content["prompts"] = content["prompts"][:1]
         self.recipe.write_text(yaml.safe_dump(content), "utf-8")
         turns = ("user", "assistant")
         rows = [
@@ -156,7 +156,6 @@ class Project:
         ]
         mix = folder / "demo" / "preference_mix.jsonl"
         mix.write_text("\n".join(map(json.dumps, rows)), "utf-8")
-        (folder / "demo" / "polyglot_toxicity_prompts.jsonl").write_text('{"prompt": " "}\n')
 
     def start(self, select: str, *more: str) -> subprocess.Popen[bytes]:
         """Start the command in a process group of its own."""

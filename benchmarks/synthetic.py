@@ -109,10 +109,11 @@ FROM range($prompts) AS numbers (number)
 # -- sources ---------------------------------------------------------------------------------------
 
 _SOURCE = """
-INSERT INTO {table} BY NAME
+INSERT INTO source_prompts BY NAME
 SELECT
+    '{dataset}' AS dataset,
     row_number,
-    identify(['{table}', row_number::VARCHAR]) AS prompt_id,
+    identify(['{dataset}', row_number::VARCHAR]) AS prompt_id,
     [{{'role': 'user', 'content': text}}] AS messages,
     identify([text]) AS messages_hash,
     {more}
@@ -123,28 +124,31 @@ _MIX = """
 CASE WHEN row_number >= {kept} THEN 'flan_v2_' ELSE 'row_' END || row_number AS upstream_id
 """
 _ADDITION = "'wildchat' AS source, row_number::VARCHAR AS upstream_id"
-_PRISM = f"{_ADDITION}, 'values guided' AS conversation_type"
+_PRISM = _ADDITION + """, '{"conversation_type": "values guided"}' AS extra"""
 
 
 def fill_sources(warehouse: Warehouse, prompts: int, characters: int = PROMPT_CHARACTERS) -> None:
-    """Fill the tables that are read from outside, for about so many prompts in the end."""
+    """Fill the tables that are read from outside, for about so many prompts in the end.
+
+    The sources are those of the recipe `apertus`.
+    """
     share = prompts / PROMPTS
     controversial = round(PUBLISHED["controversial"] * share)
     prism = round(controversial * FROM_PRISM)
     polyglot = controversial - prism - controversial_in_mix(prompts)
     kept = prompts - prism - polyglot
     with warehouse.get_connection() as connection:
-        for table, rows, more in (
+        for dataset, rows, more in (
             ("preference_mix", round(kept * (1 + EXCLUDED_SHARE)), _MIX.format(kept=kept)),
             ("polyglot_toxicity_prompts", polyglot, _ADDITION),
             ("prism_prompts", prism, _PRISM),
         ):
             for first in range(0, rows, PART):
                 numbers = np.arange(first, min(first + PART, rows))
-                drawn = draw_texts(len(numbers), characters, f"{table} {first}")
+                drawn = draw_texts(len(numbers), characters, f"{dataset} {first}")
                 texts = pa.table({"row_number": numbers, "text": drawn})
                 connection.register("texts", texts)
-                connection.execute(_SOURCE.format(table=table, more=more))
+                connection.execute(_SOURCE.format(dataset=dataset, more=more))
         connection.execute(
             "INSERT INTO personas BY NAME SELECT range AS row_number, "
             "identify(['persona', range::VARCHAR]) AS persona_id, "

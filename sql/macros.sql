@@ -60,3 +60,10 @@ CREATE OR REPLACE TEMP MACRO controversial_candidates(rewards, seed, models, pol
         END AS score_position
     FROM query_table(rewards)
     WHERE track = 'controversial' AND (list_contains(models, model) OR model = policy);
+
+-- Which of some sub-collections a row belongs to: those that are a part of its source or id, between
+-- characters that are no letter or digit.
+CREATE OR REPLACE TEMP MACRO subsets_of(source, upstream_id, subsets) AS
+    list_filter(subsets, lambda subset: regexp_matches(
+        ' ' || lower(coalesce(source, '')) || ' ' || lower(coalesce(upstream_id, '')) || ' ',
+        '[^a-z0-9]' || regexp_escape(lower(subset)) || '[^a-z0-9]'));

@@ -39,8 +39,8 @@ warnings.filterwarnings("ignore", "Parameter `backfill_policy`", BetaWarning)
 
 OWNERS = ["team:post-training"]
 
-# Elsewhere, no rows at all is a sign that something upstream is missing. The mix may be excluded
-# whole, by a small limit for one, while the additions go on.
+# Elsewhere, no rows at all is a sign that something upstream is missing. The graded
+# sources may be excluded whole, by a small limit for one, while the others go on.
 MAY_BE_EMPTY = {
     "human_labels",
     "origin_consent",

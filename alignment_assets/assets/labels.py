@@ -36,13 +36,7 @@ def label_assets(run: Run) -> list[AssetsDefinition]:
             run,
             "alignment_prompts",
             group="prompts",
-            deps=[
-                "licensed_prompts",
-                "controversy_labels",
-                "polyglot_toxicity_prompts",
-                "prism_prompts",
-                "prompt_exclusions",
-            ],
+            deps=["licensed_prompts", "controversy_labels"],
             counts="track",
         ),
     ]

@@ -1,10 +1,15 @@
-"""Models and policies as partitions, largest first, and which feeds which."""
+"""Sources, models and policies as partitions, largest first, and which feeds which."""
 
 from __future__ import annotations
 
 from dagster import PartitionMapping, StaticPartitionMapping, StaticPartitionsDefinition
 
 from alignment_assets.recipe.model import Recipe
+
+
+def source_partitions(recipe: Recipe) -> StaticPartitionsDefinition:
+    """One partition for each prompt source, in the recipe's order."""
+    return StaticPartitionsDefinition([source.name for source in recipe.prompts])
 
 
 def model_partitions(recipe: Recipe) -> StaticPartitionsDefinition:

@@ -1,6 +1,7 @@
 """Stage one: prompts, personas, labels and wordings come in; licence, consent and repeats go out.
 
-Rows come from outside in Python; the rules over them are ``sql/assets/prompt_exclusions.sql``.
+Rows come from outside in Python (``alignment_assets/sources``); the rules over them are
+``sql/assets/prompt_exclusions.sql``.
 """
 
 import inspect
@@ -12,11 +13,12 @@ import pyarrow as pa
 from dagster import AssetExecutionContext, AssetsDefinition, MaterializeResult
 
 from alignment_assets.assets.factory import count_values, publish, sql_asset, table_asset
+from alignment_assets.assets.partitions import source_partitions
 from alignment_assets.recipe import wordings
-from alignment_assets.recipe.model import DatasetReference
+from alignment_assets.recipe.datasets import DatasetReference
 from alignment_assets.recipe.run import Run
-from alignment_assets.sources import consent, conversations, readers
-from alignment_assets.sources.conversations import Malformed, Message
+from alignment_assets.sources import consent, conversations, readers, rows
+from alignment_assets.sources.rows import human_label_row, persona_row, source_prompt_row
 from alignment_assets.warehouse import sql_files
 from alignment_assets.warehouse.resource import Staging, Warehouse
 
@@ -25,176 +27,106 @@ BATCH_ROWS = 5_000
 
 RowMaker = Callable[[int, readers.Row], dict[str, Any]]
 
+# What decides how a row is read: a change shows as stale.
+_READING = [inspect.getsource(module) for module in (conversations, readers, rows)]
+
 
 def prompt_assets(run: Run) -> list[AssetsDefinition]:
     """Build the assets of the stage."""
     recipe = run.recipe
-    labels = recipe.sources.human_labels
     return [
-        _source_asset(run, "preference_mix", recipe.sources.preference_mix, preference_mix_row),
-        _source_asset(
-            run,
-            "polyglot_toxicity_prompts",
-            recipe.sources.polyglot_toxicity_prompts,
-            polyglot_row,
+        _source_prompts_asset(run),
+        _dataset_asset(run, "personas", recipe.personas, persona_row),
+        _dataset_asset(
+            run, "human_labels", recipe.human_labels, human_label_row, group="controversy"
         ),
-        _source_asset(run, "prism_prompts", recipe.sources.prism_prompts, prism_row),
-        _source_asset(run, "personas", recipe.sources.personas, persona_row),
-        _source_asset(run, "human_labels", labels, human_label_row, group="controversy"),
         _wordings_asset(run),
         _origin_consent_asset(run),
         sql_asset(
             run,
             "prompt_exclusions",
             group=GROUP,
-            deps=["preference_mix", "polyglot_toxicity_prompts", "prism_prompts", "origin_consent"],
+            deps=["source_prompts", "origin_consent"],
             counts="rule",
         ),
         sql_asset(
             run,
             "licensed_prompts",
             group=GROUP,
-            deps=["preference_mix", "prompt_exclusions", "origin_consent"],
+            deps=["source_prompts", "prompt_exclusions", "origin_consent"],
             counts="consent_basis",
         ),
     ]
 
 
-def preference_mix_row(number: int, row: readers.Row) -> dict[str, Any]:
-    """Return a row of ``preference_mix``: the prompt is what stands before the last assistant turn.
+def _source_prompts_asset(run: Run) -> AssetsDefinition:
+    recipe = run.recipe
+    sources = {source.name: source for source in recipe.prompts}
 
-    The prompt is read from ``chosen``, whose prompt ``rejected`` shares.
-    """
-    values = row.values
-    url = _text(values.get("origin_url"))
-    return {
-        **_prompt(number, row, lambda: conversations.prompt_of_conversation(values.get("chosen"))),
-        "source": _text(values.get("source")),
-        "upstream_id": _text(values.get("upstream_id")),
-        "origin_url": url if consent.domain_of(url) else None,
-        "origin_domain": consent.domain_of(url),
-    }
-
-
-def polyglot_row(number: int, row: readers.Row) -> dict[str, Any]:
-    """Return a row of ``polyglot_toxicity_prompts``."""
-    return {
-        **_prompt(number, row, lambda: conversations.prompt_of_text(row.values.get("prompt"))),
-        "source": row.origin,
-        "upstream_id": _text(row.values.get("upstream_id")),
-    }
-
-
-def prism_row(number: int, row: readers.Row) -> dict[str, Any]:
-    """Return a row of ``prism_prompts``."""
-    return {
-        **polyglot_row(number, row),
-        "conversation_type": _text(row.values.get("conversation_type")),
-    }
-
-
-def persona_row(number: int, row: readers.Row) -> dict[str, Any]:
-    """Return a row of ``personas``."""
-    try:
-        persona, reason = conversations.usable_text(_value(row, "persona"), "persona"), None
-        persona_id = conversations.messages_hash([{"role": "persona", "content": persona}])
-    except Malformed as malformed:
-        persona, reason, persona_id = None, str(malformed), conversations.row_hash(row.values)
-    return {
-        "row_number": number,
-        "persona_id": persona_id,
-        "persona": persona,
-        "malformed_reason": reason,
-    }
-
-
-def human_label_row(number: int, row: readers.Row) -> dict[str, Any]:
-    """Return a row of ``human_labels``: one person's grade of one prompt."""
-    label, reason = row.values.get("label"), None
-    try:
-        prompt_id = conversations.prompt_id(conversations.prompt_of_text(_value(row, "prompt")))
-        if str(label).strip().removesuffix(".0") not in {"0", "1", "2", "3"}:
-            raise Malformed(f"label is {label!r:.40}, not 0 to 3")
-        label = int(float(str(label)))
-    except Malformed as malformed:
-        prompt_id, label, reason = conversations.row_hash(row.values), None, str(malformed)
-    return {
-        "row_number": number,
-        "prompt_id": prompt_id,
-        "annotator": _text(row.values.get("annotator")),
-        "label": label,
-        "malformed_reason": reason,
-    }
-
-
-def _prompt(number: int, row: readers.Row, read: Callable[[], list[Message]]) -> dict[str, Any]:
-    try:
-        if row.problem:
-            raise Malformed(row.problem)
-        messages = read()
-    except Malformed as malformed:
-        return {
-            "row_number": number,
-            "prompt_id": conversations.row_hash([row.origin, number, row.values]),
-            "messages": None,
-            "messages_hash": None,
-            "malformed_reason": str(malformed),
-        }
-    return {
-        "row_number": number,
-        "prompt_id": conversations.prompt_id(messages),
-        "messages": messages,
-        "messages_hash": conversations.messages_hash(messages),
-        "malformed_reason": None,
-    }
-
-
-def _value(row: readers.Row, column: str) -> Any:
-    if row.problem:
-        raise Malformed(row.problem)
-    return row.values.get(column)
-
-
-def _text(value: Any) -> str | None:
-    """Return a label of a row as text that any column can hold."""
-    return (
-        None
-        if value is None
-        else str(value).encode("utf-8", "replace").decode("utf-8").replace("\x00", "")
+    # A version is the whole asset's: with what the entries say in it, a source that joins would
+    # make the others stale. A changed entry shows when its partition is read again.
+    @table_asset(
+        "source_prompts",
+        group=GROUP,
+        kinds=_kinds(*recipe.prompts),
+        version=sql_files.digest(_READING),
+        partitions=source_partitions(recipe),
     )
+    def build(context: AssetExecutionContext, warehouse: Warehouse) -> MaterializeResult[None]:
+        source = sources[context.partition_key]
+        read, origin = _read(run, f"prompts.{source.name}", source)
+        with warehouse.stage("source_prompts", {"dataset": source.name}, reads=False) as staging:
+            _insert(staging, (source_prompt_row(source, *numbered) for numbered in enumerate(read)))
+            found = {
+                **origin,
+                "extra": ", ".join(source.extra_columns) or "none",
+                **count_values(staging, "malformed_reason"),
+            }
+            return publish(context, run, staging, recipe.settings(), found)
+
+    return build
 
 
-def _source_asset(
+def _dataset_asset(
     run: Run,
     table: str,
     reference: DatasetReference | None,
     make_row: RowMaker,
     group: str = GROUP,
 ) -> AssetsDefinition:
-    recipe = run.recipe
+    settings = run.recipe.settings()
 
     @table_asset(
         table,
         group=group,
-        kinds={"python", "huggingface"}
-        if reference and reference.dataset.startswith("hf:")
-        else {"python"},
-        version=_source_version(reference, make_row),
+        kinds=_kinds(*([reference] if reference else [])),
+        version=sql_files.digest([_READING, reference.model_dump() if reference else None]),
     )
     def build(context: AssetExecutionContext, warehouse: Warehouse) -> MaterializeResult[None]:
-        origin = {"dataset": reference.dataset if reference else "none"}
         with warehouse.stage(table, reads=False) as staging:
             if reference is None:
-                context.log.warning(f"the recipe has no sources.{table}: the table stays empty")
-            else:
-                commit = readers.dataset_commit(reference, run.revisions)
-                origin["commit"] = commit or "none"
-                rows = readers.read_rows(table, reference, recipe, commit)
-                _insert(staging, (make_row(number, row) for number, row in enumerate(rows)))
-            counted = count_values(staging, "malformed_reason")
-            return publish(context, run, staging, recipe.settings(), {**origin, **counted})
+                context.log.warning(f"the recipe has no {table}: the table stays empty")
+                return publish(context, run, staging, settings, {"dataset": "none"})
+            read, origin = _read(run, table, reference)
+            _insert(staging, (make_row(number, row) for number, row in enumerate(read)))
+            found = {**origin, **count_values(staging, "malformed_reason")}
+            return publish(context, run, staging, settings, found)
 
     return build
+
+
+def _read(
+    run: Run, place: str, reference: DatasetReference
+) -> tuple[Iterator[readers.Row], dict[str, str]]:
+    """Return the rows of a dataset at a place in the recipe, and metadata: where they are from."""
+    commit = readers.dataset_commit(reference, run.revisions)
+    rows = readers.read_rows(place, reference, run.recipe, commit)
+    return rows, {"dataset": reference.dataset, "commit": commit or "none"}
+
+
+def _kinds(*references: DatasetReference) -> set[str]:
+    from_hub = any(reference.dataset.startswith("hf:") for reference in references)
+    return {"python", "huggingface"} if from_hub else {"python"}
 
 
 def _wordings_asset(run: Run) -> AssetsDefinition:
@@ -220,7 +152,7 @@ def _origin_consent_asset(run: Run) -> AssetsDefinition:
         "origin_consent",
         group=GROUP,
         kinds={"python"},
-        deps=["preference_mix"],
+        deps=["source_prompts"],
         version=sql_files.digest([rule.agents, inspect.getsource(consent)]),
     )
     def build(context: AssetExecutionContext, warehouse: Warehouse) -> MaterializeResult[None]:
@@ -229,7 +161,7 @@ def _origin_consent_asset(run: Run) -> AssetsDefinition:
             raise FileNotFoundError(f"recipe {recipe.name}: consent.robots: no folder {folder}")
         with warehouse.stage("origin_consent") as staging:
             origins = staging.connection.execute(
-                "SELECT DISTINCT origin_url, origin_domain FROM preference_mix "
+                "SELECT DISTINCT origin_url, origin_domain FROM source_prompts "
                 "WHERE origin_url IS NOT NULL ORDER BY ALL"
             ).fetchall()
             _insert(
@@ -244,15 +176,6 @@ def _origin_consent_asset(run: Run) -> AssetsDefinition:
             )
 
     return build
-
-
-def _source_version(reference: DatasetReference | None, make_row: RowMaker) -> str:
-    parts = [
-        inspect.getsource(conversations),
-        inspect.getsource(readers),
-        inspect.getsource(make_row),
-    ]
-    return sql_files.digest([reference.model_dump() if reference else None, parts])
 
 
 def _insert(staging: Staging, rows: Iterable[dict[str, Any]]) -> None:

@@ -20,15 +20,19 @@ from alignment_assets.warehouse import sql_files
 from alignment_assets.warehouse.query import QueryError, run_query
 from alignment_assets.warehouse.resource import Warehouse
 
-# Tables cut by policy; those cut by model have `model` in their partition's place.
-_COLUMNS = {"model": ("completion_requests", "completions", "rewards")}
+# The column that holds a table's partition; that of all others is `policy`.
+_COLUMNS = {
+    "source_prompts": "dataset",
+    **dict.fromkeys(("completion_requests", "completions", "rewards"), "model"),
+}
 
 REQUESTED = """
 SELECT 'controversy_labels' AS name, NULL AS partition,
-    (SELECT count(*) FROM licensed_prompts) AS requested,
-    (
-        SELECT count(*) FROM licensed_prompts SEMI JOIN controversy_labels USING (prompt_id)
-    ) AS answered
+    count(DISTINCT prompt_id) AS requested,
+    count(DISTINCT prompt_id) FILTER (prompt_id IN (SELECT prompt_id FROM controversy_labels))
+        AS answered
+FROM licensed_prompts
+WHERE track = 'graded'
 """
 
 
@@ -81,9 +85,7 @@ def table_status(
 
 
 def _row_counts(warehouse: Warehouse, table: str, *, partitioned: bool) -> dict[str | None, int]:
-    column = "NULL"
-    if partitioned:
-        column = "model" if table in _COLUMNS["model"] else "policy"
+    column = _COLUMNS.get(table, "policy") if partitioned else "NULL"
     rows = run_query(
         warehouse,
         f"SELECT {column} AS partition, count(*) AS rows FROM {table} GROUP BY ALL",

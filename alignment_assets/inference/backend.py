@@ -20,7 +20,8 @@ from alignment_assets.gpus.pool import GpuPool
 from alignment_assets.inference.fingerprint import model_fingerprint, resolve_weights
 from alignment_assets.inference.progress import Progress
 from alignment_assets.inference.types import Kind
-from alignment_assets.recipe.model import Model, Part
+from alignment_assets.recipe.model import Model
+from alignment_assets.recipe.part import Part
 from alignment_assets.recipe.run import Run
 
 logger = logging.getLogger(__name__)

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from alignment_assets.host.paths import project_folder
 from alignment_assets.recipe.explain import explain
 from alignment_assets.recipe.model import Recipe
+from alignment_assets.recipe.moved import moved_keys
 from alignment_assets.recipe.wordings import check_wordings
 
 
@@ -69,6 +70,8 @@ def load_recipe(name: str | None = None) -> Recipe:
 
 def parse_recipe(content: Any, path: Path) -> Recipe:
     """Validate a recipe's content as if it were read from ``path``; see `load_recipe`."""
+    if moved := [f"{path}: {line}" for line in moved_keys(content)]:
+        raise RecipeError("\n".join(moved))
     try:
         recipe = Recipe.model_validate(content)
         recipe._file = path

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -17,7 +17,6 @@ from typing import Annotated, Any, Literal
 from pydantic import (
     AfterValidator,
     BaseModel,
-    ConfigDict,
     Field,
     PrivateAttr,
     field_validator,
@@ -25,6 +24,8 @@ from pydantic import (
 )
 
 from alignment_assets.host.paths import project_folder
+from alignment_assets.recipe.datasets import DatasetReference, PromptSource, needs_columns
+from alignment_assets.recipe.part import Name, Part
 
 # The texts that come along; a recipe can name another folder.
 WORDINGS = Path(__file__).resolve().parent / "wordings"
@@ -38,65 +39,9 @@ Day = Annotated[
     AfterValidator(lambda day: date.fromisoformat(day).isoformat()),
 ]
 
-# Our columns of each dataset: those that must be mapped, and those that may be.
-SOURCE_COLUMNS = {
-    "preference_mix": (["chosen"], ["source", "upstream_id", "origin_url"]),
-    "polyglot_toxicity_prompts": (["prompt"], ["upstream_id"]),
-    "prism_prompts": (["prompt", "conversation_type"], ["upstream_id"]),
-    "personas": (["persona"], []),
-    "human_labels": (["prompt", "label"], ["annotator"]),
-}
-
-
-class Part(BaseModel):
-    """A part of a recipe: no unknown keys, no silent conversion, nothing that changes later."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _lists_become_tuples(cls, values: Any) -> Any:
-        # YAML knows lists; tuples, so that a recipe cannot change after it is read.
-        if not isinstance(values, dict):
-            return values
-        return {
-            key: tuple(value) if isinstance(value, list) else value for key, value in values.items()
-        }
-
-
-class DatasetReference(Part):
-    """Where rows are read from: a hub dataset (``hf:owner/name``) or local file, folder or glob."""
-
-    dataset: str
-    configs: tuple[str, ...] = ()
-    split: str = "train"
-    revision: str = "main"
-    columns: dict[str, str] = Field(default_factory=dict, description="our column: theirs")
-
-
-class Sources(Part):
-    """The datasets of a run."""
-
-    preference_mix: DatasetReference
-    polyglot_toxicity_prompts: DatasetReference
-    prism_prompts: DatasetReference
-    personas: DatasetReference
-    human_labels: DatasetReference | None = None
-
-    @model_validator(mode="after")
-    def _columns_are_ours(self) -> Sources:
-        for name, reference in self:
-            needed, optional = SOURCE_COLUMNS[name]
-            columns = set(reference.columns) if reference else set(needed)
-            if not set(needed) <= columns <= {*needed, *optional}:
-                raise ValueError(
-                    f"{name}.columns: needs {needed} and may have {optional}, has {sorted(columns)}"
-                )
-        return self
-
 
 class Licence(Part):
-    """Sub-collections of the mix that are dropped (report, section 4.1.4)."""
+    """Sub-collections that are dropped, whatever source they come in (report, section 4.1.4)."""
 
     excluded_subsets: tuple[str, ...]
 
@@ -294,18 +239,23 @@ class Warehouse(Part):
 class Recipe(Part):
     """A whole run in one readable file."""
 
-    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
+    name: Name
     description: str
     seed: int
     limit: Annotated[int, Field(ge=1)] | None = None
     wordings: str | None = None
     template_date: Day
     max_prompt_characters: Count
-    sources: Sources
-    prism_conversation_types: tuple[str, ...]
+    prompts: tuple[PromptSource, ...] = Field(
+        min_length=1, description="the prompt sources; the first keeps a prompt of several"
+    )
+    personas: Annotated[DatasetReference, needs_columns("persona")]
+    human_labels: Annotated[
+        DatasetReference | None, needs_columns("prompt", "label", optional=("annotator",))
+    ] = None
     licence: Licence
     consent: Consent
-    models: dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")], Model]
+    models: dict[Name, Model]
     inference: Inference = Inference()
     controversy: Controversy
     completions: Completions
@@ -315,6 +265,17 @@ class Recipe(Part):
     published_prompts: dict[Literal["standard", "controversial"], int] = Field(default_factory=dict)
 
     _file: Path = PrivateAttr(default_factory=lambda: Path.cwd() / "recipe.yaml")
+
+    @field_validator("prompts")
+    @classmethod
+    def _sources_have_names_of_their_own(
+        cls, prompts: tuple[PromptSource, ...]
+    ) -> tuple[PromptSource, ...]:
+        names = [source.name for source in prompts]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"{', '.join(twice)} names two sources; give each its own name")
+        return prompts
 
     @model_validator(mode="after")
     def _names_are_defined(self) -> Recipe:
@@ -398,10 +359,21 @@ class Recipe(Part):
         """Return every value that SQL files may name as a parameter, whatever the partition.
 
         A value is named by its place in the recipe: ``selection.rejected_quantile`` is
-        ``$selection_rejected_quantile``. Mappings become DuckDB's MAP; models and datasets, which
-        SQL has no use for, are left out.
+        ``$selection_rejected_quantile``. Mappings become DuckDB's MAP. ``$prompts`` is a list of
+        structs in the recipe's order, with the parts of a source that are rules: name, track, keep.
+        Models, which SQL has no use for, are left out.
         """
-        return dict(_settings_of(self))
+        rules = [
+            {"name": source.name, "track": source.track, "keep": _as_map(source.keep)}
+            for source in self.prompts
+        ]
+        return {**dict(_settings_of(self)), "prompts": rules}
+
+
+def _as_map(values: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """Return a mapping in the form that DuckDB reads as a MAP."""
+    lists = [list(value) if isinstance(value, tuple) else value for value in values.values()]
+    return {"key": list(values), "value": lists}
 
 
 def _settings_of(part: BaseModel, place: str = "") -> Iterator[tuple[str, Any]]:
@@ -414,6 +386,6 @@ def _settings_of(part: BaseModel, place: str = "") -> Iterator[tuple[str, Any]]:
                 yield named, list(value)
         elif isinstance(value, dict):
             if not any(isinstance(entry, BaseModel) for entry in value.values()):
-                yield named, {"key": list(value), "value": list(value.values())}
+                yield named, _as_map(value)
         else:
             yield named, value

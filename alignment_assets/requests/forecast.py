@@ -34,11 +34,11 @@ class Prompts:
     """How many prompts there are.
 
     Attributes:
-        licensed: that the grader is asked about; None if nothing says so yet.
+        graded: that the grader is asked about; None if nothing says so yet.
         tracks: on each track; None if nothing says so yet.
     """
 
-    licensed: int | None
+    graded: int | None
     tracks: Mapping[str, int] | None
 
 
@@ -65,22 +65,27 @@ class Pending:
 def count_prompts(connection: DuckDBPyConnection | None, recipe: Recipe) -> Prompts:
     """Count prompts in the database, else those that the recipe says were published.
 
-    A recipe's limit holds for the published ones too. Graded are the prompts of the mix, which the
-    published totals do not tell apart: all of them stand in.
+    A recipe's limit holds for the published ones too. Graded are the prompts of some sources only,
+    which the published totals do not tell apart: all of them stand in.
     """
     published: dict[str, int] = {str(track): n for track, n in recipe.published_prompts.items()}
     total = sum(published.values())
     if recipe.limit is not None and recipe.limit < total:
         published = {track: n * recipe.limit // total for track, n in published.items()}
-    licensed, tracks = 0, {}
+    licensed, graded, tracks = 0, 0, {}
     if connection is not None:
-        (licensed,) = connection.execute("SELECT count(*) FROM licensed_prompts").fetchone() or (0,)
+        licensed, graded = connection.execute(
+            "SELECT count(*), count(DISTINCT prompt_id) FILTER (track = 'graded') "
+            "FROM licensed_prompts"
+        ).fetchone() or (0, 0)
         tracks = dict(
             connection.execute(
                 "SELECT track, count(*) FROM alignment_prompts GROUP BY track"
             ).fetchall()
         )
-    return Prompts(licensed or sum(published.values()) or None, tracks or published or None)
+    return Prompts(
+        graded if licensed else sum(published.values()) or None, tracks or published or None
+    )
 
 
 def expected_completions(recipe: Recipe, model: str, tracks: Mapping[str, int]) -> dict[str, int]:
@@ -98,7 +103,7 @@ def expected_requests(
 ) -> int | None:
     """Return how many requests there will be; None if nothing says so yet."""
     if asset == "controversy_labels" or partition is None:
-        return prompts.licensed
+        return prompts.graded
     if prompts.tracks is None:
         return None
     completions = expected_completions(recipe, partition, prompts.tracks)

@@ -38,7 +38,7 @@ def usable_text(value: Any, what: str = "text") -> str:
 
 
 def prompt_of_conversation(conversation: Any) -> list[Message]:
-    """Return every message before the last assistant turn (the mix's rule for a row's prompt).
+    """Return every message before the last assistant turn (the form ``conversation``).
 
     Raises:
         Malformed: no list of {role, content} texts, or no user message to answer.

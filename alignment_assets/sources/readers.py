@@ -20,7 +20,8 @@ from typing import IO, Any
 
 from alignment_assets.host.hub import hub_commit
 from alignment_assets.host.machine import GIBI
-from alignment_assets.recipe.model import DatasetReference, Recipe
+from alignment_assets.recipe.datasets import DatasetReference
+from alignment_assets.recipe.model import Recipe
 
 SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".csv", ".parquet")
 FIRST_ROWS = 1000
@@ -47,12 +48,12 @@ class Row:
 
 
 def read_rows(
-    name: str, reference: DatasetReference, recipe: Recipe, commit: str | None = None
+    place: str, reference: DatasetReference, recipe: Recipe, commit: str | None = None
 ) -> Iterator[Row]:
     """Yield a dataset's rows with our column names; memory does not grow with the dataset.
 
     Args:
-        name: what the recipe calls the dataset, for messages.
+        place: the dataset's place in the recipe (``prompts.<name>``), for messages.
         reference: where it is and how its columns map to ours.
         recipe: what relative paths are relative to.
         commit: the commit of a hub dataset; see `dataset_commit`.
@@ -60,7 +61,7 @@ def read_rows(
     Raises:
         SourceError: no such dataset, an unreadable file, no rows, or a column that no row has.
     """
-    label = f"sources.{name} ({reference.dataset})"
+    label = f"{place} ({reference.dataset})"
     rows = _rows_of(label, reference, recipe, commit)
     try:
         first = list(islice(rows, FIRST_ROWS))
@@ -73,7 +74,7 @@ def read_rows(
     if missing and found:
         raise SourceError(
             f"{label}: no column {', '.join(missing)}; found are {', '.join(found)}: "
-            f"map them under sources.{name}.columns"
+            f"map them under {place}.columns"
         )
     try:
         for row in _chained(first, rows):

@@ -1,14 +1,15 @@
--- Which websites do rows of the preference mix come from, what do these say to AI crawlers, and how
--- many rows are licensed? Rows without a known origin follow the rule of their source.
+-- Which websites do rows of the prompt sources come from, what do these say to AI crawlers, and how many
+-- rows are licensed? Rows without a known origin follow the rule of their source.
 SELECT
-    preference_mix.origin_domain,
+    source_prompts.origin_domain,
     coalesce(status, 'no origin') AS status,
     blocked_agents,
     count(DISTINCT origin_url) AS pages,
     count(*) AS rows_read,
-    count(licensed_prompts.row_number) AS licensed
-FROM preference_mix
+    count(licensed) AS licensed
+FROM source_prompts
+JOIN (SELECT unnest($prompts).name AS dataset) USING (dataset)
 LEFT JOIN origin_consent USING (origin_url)
-LEFT JOIN licensed_prompts USING (row_number)
-GROUP BY preference_mix.origin_domain, status, blocked_agents
-ORDER BY preference_mix.origin_domain NULLS LAST, status, blocked_agents
+LEFT JOIN (SELECT dataset, row_number, 1 AS licensed FROM licensed_prompts) USING (dataset, row_number)
+GROUP BY source_prompts.origin_domain, status, blocked_agents
+ORDER BY source_prompts.origin_domain NULLS LAST, status, blocked_agents

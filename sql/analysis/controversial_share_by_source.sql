@@ -1,6 +1,7 @@
--- Which collections of the preference mix hold the controversial prompts? Shares are of the prompts
--- with a grade; prompts whose grade does not parse are on neither track.
+-- Which collections of the graded sources hold the controversial prompts? Shares are of the prompts with
+-- a grade; prompts whose grade does not parse are on neither track.
 SELECT
+    dataset,
     source,
     count(*) AS licensed,
     count(grade) AS graded,
@@ -9,5 +10,6 @@ SELECT
     round(avg(grade), 4) AS mean_grade
 FROM licensed_prompts
 LEFT JOIN controversy_labels USING (prompt_id)
-GROUP BY source
-ORDER BY controversial_share DESC NULLS LAST, source NULLS LAST
+WHERE track = 'graded'
+GROUP BY dataset, source
+ORDER BY controversial_share DESC NULLS LAST, dataset, source NULLS LAST

@@ -1,25 +1,29 @@
--- How many rows of each prompt source does each rule drop, and how many are left after it? Rules
--- are tried in this order, and a row falls to the first; example is one of the details that it saw.
-WITH sources AS (
-    SELECT 'preference_mix' AS dataset, count(*) AS rows_read FROM preference_mix
-    UNION ALL
-    SELECT 'polyglot_toxicity_prompts', count(*) FROM polyglot_toxicity_prompts
-    UNION ALL
-    SELECT 'prism_prompts', count(*) FROM prism_prompts
+-- How many rows of each prompt source does each rule drop, and how many are left after it? Sources stand in
+-- the recipe's order. Rules are tried in this order, and a row falls to the first; example is one of the
+-- details that it saw.
+WITH listed AS (
+    SELECT unnest($prompts).name AS dataset, generate_subscripts($prompts, 1) AS dataset_order
+),
+sources AS (
+    SELECT dataset, dataset_order, count(row_number) AS rows_read
+    FROM listed
+    LEFT JOIN source_prompts USING (dataset)
+    GROUP BY dataset, dataset_order
 ),
 dropped AS (
     SELECT
         dataset,
+        dataset_order,
         rows_read,
         rule,
         list_position(
-            ['malformed', 'licence', 'consent', 'conversation_type', 'too_long', 'repeat', 'limit'],
+            ['malformed', 'licence', 'consent', 'keep', 'too_long', 'repeat', 'limit'],
             rule) AS place,
         count(rule) AS dropped,
         min(detail) AS example
     FROM sources
     LEFT JOIN prompt_exclusions USING (dataset)
-    GROUP BY dataset, rows_read, rule
+    GROUP BY dataset, dataset_order, rows_read, rule
 )
 SELECT
     dataset,
@@ -30,4 +34,4 @@ SELECT
         AS rows_left,
     example
 FROM dropped
-ORDER BY dataset, place, rule
+ORDER BY dataset_order, place, rule

@@ -19,7 +19,12 @@ SELECT
     reasoning
 FROM labelled
 JOIN controversy_labels USING (prompt_id)
-JOIN licensed_prompts USING (prompt_id)
+JOIN (
+    SELECT prompt_id, arg_min(messages, dataset_order) AS messages
+    FROM licensed_prompts
+    WHERE track = 'graded'
+    GROUP BY prompt_id
+) USING (prompt_id)
 WHERE controversial <> not_controversial
     AND is_controversial <> (controversial > not_controversial)
 ORDER BY distance DESC, prompt_id

@@ -15,31 +15,22 @@ sides AS (
         rejected_reward, rejected_quantile, rejected_band
     FROM pair
 ),
-source_rows AS (
-    SELECT 'preference_mix' AS dataset, * EXCLUDE (malformed_reason) FROM preference_mix
-    UNION ALL BY NAME
-    SELECT 'polyglot_toxicity_prompts' AS dataset, * EXCLUDE (malformed_reason)
-    FROM polyglot_toxicity_prompts
-    UNION ALL BY NAME
-    SELECT 'prism_prompts' AS dataset, * EXCLUDE (malformed_reason) FROM prism_prompts
-),
 -- The rows that the prompt was kept from; the repeats of a row that fell to it are named beside it.
 origins AS (
     SELECT
-        source_rows.*,
+        licensed_prompts.*,
+        extra,
         (
             SELECT string_agg(repeats.row_number, ', ' ORDER BY repeats.row_number)
             FROM prompt_exclusions AS repeats
-            WHERE repeats.dataset = source_rows.dataset
-                AND repeats.prompt_id = source_rows.prompt_id
+            WHERE repeats.dataset = licensed_prompts.dataset
+                AND repeats.prompt_id = licensed_prompts.prompt_id
                 AND rule = 'repeat'
         ) AS repeated_in_rows,
-        list_filter($licence_excluded_subsets, lambda subset: regexp_matches(
-            lower(' ' || coalesce(source, '') || ' ' || coalesce(upstream_id, '') || ' '),
-            '[^a-z0-9]' || regexp_escape(lower(subset)) || '[^a-z0-9]')) AS excluded_subsets
-    FROM source_rows
+        subsets_of(source, upstream_id, $licence_excluded_subsets) AS excluded_subsets
+    FROM licensed_prompts
+    JOIN (SELECT dataset, row_number, extra FROM source_prompts) USING (dataset, row_number)
     WHERE prompt_id IN (SELECT prompt_id FROM pair)
-        AND (dataset, row_number) NOT IN (SELECT (dataset, row_number) FROM prompt_exclusions)
 ),
 facts AS (
     SELECT 1 AS place, 'pair' AS step, 'both' AS about, json_object(
@@ -148,10 +139,10 @@ facts AS (
         'row_number', row_number,
         'source', source,
         'upstream_id', upstream_id,
-        'conversation_type', conversation_type,
+        'track', track,
+        'extra', extra::VARCHAR,
         'messages_hash', messages_hash,
-        'repeated_in_rows', repeated_in_rows,
-        'added_as', CASE WHEN dataset <> 'preference_mix' THEN 'controversial, without a grade' END
+        'repeated_in_rows', repeated_in_rows
     )
     FROM origins
     UNION ALL
@@ -160,15 +151,13 @@ facts AS (
             nullif(array_to_string(excluded_subsets, ', '), ''),
             'none of ' || array_to_string($licence_excluded_subsets, ', ')),
         'consent_basis', consent_basis,
-        'origin_url', licensed_prompts.origin_url,
-        'origin_domain', licensed_prompts.origin_domain,
+        'origin_url', origin_url,
+        'origin_domain', origins.origin_domain,
         'origin_status', status,
         'robots_snapshot', snapshot_hash
     )
     FROM origins
-    JOIN licensed_prompts USING (prompt_id)
-    LEFT JOIN origin_consent ON origin_consent.origin_url = licensed_prompts.origin_url
-    WHERE dataset = 'preference_mix'
+    LEFT JOIN origin_consent USING (origin_url)
 ),
 named AS (
     SELECT

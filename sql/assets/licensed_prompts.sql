@@ -1,9 +1,16 @@
--- What the rules of prompt_exclusions leave of the preference mix.
+-- What the rules of prompt_exclusions leave of the prompt sources, in the recipe's order.
+WITH sources AS (
+    SELECT
+        unnest($prompts).name AS dataset,
+        unnest($prompts).track AS track,
+        generate_subscripts($prompts, 1)::INTEGER AS dataset_order
+)
 SELECT
-    prompt_id, messages, messages_hash, source, upstream_id, origin_url, preference_mix.origin_domain,
-    CASE WHEN status = 'admitted' THEN 'robots_txt' ELSE 'source_rule' END AS consent_basis,
-    row_number
-FROM preference_mix
+    dataset, dataset_order, row_number, prompt_id, track, messages, messages_hash, source, upstream_id, origin_url,
+    source_prompts.origin_domain,
+    CASE WHEN status = 'admitted' THEN 'robots_txt' ELSE 'source_rule' END AS consent_basis
+FROM source_prompts
+JOIN sources USING (dataset)
 LEFT JOIN origin_consent USING (origin_url)
-WHERE row_number NOT IN (SELECT row_number FROM prompt_exclusions WHERE dataset = 'preference_mix')
-ORDER BY row_number
+ANTI JOIN prompt_exclusions USING (dataset, row_number)
+ORDER BY dataset_order, row_number

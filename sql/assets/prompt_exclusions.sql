@@ -1,43 +1,47 @@
--- The first rule that drops a row of the prompt sources: malformed, licence, consent,
--- conversation_type, too_long, repeat, limit. Rules of the report: section 4.1.4 and Appendix B.
+-- The first rule that drops a row of the prompt sources: malformed, licence, consent, keep, too_long,
+-- repeat, limit. Rules of the report: section 4.1.4 and Appendix B.
 WITH sources AS (
-    SELECT 'preference_mix' AS dataset, 0 AS dataset_order, *, NULL::VARCHAR AS conversation_type
-    FROM preference_mix
-    UNION ALL BY NAME
-    SELECT 'polyglot_toxicity_prompts' AS dataset, 1 AS dataset_order, * FROM polyglot_toxicity_prompts
-    UNION ALL BY NAME
-    SELECT 'prism_prompts' AS dataset, 2 AS dataset_order, * FROM prism_prompts
+    SELECT unnest($prompts).name AS dataset, unnest($prompts).keep AS keep
 ),
 measured AS (
     SELECT
-        sources.*,
+        source_prompts.*,
         origin_consent.status AS consent_status,
         origin_consent.blocked_agents,
         coalesce(list_sum(list_transform(messages, lambda message: length(message.content))), 0)
             AS characters,
-        -- A sub-collection is a part of the id or source between characters that are no letter or digit.
-        list_filter($licence_excluded_subsets, lambda subset: regexp_matches(
-            ' ' || lower(coalesce(upstream_id, '')) || ' ' || lower(coalesce(sources.source, '')) || ' ',
-            '[^a-z0-9]' || regexp_escape(lower(subset)) || '[^a-z0-9]')) AS subsets
-    FROM sources
+        subsets_of(source, upstream_id, $licence_excluded_subsets) AS subsets,
+        list_transform(map_entries(keep), lambda kept: {
+            'name': kept.key,
+            'value': CASE kept.key
+                WHEN 'source' THEN source
+                WHEN 'upstream_id' THEN upstream_id
+                WHEN 'origin_url' THEN source_prompts.origin_url
+                ELSE extra ->> kept.key
+            END,
+            'allowed': kept.value
+        }) AS kept_columns
+    FROM source_prompts
+    JOIN sources USING (dataset)
     LEFT JOIN origin_consent USING (origin_url)
 ),
 ruled AS (
     SELECT
         *,
+        -- A value that is not known is none of those allowed.
+        list_filter(kept_columns, lambda kept: NOT coalesce(list_contains(kept.allowed, kept.value), false))
+            AS unwanted,
         CASE
             WHEN malformed_reason IS NOT NULL THEN ['malformed', malformed_reason]
-            WHEN dataset = 'preference_mix' AND len(subsets) > 0
-                THEN ['licence', 'subset ' || array_to_string(subsets, ', ')]
+            WHEN len(subsets) > 0 THEN ['licence', 'subset ' || array_to_string(subsets, ', ')]
             WHEN consent_status = 'blocked'
                 THEN ['consent', origin_domain || ' blocks ' || array_to_string(blocked_agents, ', ')]
-            WHEN dataset = 'preference_mix' AND consent_status IS DISTINCT FROM 'admitted'
+            WHEN consent_status IS DISTINCT FROM 'admitted'
                 AND coalesce($consent_sources[source], $consent_unknown_origins) = 'refused'
                 THEN ['consent', 'no origin known, and the recipe refuses the source '
                     || coalesce(source, 'NULL')]
-            WHEN dataset = 'prism_prompts'
-                AND NOT list_contains($prism_conversation_types, coalesce(conversation_type, ''))
-                THEN ['conversation_type', coalesce(conversation_type, 'NULL')]
+            WHEN len(unwanted) > 0
+                THEN ['keep', unwanted[1].name || ' is ' || coalesce(unwanted[1].value, 'NULL')]
             WHEN characters > $max_prompt_characters
                 THEN ['too_long', characters::VARCHAR || ' of ' || $max_prompt_characters::VARCHAR
                     || ' characters']

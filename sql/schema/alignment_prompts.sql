@@ -10,10 +10,10 @@ CREATE TABLE alignment_prompts (
 );
 COMMENT ON TABLE alignment_prompts IS 'The prompts that completions are asked for: one row each, on one track.';
 COMMENT ON COLUMN alignment_prompts.prompt_id IS 'sha256 of the normalized messages.';
-COMMENT ON COLUMN alignment_prompts.track IS 'standard or controversial; a prompt that comes on both is controversial.';
+COMMENT ON COLUMN alignment_prompts.track IS 'standard or controversial; a prompt that comes on both is controversial. Graded prompts go by their grade.';
 COMMENT ON COLUMN alignment_prompts.messages IS 'The conversation as read, ending with a user message.';
 COMMENT ON COLUMN alignment_prompts.messages_hash IS 'sha256 of the messages as read, to the character.';
-COMMENT ON COLUMN alignment_prompts.dataset IS 'The table the kept row comes from.';
-COMMENT ON COLUMN alignment_prompts.datasets IS 'All tables in which the prompt comes.';
+COMMENT ON COLUMN alignment_prompts.dataset IS 'The source that the kept row comes from: the first in the recipe that has the prompt.';
+COMMENT ON COLUMN alignment_prompts.datasets IS 'All sources in which the prompt comes, in the recipe''s order.';
 COMMENT ON COLUMN alignment_prompts.source IS 'The kept row''s source.';
 COMMENT ON COLUMN alignment_prompts.upstream_id IS 'The kept row''s id upstream.';

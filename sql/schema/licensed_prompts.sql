@@ -1,21 +1,27 @@
 CREATE TABLE licensed_prompts (
+    dataset VARCHAR NOT NULL,
+    dataset_order INTEGER NOT NULL,
+    row_number BIGINT NOT NULL,
     prompt_id VARCHAR NOT NULL,
+    track VARCHAR NOT NULL,
     messages STRUCT(role VARCHAR, content VARCHAR)[] NOT NULL,
     messages_hash VARCHAR NOT NULL,
     source VARCHAR,
     upstream_id VARCHAR,
     origin_url VARCHAR,
     origin_domain VARCHAR,
-    consent_basis VARCHAR NOT NULL,
-    row_number BIGINT NOT NULL
+    consent_basis VARCHAR NOT NULL
 );
-COMMENT ON TABLE licensed_prompts IS 'The prompts of the preference mix that licence, consent, form, length, repeats and limit leave.';
+COMMENT ON TABLE licensed_prompts IS 'The prompts of all sources that licence, consent, form, length, repeats and limit leave: one row for each source in which a prompt comes.';
+COMMENT ON COLUMN licensed_prompts.dataset IS 'The source''s name in the recipe.';
+COMMENT ON COLUMN licensed_prompts.dataset_order IS 'The source''s place in the recipe, from 1; of a prompt in several sources the first row counts.';
+COMMENT ON COLUMN licensed_prompts.row_number IS 'The row''s position in the source.';
 COMMENT ON COLUMN licensed_prompts.prompt_id IS 'sha256 of the normalized messages.';
+COMMENT ON COLUMN licensed_prompts.track IS 'The track that the recipe gives the source: graded (the grader decides), standard or controversial.';
 COMMENT ON COLUMN licensed_prompts.messages IS 'The conversation as read, ending with a user message.';
 COMMENT ON COLUMN licensed_prompts.messages_hash IS 'sha256 of the messages as read, to the character.';
-COMMENT ON COLUMN licensed_prompts.source IS 'The collection that the mix says the row comes from.';
-COMMENT ON COLUMN licensed_prompts.upstream_id IS 'The row''s id in the mix.';
+COMMENT ON COLUMN licensed_prompts.source IS 'The collection that the row says it comes from.';
+COMMENT ON COLUMN licensed_prompts.upstream_id IS 'The row''s id upstream.';
 COMMENT ON COLUMN licensed_prompts.origin_url IS 'The page the prompt was taken from, where known.';
 COMMENT ON COLUMN licensed_prompts.origin_domain IS 'Its host.';
 COMMENT ON COLUMN licensed_prompts.consent_basis IS 'What admitted the row: robots_txt (its origin''s snapshot) or source_rule (origin or snapshot unknown).';
-COMMENT ON COLUMN licensed_prompts.row_number IS 'The row''s position in preference_mix.';

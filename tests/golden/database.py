@@ -9,7 +9,6 @@ from typing import Any
 import yaml
 
 FOLDER = Path(__file__).parent
-PROMPTS = ("preference_mix", "polyglot_toxicity_prompts", "prism_prompts")
 
 Row = dict[str, Any]
 
@@ -19,6 +18,11 @@ class Golden(UserDict[str, Any]):
 
     def __init__(self) -> None:
         super().__init__(yaml.safe_load((FOLDER / "database.yaml").read_text(encoding="utf-8")))
+        self["source_prompts"] = [
+            {"dataset": dataset, **row}
+            for dataset, rows in self["source_prompts"].items()
+            for row in rows
+        ]
         for row in self.prompts:
             if (text := row.get("text")) is not None:
                 spoken = {"system": row.get("system"), "user": text}
@@ -29,7 +33,7 @@ class Golden(UserDict[str, Any]):
 
     @property
     def prompts(self) -> list[Row]:
-        return [row for table in PROMPTS for row in self[table]]
+        return list(self["source_prompts"])
 
     @property
     def policies(self) -> list[str]:

@@ -16,12 +16,12 @@ from alignment_assets.assets.training_sets import draw_pairs
 from alignment_assets.inference.types import ANSWER_SCHEMA
 from alignment_assets.warehouse import sql_files
 from alignment_assets.warehouse.resource import Warehouse
-from tests.golden.database import FOLDER, GOLDEN, PROMPTS, Row
+from tests.golden.database import FOLDER, GOLDEN, Row
 from tests.golden.names import IDS, NAMES, readable
 from tests.support.tables import fill
 
 SOURCES = (
-    *(*PROMPTS, "origin_consent", "personas", "human_labels", "wordings"),
+    *("source_prompts", "origin_consent", "personas", "human_labels", "wordings"),
     *("inference_runs", "inference_forecasts"),
 )
 UNPARTITIONED = (

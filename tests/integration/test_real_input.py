@@ -47,9 +47,9 @@ def test_forty_real_prompts_become_training_rows(
         ).fetchall()[0][0]
     with capsys.disabled():
         print("\n" + json.dumps({"rows": rows, "agreement": agreement}, indent=None))
-    assert rows["preference_mix"] == 1000
-    assert rows["licensed_prompts"] <= 40 < limited
-    assert rows["alignment_prompts"] == 40 - (rows["licensed_prompts"] - grades)
+    assert rows["source_prompts"] == 1000 + 6 + 9
+    assert rows["licensed_prompts"] == 40 < limited
+    assert rows["alignment_prompts"] == 40 - (rows["controversy_labels"] - grades)
     assert rows["completions"] == rows["rewards"] == rows["completion_requests"] > 40 * 4
     assert rows["dpo_pairs"] + rows["selection_exclusions"] == rows["alignment_prompts"]
     assert rows["dpo_pairs"] > rows["alignment_prompts"] / 2

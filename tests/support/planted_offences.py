@@ -61,18 +61,14 @@ PLANTED: dict[str, list[str]] = {
     "licensed_prompts/no_excluded_subset": ["upstream_id = 'flan_v2_1'", "source = 'a/No_Robots'"],
     "licensed_prompts/nothing_lost": [
         LESS,
-        "INSERT INTO prompt_exclusions SELECT 'preference_mix', row_number, '', '', '', '', '' "
+        "INSERT INTO prompt_exclusions SELECT dataset, row_number, '', '', '', '', '' "
         "FROM {t} LIMIT 1",
-    ],
-    "preference_mix/prompt_or_reason": [
-        "messages = NULL WHERE messages <> []",
-        "messages_hash = NULL WHERE messages <> []",
-        "messages = [{'role': 'assistant', 'content': 'Yes.'}] WHERE messages <> []",
-        "malformed_reason = NULL WHERE messages IS NULL",
+        "DELETE FROM source_prompts WHERE dataset IN (SELECT dataset FROM {t} LIMIT 1)",
     ],
     "personas/persona_or_reason": ["persona = NULL"],
-    "polyglot_toxicity_prompts/prompt_or_reason": ["messages = NULL"],
-    "prism_prompts/prompt_or_reason": ["messages_hash = NULL"],
+    "prompt_exclusions/every_source": [
+        "DELETE FROM source_prompts WHERE dataset IN (SELECT dataset FROM {t} LIMIT 1)"
+    ],
     "prompt_exclusions/known_rule": ["rule = 'taste'"],
     "qrpo_samples/quantile_of_rewards": ["quantile = quantile + 0.1"],
     "quantile_rewards/band_fits_quantile": [
@@ -108,5 +104,11 @@ PLANTED: dict[str, list[str]] = {
     "selection_exclusions/unique_prompt": [
         AGAIN,
         "INSERT INTO {t} SELECT policy, prompt_id, '', '', 4, 8, 1 FROM selected_pairs LIMIT 1",
+    ],
+    "source_prompts/prompt_or_reason": [
+        "messages = NULL WHERE messages <> []",
+        "messages_hash = NULL WHERE messages <> []",
+        "messages = [{'role': 'assistant', 'content': 'Yes.'}] WHERE messages <> []",
+        "malformed_reason = NULL WHERE messages IS NULL",
     ],
 }

@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from alignment_assets.inference.types import Answer, Request
+from alignment_assets.recipe.load import load_recipe
 from tests.conftest import Graph, changed_recipe
 from tests.support.fakes import FakeInference
 
-READ = (
-    "key:preference_mix or key:polyglot_toxicity_prompts or key:prism_prompts or key:origin_consent"
-)
+READ = "key:source_prompts or key:origin_consent"
 RULED = "key:prompt_exclusions or key:licensed_prompts"
 GRADED = "key:wordings or key:controversy_labels or key:alignment_prompts"
 
@@ -39,6 +38,17 @@ def write_lines(path: Path, records: list[dict[str, Any]]) -> str:
     return str(path)
 
 
+def entry(name: str, recipe: str = "demo") -> dict[str, Any]:
+    """Return an entry of ``prompts`` of a recipe that comes along, as its file says it."""
+    (found,) = (one for one in load_recipe(recipe).prompts if one.name == name)
+    return found.model_dump(mode="json")
+
+
+def reading(**datasets: str) -> list[dict[str, Any]]:
+    """Return entries of the demo's ``prompts``, each with another file."""
+    return [{**entry(name), "dataset": dataset} for name, dataset in datasets.items()]
+
+
 def on_sources(
     graph: Graph,
     folder: Path,
@@ -54,11 +64,11 @@ def on_sources(
         {"opening_prompt": text, "conversation_id": f"c{number}", "conversation_type": kind}
         for number, (text, kind) in enumerate(prism or [("a PRISM prompt", "values guided")])
     ]
-    sources = {
-        "sources.preference_mix.dataset": write_lines(folder / "mix.jsonl", mix),
-        "sources.polyglot_toxicity_prompts.dataset": write_lines(folder / "p.jsonl", additions),
-        "sources.prism_prompts.dataset": write_lines(folder / "prism.jsonl", opened),
-    }
+    prompts = reading(
+        preference_mix=write_lines(folder / "mix.jsonl", mix),
+        polyglot_toxicity_prompts=write_lines(folder / "p.jsonl", additions),
+        prism_prompts=write_lines(folder / "prism.jsonl", opened),
+    )
     inference = StatedGrader(log=graph.inference.log)
-    recipe = changed_recipe({**sources, **(changes or {})})
+    recipe = changed_recipe({"prompts": prompts, **(changes or {})})
     return replace(graph, recipe=recipe, inference=inference)

@@ -86,6 +86,7 @@ class Database:
                 "messages_hash": messages_hash(messages),
                 "dataset": "preference_mix",
                 "datasets": ["preference_mix"],
+                "dataset_order": 1,
                 "consent_basis": "source_rule",
             }
             for track, messages in asked.chats
@@ -95,7 +96,7 @@ class Database:
             for text in asked.personas
         ]
         self.fill("alignment_prompts", prompts)
-        self.fill("licensed_prompts", prompts)
+        self.fill("licensed_prompts", [{**row, "track": "graded"} for row in prompts])
         self.fill("personas", people)
         self.fill("wordings", list(read_wordings(asked.recipe)))
         for model in models:

@@ -30,7 +30,7 @@ def test_agreement_is_what_one_computes_by_hand(graph: Graph, tmp_path: Path) ->
         writer.writerow(["grade 0: one person", "troll", "7"])
         writer.writerow(["", "a0", "1"])
     mix = [row(prompt, prompt) for prompt in labels if prompt != "never graded"]
-    graph = on_sources(graph, tmp_path, mix, changes={"sources.human_labels.dataset": str(path)})
+    graph = on_sources(graph, tmp_path, mix, changes={"human_labels.dataset": str(path)})
     agreement = "key:human_labels or key:controversy_agreement"
     graph.materialize(f"{READ} or {RULED} or {GRADED} or {agreement}")
 
@@ -67,7 +67,7 @@ def test_agreement_is_what_one_computes_by_hand(graph: Graph, tmp_path: Path) ->
     assert found[3][11] == pytest.approx((1 + 1 + 1 / 2 + 1 + 1 / 2) / 5)
 
     unlabelled = graph.with_recipe(
-        on_sources(graph, tmp_path, mix, changes={"sources.human_labels": None}).recipe
+        on_sources(graph, tmp_path, mix, changes={"human_labels": None}).recipe
     )
     unlabelled.materialize(agreement)
     figures = "labelled_prompts, graded_prompts, accuracy, human_unanimous"

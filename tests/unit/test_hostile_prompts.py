@@ -22,6 +22,7 @@ from alignment_assets.recipe.wordings import read_wordings
 from alignment_assets.sources.conversations import prompt_id
 from tests.conftest import Graph, changed_recipe
 from tests.support.fakes import FakeInference
+from tests.support.prompt_sources import reading
 
 LONG = " ".join(["word"] * 50_000)
 ARRIVING = {
@@ -93,9 +94,10 @@ def recipe_on(folder: Path, texts: list[str], **changes: Any) -> Any:
     for name, rows in {"mix": mix, "more": [{"prompt": text} for text in texts]}.items():
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     sources = {
-        "sources.preference_mix.dataset": str(folder / "mix.jsonl"),
-        "sources.polyglot_toxicity_prompts.dataset": str(folder / "more.jsonl"),
-        "prism_conversation_types": [],
+        "prompts": reading(
+            preference_mix=str(folder / "mix.jsonl"),
+            polyglot_toxicity_prompts=str(folder / "more.jsonl"),
+        ),
         "rewards.standard": {"task": "classify", "model": "smollm2-135m-judge"},
     }
     return changed_recipe({**sources, **changes})
@@ -197,7 +199,7 @@ def test_what_no_engine_can_be_shown_is_excluded_with_a_reason(graph: Graph, nam
     place = len(ARRIVING) + list(EXCLUDED).index(name)
     found = graph.query(
         "SELECT dataset, rule, detail FROM prompt_exclusions WHERE row_number = $place "
-        "AND dataset <> 'prism_prompts' ORDER BY dataset",
+        "ORDER BY dataset",
         {"place": place},
     )
     assert [(dataset, rule) for dataset, rule, _ in found] == [
@@ -209,9 +211,9 @@ def test_what_no_engine_can_be_shown_is_excluded_with_a_reason(graph: Graph, nam
 
 def test_nothing_else_is_excluded_and_nothing_of_it_is_asked(graph: Graph) -> None:
     # Each in the additions, alone in the mix, and there in several turns.
-    assert graph.query(
-        "SELECT rule, count(*) FROM prompt_exclusions WHERE dataset <> 'prism_prompts' GROUP BY ALL"
-    ) == [("malformed", 3 * len(EXCLUDED))]
+    assert graph.query("SELECT rule, count(*) FROM prompt_exclusions GROUP BY ALL") == [
+        ("malformed", 3 * len(EXCLUDED))
+    ]
     contents = [m["content"] for request in graph.asked() for m in request["messages"]]
     assert not any("\x00" in content or "half " in content for content in contents)
 
@@ -226,9 +228,12 @@ def test_too_many_words_are_excluded_by_the_published_recipes_limit(
     assert strict.query(
         "SELECT DISTINCT detail FROM prompt_exclusions WHERE rule = 'too_long'"
     ) == [(f"249999 of {limit} characters",)]
-    assert strict.query("SELECT messages[-1].content FROM licensed_prompts ORDER BY 1") == [
-        (SEVERAL + "short",),
-        ("short",),
+    assert strict.query(
+        "SELECT dataset, messages[-1].content FROM licensed_prompts ORDER BY ALL"
+    ) == [
+        ("polyglot_toxicity_prompts", "short"),
+        ("preference_mix", SEVERAL + "short"),
+        ("preference_mix", "short"),
     ]
 
 

@@ -24,8 +24,11 @@ def rules(graph: Graph, dataset: str = "preference_mix") -> dict[str, tuple[str,
     return {name: (rule, detail) for name, rule, detail in rows}
 
 
-def licensed(graph: Graph) -> set[str]:
-    return {name for (name,) in graph.query("SELECT upstream_id FROM licensed_prompts")}
+def licensed(graph: Graph, dataset: str = "preference_mix") -> set[str]:
+    rows = graph.query(
+        "SELECT upstream_id FROM licensed_prompts WHERE dataset = $dataset", {"dataset": dataset}
+    )
+    return {name for (name,) in rows}
 
 
 # -- one rule at a time ----------------------------------------------------------------------------
@@ -217,7 +220,10 @@ def test_rows_without_a_snapshot_follow_their_sources_rule(graph: Graph, tmp_pat
     assert {rules(graph)[name] for name in refused} == {
         ("consent", "no origin known, and the recipe refuses the source refused/a")
     }
-    basis = "SELECT DISTINCT consent_basis FROM licensed_prompts WHERE upstream_id {} 'yes %'"
+    basis = (
+        "SELECT DISTINCT consent_basis FROM licensed_prompts "
+        "WHERE dataset = 'preference_mix' AND upstream_id {} 'yes %'"
+    )
     assert graph.query(basis.format("LIKE")) == [("robots_txt",)]
     assert graph.query(basis.format("NOT LIKE")) == [("source_rule",)]
 
@@ -259,8 +265,8 @@ def test_additions_pass_the_same_rules_and_unguided_conversations_go(
         ("polyglot_toxicity_prompts", 3, "malformed", "prompt has invalid Unicode"),
         ("preference_mix", 0, "licence", "subset flan_v2"),
         ("prism_prompts", 1, "repeat", "row 0 asks the same"),
-        ("prism_prompts", 2, "conversation_type", "unguided"),
-        ("prism_prompts", 3, "conversation_type", "unguided"),
+        ("prism_prompts", 2, "keep", "conversation_type is unguided"),
+        ("prism_prompts", 3, "keep", "conversation_type is unguided"),
         ("prism_prompts", 4, "malformed", "prompt is empty"),
     ]
     kept = graph.query(
@@ -335,11 +341,7 @@ def test_a_limit_takes_exact_nested_subsets_of_all_sources(graph: Graph, tmp_pat
         assert details == ([(f"not among the first {limit} by hash",)] if limit else [])
         return {
             prompt
-            for dataset in ("preference_mix", "polyglot_toxicity_prompts", "prism_prompts")
-            for (prompt,) in limited.query(
-                f"SELECT messages[1].content FROM {dataset} WHERE (row_number, '{dataset}') NOT IN "
-                "(SELECT (row_number, dataset) FROM prompt_exclusions)"
-            )
+            for (prompt,) in limited.query("SELECT messages[1].content FROM licensed_prompts")
         }
 
     everything = prompts(None, mix, f"{READ} or {RULED}")

@@ -13,8 +13,16 @@ from alignment_assets.inference.fingerprint import ModelError, resolve_weights
 from alignment_assets.recipe.load import RecipeError, find_recipe, load_recipe, parse_recipe
 from alignment_assets.recipe.model import Recipe
 from alignment_assets.recipe.run import Run
-from tests.conftest import changed_recipe
+from tests.conftest import REPOSITORY, changed_recipe
+from tests.support.prompt_sources import entry
 
+TEXTS = {
+    "name": "texts",
+    "dataset": "texts.jsonl",
+    "form": "text",
+    "track": "standard",
+    "columns": {"prompt": "text"},
+}
 MODELS = ("llama-3.1-8b", "llama-3.3-70b", "qwen2.5-72b", "qwen3-14b", "qwen3-32b")
 POLICIES = ("apertus-8b-sft", "apertus-70b-sft")
 
@@ -88,8 +96,8 @@ def test_a_file_that_holds_no_recipe_is_refused(tmp_path: Path, content: bytes, 
     ("place", "neighbour"),
     [
         ("seeds", "seed"),
-        ("sources.preference_mix.column", "columns"),
-        ("sources.human_labels.file", "dataset"),
+        ("personas.column", "columns"),
+        ("human_labels.file", "dataset"),
         ("completions.sampling.temprature", "temperature"),
         ("models.smollm2-135m.weight", "weights"),
         ("rewards.standard.rubrik", "rubric"),
@@ -166,6 +174,8 @@ def test_an_integer_will_do_for_a_fraction_and_every_problem_is_told() -> None:
         ),
         ({"rewards.standard": {"task": "rate", "model": "smollm2-135m"}}, "needs a rubric"),
         ({"controversy.sampling.temperature": 0}, "attempts above 1"),
+        ({"prompts": [TEXTS, TEXTS]}, "prompts: texts names two sources; give each its own name"),
+        ({"prompts": []}, "prompts: "),
     ],
 )
 def test_names_and_settings_that_do_not_fit_together_are_refused(
@@ -174,20 +184,90 @@ def test_names_and_settings_that_do_not_fit_together_are_refused(
     assert said in refusal(changes)
 
 
+# -- prompt sources --------------------------------------------------------------------------------
+
+
 @pytest.mark.parametrize(
-    ("columns", "said"),
+    ("place", "columns", "said"),
     [
-        ({"chosenn": "chosen"}, "'chosenn'"),
-        ({"source": "source"}, "chosen"),
-        ({"chosen": "chosen", "url": "url"}, "'origin_url'"),
+        ("personas", {"person": "persona"}, "columns: needs ['persona'] and may have []"),
+        (
+            "human_labels",
+            {"prompt": "text"},
+            "needs ['prompt', 'label'] and may have ['annotator']",
+        ),
     ],
-    ids=["misspelt", "left out", "unknown"],
 )
-def test_columns_that_nothing_reads_are_refused(columns: dict[str, str], said: str) -> None:
-    message = refusal({"sources.preference_mix.columns": columns})
-    assert message.startswith("sources")
-    assert "preference_mix" in message
+def test_columns_of_other_datasets_are_those_that_are_read(
+    place: str, columns: dict[str, str], said: str
+) -> None:
+    message = refusal({f"{place}.columns": columns})
+    assert message.startswith(f"{place}: ")
     assert said in message
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"track": "both"}, "prompts.1.track: Input should be 'graded', 'standard' or"),
+        ({"form": "chat"}, "prompts.1.form: Input should be 'conversation' or 'text'"),
+        (
+            {"file": "x"},
+            "prompts.1.file: unknown key; allowed are ['columns', 'configs', 'dataset'",
+        ),
+        ({"name": "My texts"}, "prompts.1.name: String should match pattern"),
+        (
+            {"columns": {"text": "text"}},
+            "texts: form text reads the column 'prompt'; map it: columns: {prompt: <their name>}",
+        ),
+        (
+            {"columns": {"prompt": "text", "conversation": "chat"}},
+            "texts: form text does not read the column 'conversation'; leave it out",
+        ),
+        (
+            {"columns": {"prompt": "text", "Kind": "kind"}},
+            "texts: the column 'Kind' is no name for SQL; use lower-case",
+        ),
+        (
+            {"keep": {"kind": ["a"]}},
+            "texts: keep names the column 'kind', which is not mapped; add it to columns",
+        ),
+        ({"keep": {"prompt": ["a"]}}, "texts: keep names the column 'prompt', which is not"),
+        (
+            {"columns": {"prompt": "text", "kind": "kind"}, "keep": {"kind": []}},
+            "texts: keep.kind names no value; no row would stay",
+        ),
+        (
+            {"columns": {"prompt": "text", "kind": "kind"}, "keep": {"kind": [True]}},
+            "prompts.1.keep.kind.0: Input should be a valid string",
+        ),
+    ],
+)
+def test_an_entry_of_prompts_that_does_not_fit_is_refused_with_what_to_do(
+    changes: dict[str, Any], said: str
+) -> None:
+    assert said in refusal({"prompts": [entry("preference_mix"), {**TEXTS, **changes}]})
+
+
+def test_an_older_recipe_is_told_where_its_keys_stand_now(tmp_path: Path) -> None:
+    content = load_recipe("demo").model_dump(mode="json")
+    prompts = {source.pop("name"): source for source in content.pop("prompts")}
+    others = {name: content.pop(name) for name in ("personas", "human_labels")}
+    content |= {"sources": {**prompts, **others}, "prism_conversation_types": ["values guided"]}
+    with pytest.raises(RecipeError) as caught:
+        parse_recipe(content, tmp_path / "mine.yaml")
+    lines = str(caught.value).splitlines()
+    old_keys = [
+        line.removeprefix(f"{tmp_path}/mine.yaml: ").split(": is now ")[0] for line in lines
+    ]
+    assert old_keys == [
+        *(f"sources.{name}" for name in prompts),
+        *("prism_conversation_types", "sources.personas", "sources.human_labels"),
+    ]
+    assert "prompts: an entry {name: preference_mix, form: conversation, track: graded" in lines[0]
+    page, section = "docs/recipes.md", "Moving an older recipe"
+    assert all(line.endswith(f"; see {page}, '{section}'") for line in lines)
+    assert f"\n## {section}\n" in (REPOSITORY / page).read_text(encoding="utf-8")
 
 
 # -- secrets ---------------------------------------------------------------------------------------
@@ -284,19 +364,22 @@ def test_apertus_has_the_reports_models_and_sampling() -> None:
 
 def test_apertus_has_the_reports_sources_and_rules() -> None:
     recipe = load_recipe("apertus")
-    sources = recipe.sources
-    assert sources.preference_mix.dataset == "hf:allenai/olmo-2-0325-32b-preference-mix"
-    assert sources.preference_mix.columns["upstream_id"] == "id"
-    polyglot = sources.polyglot_toxicity_prompts
+    mix, polyglot, prism = recipe.prompts
+    assert (mix.name, mix.form, mix.track) == ("preference_mix", "conversation", "graded")
+    assert mix.dataset == "hf:allenai/olmo-2-0325-32b-preference-mix"
+    assert mix.columns["upstream_id"] == "id"
     assert polyglot.dataset == "hf:ToxicityPrompts/PolygloToxicityPrompts"
     assert (polyglot.split, len(polyglot.configs)) == ("wildchat", 17)
     languages = " ".join(config.removeprefix("wildchat-") for config in polyglot.configs)
     assert languages == "ar cs de en es fr hi id it ja ko nl pl pt ru sv zh"
-    assert sources.prism_prompts.dataset == "hf:HannahRoseKirk/prism-alignment"
-    assert sources.prism_prompts.configs == ("conversations",)
-    assert sources.prism_prompts.columns["prompt"] == "opening_prompt"
-    assert recipe.prism_conversation_types == ("values guided", "controversy guided")
-    assert sources.personas.dataset == "hf:proj-persona/PersonaHub"
+    assert prism.dataset == "hf:HannahRoseKirk/prism-alignment"
+    assert prism.configs == ("conversations",)
+    assert prism.columns["prompt"] == "opening_prompt"
+    assert prism.keep == {"conversation_type": ("values guided", "controversy guided")}
+    assert {(source.form, source.track) for source in (polyglot, prism)} == {
+        ("text", "controversial")
+    }
+    assert recipe.personas.dataset == "hf:proj-persona/PersonaHub"
     assert recipe.licence.excluded_subsets == ("flan_v2", "no_robots")
     assert recipe.consent.unknown_origins == "admitted"
     assert recipe.consent.agents == (

@@ -15,9 +15,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from alignment_assets.assets.prompts import polyglot_row
-from alignment_assets.recipe.model import DatasetReference
+from alignment_assets.recipe.datasets import DatasetReference, PromptSource
 from alignment_assets.sources.readers import Row, SourceError, read_rows
+from alignment_assets.sources.rows import source_prompt_row
 from tests.conftest import changed_recipe
 
 RECORDS = [
@@ -27,6 +27,7 @@ RECORDS = [
     )
 ]
 COLUMNS = {"prompt": "text", "upstream_id": "id"}
+TEXTS = PromptSource(name="mix", dataset="", form="text", track="standard", columns=COLUMNS)
 
 
 def read(path: Path | str, **reference: Any) -> list[Row]:
@@ -35,14 +36,18 @@ def read(path: Path | str, **reference: Any) -> list[Row]:
 
 def rows_of(path: Path | str, **reference: Any) -> Any:
     wanted = {"columns": COLUMNS, **reference}
-    return read_rows("mix", DatasetReference(dataset=str(path), **wanted), changed_recipe())
+    return read_rows("prompts.mix", DatasetReference(dataset=str(path), **wanted), changed_recipe())
+
+
+def rows_made_of(path: Path) -> list[dict[str, Any]]:
+    return [source_prompt_row(TEXTS, number, row) for number, row in enumerate(read(path))]
 
 
 def refusal(path: Path | str, **reference: Any) -> str:
     with pytest.raises(SourceError) as caught:
         read(path, **reference)
     message = str(caught.value)
-    assert message.startswith(f"sources.mix ({path}): ")
+    assert message.startswith(f"prompts.mix ({path}): ")
     return message
 
 
@@ -274,7 +279,7 @@ def test_a_missing_column_is_named_with_those_found(
 ) -> None:
     message = refusal(write(tmp_path), columns={"prompt": "text", "origin_url": "url"})
     assert "no column url; found are id, text" in message
-    assert "sources.mix.columns" in message
+    assert "prompts.mix.columns" in message
 
 
 @pytest.mark.parametrize(
@@ -373,7 +378,7 @@ def test_a_broken_line_is_a_malformed_row_between_good_ones(
 ) -> None:
     good = json_lines(RECORDS[:1])
     (tmp_path / "rows.jsonl").write_bytes(good + line + b"\n" + good)
-    made = [polyglot_row(number, row) for number, row in enumerate(read(tmp_path / "rows.jsonl"))]
+    made = rows_made_of(tmp_path / "rows.jsonl")
     assert [row["malformed_reason"] for row in made] == [None, reason, None]
     assert made[1]["messages"] is None
     assert len({row["prompt_id"] for row in made}) == 2  # a malformed row has a name, too
@@ -390,6 +395,6 @@ def test_values_of_an_array_that_are_no_objects_are_malformed_rows(tmp_path: Pat
 
 def test_a_csv_line_with_too_many_or_too_few_fields_is_a_malformed_row(tmp_path: Path) -> None:
     (tmp_path / "rows.csv").write_text("id,text\na,one\nb,two,three\nc\nd,four\n")
-    made = [polyglot_row(number, row) for number, row in enumerate(read(tmp_path / "rows.csv"))]
+    made = rows_made_of(tmp_path / "rows.csv")
     reasons = [row["malformed_reason"] for row in made]
     assert reasons == [None, "more fields than columns", "prompt is missing, not text", None]

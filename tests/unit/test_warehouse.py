@@ -343,11 +343,12 @@ def test_parts_of_a_struct_are_not_dropped_or_made_up(
 ) -> None:
     query = f"""
         SELECT 0 AS row_number, 'id' AS prompt_id, [{{'role': 'user', {part}}}] AS messages,
-            NULL AS messages_hash, NULL AS source, NULL AS upstream_id, NULL AS malformed_reason
+            'mix' AS dataset, NULL AS messages_hash, NULL AS source, NULL AS upstream_id,
+            NULL AS origin_url, NULL AS origin_domain, NULL AS extra, NULL AS malformed_reason
     """
     with (
         pytest.raises(WarehouseError, match=told),
-        warehouse.stage("polyglot_toxicity_prompts") as staging,
+        warehouse.stage("source_prompts") as staging,
     ):
         staging.insert(query, {})
 

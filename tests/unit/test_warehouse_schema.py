@@ -167,6 +167,8 @@ def test_another_recipes_database_is_refused_by_name(tmp_path: Path) -> None:
         ("INTEGER[3]", "INTEGER[4]", False, False),
         ("VARCHAR", "INTEGER", False, False),
         ("INTEGER", "VARCHAR", False, False),
+        ("VARCHAR", "JSON", False, True),
+        ("JSON", "VARCHAR", True, True),
         ('"NULL"', "VARCHAR", True, True),
     ],
 )

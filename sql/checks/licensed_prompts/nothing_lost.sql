@@ -1,7 +1,7 @@
--- Every row of the mix is licensed or excluded, and none is both.
-SELECT row_number
-FROM preference_mix
-LEFT JOIN (SELECT row_number, 1 AS licensed FROM licensed_prompts) USING (row_number)
-LEFT JOIN (SELECT row_number, 1 AS excluded FROM prompt_exclusions WHERE dataset = 'preference_mix')
-    USING (row_number)
+-- Every row of the recipe's sources is licensed or excluded, and none is both; no source lacks rows.
+SELECT dataset, row_number
+FROM (SELECT unnest($prompts).name AS dataset)
+LEFT JOIN source_prompts USING (dataset)
+LEFT JOIN (SELECT dataset, row_number, 1 AS licensed FROM licensed_prompts) USING (dataset, row_number)
+LEFT JOIN (SELECT dataset, row_number, 1 AS excluded FROM prompt_exclusions) USING (dataset, row_number)
 WHERE coalesce(licensed, 0) + coalesce(excluded, 0) <> 1

@@ -1,5 +1,5 @@
--- Each prompt_id stands once.
-SELECT prompt_id, count(*) AS times
+-- Each prompt_id stands once in a source.
+SELECT dataset, prompt_id, count(*) AS times
 FROM licensed_prompts
-GROUP BY prompt_id
+GROUP BY ALL
 HAVING count(*) > 1

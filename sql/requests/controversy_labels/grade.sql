@@ -1,5 +1,5 @@
--- What the grader is asked: one question for each licensed prompt and attempt. Later attempts are for
--- prompts whose earlier answers do not parse.
+-- What the grader is asked: one question for each licensed prompt of a graded source and each attempt.
+-- Later attempts are for prompts whose earlier answers do not parse.
 SELECT
     licensed_prompts.prompt_id,
     $attempt::INTEGER AS attempt,
@@ -18,6 +18,13 @@ SELECT
     $answer_schema AS answer_schema,
     {'longest_first': -conversation_length(messages), 'prompt': prompt_id} AS asking_order
 FROM licensed_prompts
+-- A prompt of several graded sources is asked about once, as the first has it.
+JOIN (
+    SELECT prompt_id, min(dataset_order) AS dataset_order
+    FROM licensed_prompts
+    WHERE track = 'graded'
+    GROUP BY prompt_id
+) AS graded USING (prompt_id, dataset_order)
 CROSS JOIN (SELECT * FROM wordings WHERE wording_id = 'controversy_system') AS system
 CROSS JOIN (SELECT * FROM wordings WHERE wording_id = 'controversy_question') AS question
 WHERE $only_prompts IS NULL OR list_contains($only_prompts, prompt_id)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field, field_validator
 
-from alignment_assets.recipe.model import Part
+from alignment_assets.recipe.part import Part
 
 
 class OpenAISettings(Part):

@@ -1,0 +1,25 @@
+"""What every part of a recipe is: strict, complete and unchangeable once read."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
+
+
+class Part(BaseModel):
+    """A part of a recipe: no unknown keys, no casts, no changes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _lists_become_tuples(cls, values: Any) -> Any:
+        # YAML knows lists; tuples, so that a recipe cannot change after it is read.
+        if not isinstance(values, dict):
+            return values
+        return {
+            key: tuple(value) if isinstance(value, list) else value for key, value in values.items()
+        }

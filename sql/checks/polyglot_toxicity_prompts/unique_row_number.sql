@@ -1,5 +1,0 @@
--- Each row_number stands once.
-SELECT row_number, count(*) AS times
-FROM polyglot_toxicity_prompts
-GROUP BY row_number
-HAVING count(*) > 1

@@ -1,0 +1,25 @@
+CREATE TABLE source_prompts (
+    dataset VARCHAR NOT NULL,
+    row_number BIGINT NOT NULL,
+    prompt_id VARCHAR NOT NULL,
+    messages STRUCT(role VARCHAR, content VARCHAR)[],
+    messages_hash VARCHAR,
+    source VARCHAR,
+    upstream_id VARCHAR,
+    origin_url VARCHAR,
+    origin_domain VARCHAR,
+    extra JSON,
+    malformed_reason VARCHAR
+);
+COMMENT ON TABLE source_prompts IS 'Every row of the prompt sources as read, one partition for each source of the recipe.';
+COMMENT ON COLUMN source_prompts.dataset IS 'The source''s name in the recipe.';
+COMMENT ON COLUMN source_prompts.row_number IS 'Position in the source, from 0, over all its configurations.';
+COMMENT ON COLUMN source_prompts.prompt_id IS 'sha256 of the normalized messages (NFC, white space runs as one space); of the raw row where it is malformed.';
+COMMENT ON COLUMN source_prompts.messages IS 'The prompt as read, ending with a user message: all before a conversation''s last assistant turn, or a text as one message. NULL where malformed.';
+COMMENT ON COLUMN source_prompts.messages_hash IS 'sha256 of the messages as read, to the character.';
+COMMENT ON COLUMN source_prompts.source IS 'The collection that the row says it comes from; where no such column is mapped, the dataset''s configuration or the file it was read from.';
+COMMENT ON COLUMN source_prompts.upstream_id IS 'The row''s id upstream, where it has one; sub-collections may show in it.';
+COMMENT ON COLUMN source_prompts.origin_url IS 'The page the prompt was taken from, where the row says so.';
+COMMENT ON COLUMN source_prompts.origin_domain IS 'The host of origin_url, in lower case.';
+COMMENT ON COLUMN source_prompts.extra IS 'The other columns that the recipe maps, as a JSON object by our names; NULL where it maps none.';
+COMMENT ON COLUMN source_prompts.malformed_reason IS 'Why the row cannot be used as a prompt; NULL where it can.';
