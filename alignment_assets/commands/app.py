@@ -5,6 +5,8 @@ Here belongs which commands there are; each has a module beside this one.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import typer
 
 from alignment_assets.commands import (
@@ -24,7 +26,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Turn prompt collections into preference-alignment training data.",
 )
-for command, arguments in {
+# Each with the arguments of an example.
+COMMANDS: dict[Callable[..., None], str] = {
     materialize.materialize: (
         "materialize --select 'key:completions or key:rewards' --partition smollm2-135m-cool"
     ),
@@ -33,7 +36,8 @@ for command, arguments in {
     status.status: "status --recipe demo",
     doctor.doctor: "doctor --recipe apertus",
     forecast.forecast: "forecast --pilot 50",
-}.items():
+}
+for command, arguments in COMMANDS.items():
     app.command(epilog=example(arguments))(command)
 app.add_typer(models.app, name="models")
 app.add_typer(spool.app, name="spool")

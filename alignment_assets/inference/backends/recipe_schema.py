@@ -11,6 +11,7 @@ from pydantic.json_schema import models_json_schema
 
 from alignment_assets.inference.backends.by_model import BACKENDS
 from alignment_assets.recipe.model import Recipe
+from alignment_assets.recipe.part import Part
 
 
 def recipe_schema() -> dict[str, Any]:
@@ -20,9 +21,8 @@ def recipe_schema() -> dict[str, Any]:
     it. What it refuses, `Recipe` or `check_backends` refuses too.
     """
     settings = {name: backend.Settings for name, backend in BACKENDS.items()}
-    places, schema = models_json_schema(
-        [(model, "validation") for model in (Recipe, *settings.values())]
-    )
+    models: list[type[Part]] = [Recipe, *settings.values()]
+    places, schema = models_json_schema([(model, "validation") for model in models])
     parts = schema["$defs"]
     parts["Model"]["properties"]["backend"] |= {
         "properties": {name: places[model, "validation"] for name, model in settings.items()},
