@@ -16,7 +16,8 @@ SELECT
     chosen.band AS chosen_band,
     CASE WHEN chosen.prompt_id = rejected.prompt_id THEN rejected.band
         ELSE error('sql/selection/' || $selection_strategy || '.sql pairs completions of two prompts: '
-            || chosen.completion_id || ' and ' || rejected.completion_id || '; join them on prompt') END AS rejected_band
+            || chosen.completion_id || ' and ' || rejected.completion_id || '; join them on prompt')
+    END AS rejected_band
 FROM taken
 JOIN (SELECT *, rowid AS candidate FROM quantile_rewards) AS chosen ON chosen.candidate = taken.chosen
 JOIN (SELECT *, rowid AS candidate FROM quantile_rewards) AS rejected ON rejected.candidate = taken.rejected
