@@ -88,12 +88,6 @@ def test_every_make_target_of_the_readme_exists() -> None:
     assert all(re.search(rf"^{target}:", makefile, re.MULTILINE) for target in targets)
 
 
-def test_every_command_is_documented() -> None:
-    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
-    for command in ("materialize", "query", "status", "doctor"):
-        assert f"alignment-assets {command}" in readme
-
-
 def test_a_query_comes_in_every_format(made: Graph, tmp_path: Path) -> None:
     expected = made.query("SELECT count(*) FROM completions WHERE model = 'smollm2-135m'")[0][0]
     name = "unanswered_requests"

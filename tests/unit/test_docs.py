@@ -1,4 +1,4 @@
-"""Documents lead where they say, and no file names a machine or is too large: run by `make lint`.
+"""Links lead somewhere, no file names a machine or is too large: `make lint` runs these.
 
 Imports nothing of the product, so that it takes a second.
 """
@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+import yaml
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
@@ -92,6 +93,15 @@ def test_a_broken_link_is_found(tmp_path: Path) -> None:
     )
     found = [line.split(":")[0] for line in broken_links(page, {page, other})]
     assert found == ["none.md", "none.png", "other.md#twice-2", "#no"]
+
+
+def test_a_commit_is_checked_as_make_lint_checks() -> None:
+    makefile = (REPOSITORY / "Makefile").read_text(encoding="utf-8")
+    recipe = makefile.partition("\nlint:")[2].partition("\n\n")[0]
+    config = yaml.safe_load((REPOSITORY / ".pre-commit-config.yaml").read_text(encoding="utf-8"))
+    hooks = [hook["entry"] for repository in config["repos"] for hook in repository["hooks"]]
+    linted = [line.strip().replace("$(BIN)", ".venv/bin") for line in recipe.splitlines()[1:]]
+    assert [line.split()[:2] for line in hooks] == [line.split()[:2] for line in linted]
 
 
 def test_no_file_names_a_folder_of_one_machine() -> None:
