@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,9 @@ from alignment_assets.recipe.model import Recipe
 from alignment_assets.warehouse.resource import Warehouse
 from tests.support.fakes import FakeInference
 
+pytest_plugins = ["tests.support.session"]
+
 REPOSITORY = Path(__file__).resolve().parent.parent
-SHARED_DATA = REPOSITORY.parent / "shared" / "data"
 
 
 def changed_recipe(changes: dict[str, Any] | None = None, name: str = "demo") -> Recipe:
@@ -94,14 +95,12 @@ def _signals_as_in_a_terminal() -> None:
 
 
 @pytest.fixture(scope="session")
-def smollm2() -> Path:
+def smollm2(skip_without: Callable[[str], None]) -> Path:
     """The demo's model, unpacked."""
+    skip_without("demo_model")
     recipe = changed_recipe()
     folder = recipe.resolve(recipe.models["smollm2-135m"].weights)
-    try:
-        prepare_demo_model(folder)
-    except FileNotFoundError as error:
-        pytest.skip(str(error))
+    prepare_demo_model(folder)
     return folder
 
 
