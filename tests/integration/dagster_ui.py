@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -13,48 +12,34 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dagster import DagsterInstance
+
 from alignment_assets.warehouse.resource import Warehouse
-from tests.conftest import REPOSITORY
+from tests.conftest import REPOSITORY, Graph, changed_recipe
+from tests.support.fakes import FakeInference
 
 DEFINITIONS = "tests.integration.ui_definitions"
-PREPARE = f"""
-import sys
-from dagster import DagsterInstance
-from alignment_assets.commands.materialize import execute_runs, plan_runs
-from {DEFINITIONS} import defs
-with DagsterInstance.get() as instance:
-    list(execute_runs(defs, plan_runs(defs, sys.argv[1]), instance))
-"""
 # Holds a `sitecustomize`, which each Python of the server imports at its start.
 IMPATIENCE = Path(__file__).parent / "impatience"
 
 
-def environment(folder: Path) -> dict[str, str]:
-    """Return the environment of processes whose records and data are in a folder."""
-    return {
-        **os.environ,
-        "DAGSTER_HOME": str(folder),
-        "ALIGNMENT_HOME": str(folder / "home"),
-        "ALIGNMENT_RECIPE": "demo",
-        "PYTHONPATH": f"{IMPATIENCE}:{REPOSITORY}",
-    }
+# The queue of runs is looked at each second, not each five.
+SETTINGS = "\nrun_queue:\n  dequeue_interval_seconds: 1\n"
 
 
 def prepare(folder: Path, selection: str) -> None:
-    """Materialize assets in a folder, in a process as a user would start it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    shutil.copy(REPOSITORY / "dagster.yaml", folder)
-    subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", PREPARE, selection],
-        cwd=folder,
-        env=environment(folder),
-        check=True,
-    )
+    """Materialize assets, with Dagster's records and the data in a folder."""
+    settings = (REPOSITORY / "dagster.yaml").read_text(encoding="utf-8") + SETTINGS
+    (folder / "dagster.yaml").write_text(settings, encoding="utf-8")
+    inference = FakeInference(log=str(folder / "asked.jsonl"))
+    # Where the records are is relative to the working directory.
+    with chdir(folder), DagsterInstance.from_config(str(folder)) as instance:
+        Graph(changed_recipe(), folder / "home", instance, inference).materialize(selection)
 
 
 @dataclass
@@ -175,7 +160,14 @@ def serve(folder: Path, seconds_per_request: float) -> Iterator[Ui]:
         server = subprocess.Popen(
             [command, "dev", *address, "-m", DEFINITIONS, "-d", REPOSITORY],
             cwd=folder,
-            env={**environment(folder), "FAKE_SECONDS_PER_REQUEST": str(seconds_per_request)},
+            env={
+                **os.environ,
+                "DAGSTER_HOME": str(folder),
+                "ALIGNMENT_HOME": str(folder / "home"),
+                "ALIGNMENT_RECIPE": "demo",
+                "FAKE_SECONDS_PER_REQUEST": str(seconds_per_request),
+                "PYTHONPATH": f"{IMPATIENCE}:{REPOSITORY}",
+            },
             stdout=log,
             stderr=log,
             start_new_session=True,

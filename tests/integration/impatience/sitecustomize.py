@@ -7,6 +7,6 @@ command, since importing Dagster into any other process would only cost time.
 import sys
 
 if "dagster._daemon" in sys.orig_argv:
-    import dagster._daemon.backfill
+    import dagster._daemon.controller
 
-    dagster._daemon.backfill.DEFAULT_DAEMON_INTERVAL_SECONDS = 1
+    dagster._daemon.controller.DEFAULT_DAEMON_INTERVAL_SECONDS = 1
