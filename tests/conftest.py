@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
+import shutil
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -16,6 +19,7 @@ from dagster import DagsterInstance, Definitions, ExecuteInProcessResult
 from alignment_assets.commands.demo_model import prepare_demo_model
 from alignment_assets.commands.materialize import execute_runs, plan_runs
 from alignment_assets.definitions import build_defs
+from alignment_assets.host.locking import locked
 from alignment_assets.recipe.load import find_recipe, parse_recipe
 from alignment_assets.recipe.model import Recipe
 from alignment_assets.warehouse.resource import Warehouse
@@ -110,8 +114,53 @@ def instance() -> Iterator[DagsterInstance]:
         yield instance
 
 
+def demo_graph(folder: Path, instance: DagsterInstance) -> Graph:
+    """Return the demo recipe's graph with its data in a folder."""
+    inference = FakeInference(log=str(folder / "asked.jsonl"))
+    return Graph(changed_recipe(), folder / "home", instance, inference)
+
+
 @pytest.fixture
 def graph(tmp_path: Path, instance: DagsterInstance) -> Graph:
     """The demo recipe's graph, nothing materialized."""
-    inference = FakeInference(log=str(tmp_path / "asked.jsonl"))
-    return Graph(changed_recipe(), tmp_path / "home", instance, inference)
+    return demo_graph(tmp_path, instance)
+
+
+@pytest.fixture(scope="session")
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str | None], Path]:
+    """Returns a folder with the demo recipe's graph, a selection of it materialized, to be copied.
+
+    Each selection is materialized once for all tests of a session, whichever worker they run in.
+    """
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+
+    def make(selection: str | None) -> Path:
+        made = folder / f"made_{hashlib.sha256(str(selection).encode()).hexdigest()[:8]}"
+        lock = made.with_suffix(".lock")
+        with locked(lock, exclusive=True, timeout=300, purpose="makes what tests start from"):
+            if not made.exists():
+                part = made.with_suffix(".part")
+                with DagsterInstance.ephemeral() as instance:
+                    demo_graph(part, instance).materialize(selection)
+                part.rename(made)
+        return made
+
+    return make
+
+
+@pytest.fixture
+def materialized(
+    made_once: Callable[[str | None], Path], tmp_path: Path, instance: DagsterInstance
+) -> Callable[..., Graph]:
+    """Returns the ``graph`` with a selection, or all of it, materialized.
+
+    Dagster's records do not tell of it: a test that asks them has to materialize for itself.
+    """
+
+    def start(selection: str | None = None) -> Graph:
+        shutil.copytree(made_once(selection), tmp_path, dirs_exist_ok=True)
+        return demo_graph(tmp_path, instance)
+
+    return start
