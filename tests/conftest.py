@@ -85,6 +85,15 @@ class Graph:
         return [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        # Who asks for a graph is going to run it.
+        if {"graph", "instance", "made_once"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker("slow")
+    # Those that wait for servers start first, beside those that compute; at the end all are short.
+    items.sort(key=lambda item: item.get_closest_marker("integration") is None)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _signals_as_in_a_terminal() -> None:
     """A shell starts what it puts behind with SIGINT ignored.
