@@ -72,7 +72,7 @@ def exclusions(graph: Graph) -> set[tuple[Any, ...]]:
 
 def statuses(graph: Graph) -> dict[str, str]:
     """Return what `status` says of each table, a partition in brackets."""
-    rows = table_status(graph.warehouse, graph.recipe, graph.defs, graph.instance).to_pylist()
+    rows = table_status(graph.warehouse, graph.run, graph.defs, graph.instance).to_pylist()
     return {
         f"{row['table']}[{row['partition']}]" if row["partition"] else row["table"]: row["status"]
         for row in rows
