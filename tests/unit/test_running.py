@@ -29,9 +29,16 @@ def labels(defs: Definitions, selection: str | None, partition: str | None = Non
     return [run.label for run in plan_runs(defs, selection, partition)]
 
 
-def test_the_whole_graph_is_prompts_then_each_model_then_each_policy(demo: Definitions) -> None:
-    prompts, *models, policy = plan_runs(demo)
-    assert prompts.partition is None
+def test_the_whole_graph_is_sources_then_prompts_then_each_model_then_each_policy(
+    demo: Definitions,
+) -> None:
+    roots, *sources, prompts = plan_runs(demo)[:5]
+    *models, policy = plan_runs(demo)[5:]
+    assert [run.label for run in sources] == [
+        f"source_prompts [{source.name}]" for source in changed_recipe().prompts
+    ]
+    assert roots.partition is prompts.partition is None
+    assert AssetKey("personas") in roots.assets
     assert AssetKey("alignment_prompts") in prompts.assets
     assert [run.label for run in models] == [
         f"completion_requests, completions, rewards [{model}]" for model in MODELS
@@ -43,7 +50,7 @@ def test_the_whole_graph_is_prompts_then_each_model_then_each_policy(demo: Defin
         "qrpo_samples",
         "selection_exclusions",
     }
-    planned = [key for run in (prompts, models[0], policy) for key in run.assets]
+    planned = [key for run in (sources[0], roots, prompts, models[0], policy) for key in run.assets]
     assert sorted(planned) == sorted(demo.resolve_asset_graph().get_all_asset_keys())
 
 
