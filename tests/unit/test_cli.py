@@ -205,6 +205,7 @@ def test_an_unknown_partition_or_asset_is_named(made: Graph) -> None:
     assert "completions" in str(asset.exception)
 
 
+@pytest.mark.slow
 def test_definitions_load_light_and_fast() -> None:
     # Seconds of this process alone, and the fewest of three: the machine may be busy.
     lines = [

@@ -197,6 +197,7 @@ def write_for_ever(pipe: Connection, folder: Path, name: str) -> None:
             pipe.send(number * 10)
 
 
+@pytest.mark.slow
 def test_several_writers_fill_a_folder_that_is_readable_all_the_time(tmp_path: Path) -> None:
     with other(write_for_ever, tmp_path, "a") as one, other(write_for_ever, tmp_path, "b") as two:
         seen = 0
