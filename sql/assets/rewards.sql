@@ -32,8 +32,10 @@ SELECT
         WHEN completions.text_hash IS NULL THEN 'no completion: ' || completions.finish_reason
         ELSE 'no score: ' || coalesce(scored.error, scored.finish_reason, 'unanswered')
     END AS missing_reason,
-    CASE completion_requests.track WHEN 'standard' THEN $rewards_standard_model ELSE $rewards_controversial_model END AS scorer,
-    CASE completion_requests.track WHEN 'standard' THEN $rewards_standard_task ELSE $rewards_controversial_task END AS task,
+    CASE completion_requests.track
+        WHEN 'standard' THEN $rewards_standard_model ELSE $rewards_controversial_model END AS scorer,
+    CASE completion_requests.track
+        WHEN 'standard' THEN $rewards_standard_task ELSE $rewards_controversial_task END AS task,
     scored.mass AS score_mass,
     scored.label_logprobs
 FROM completions

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from alignment_assets.commands.forecast import count_prompts
 from alignment_assets.commands.materialize import plan_runs
 from alignment_assets.commands.status import table_status
 from alignment_assets.recipe.load import find_recipe, load_recipe
@@ -143,7 +145,7 @@ def test_a_value_of_extra_answers_questions_and_survives_what_no_column_holds(
     graph: Graph, tmp_path: Path
 ) -> None:
     lines = [
-        {"text": "one", "about": {"half \ud83d": ["a\x00b", None, 1.5, True]}},
+        {"text": "one", "about": {"half \ud83d": ["a\x00b", None, 1.5, math.nan]}},
         {"text": "two", "about": "ünï"},
         {"text": "three"},
     ]
@@ -153,7 +155,7 @@ def test_a_value_of_extra_answers_questions_and_survives_what_no_column_holds(
     on_mine.materialize(READ)
     rows = on_mine.query("SELECT extra FROM source_prompts ORDER BY row_number")
     assert [json.loads(extra)["about"] for (extra,) in rows] == [
-        {"half ?": ["ab", None, 1.5, True]},
+        {"half ?": ["ab", None, 1.5, None]},
         "ünï",
         None,
     ]
@@ -213,6 +215,8 @@ def test_a_prompt_of_two_graded_sources_is_asked_about_once(graph: Graph, tmp_pa
     assert len(asked) == 3
     assert [text for text in asked if "grade 2:  both" in text]  # as the first source has it
     assert aligned(on_both)["grade 2:  both"] == ("controversial", "one", ["one", "two"])
+    with on_both.warehouse.read() as connection:
+        assert count_prompts(connection, on_both.recipe).graded == 3
     (status,) = (
         row
         for row in table_status(

@@ -70,7 +70,7 @@ INSERT INTO judge_comparisons BY NAME
 WITH best AS (
     SELECT prompt_id, completion_id, row_number() OVER (
         PARTITION BY prompt_id
-        ORDER BY reward DESC, draw($seed, 'ranking', completion_id), completion_id) AS place
+        ORDER BY reward DESC, sample_key($seed, 'ranking', completion_id), completion_id) AS place
     FROM rewards
     WHERE track = 'controversial'
 )
