@@ -61,7 +61,7 @@ quick: install ## Run the tests that take no engine, server, browser or run of t
 	$(PYTEST) -m "not integration and not gpu and not slow"
 
 .PHONY: soak
-soak: install ## Kill runs and writers many times over; half an hour on a machine that does nothing else
+soak: install ## Kill runs and writers many times over, with figures; by hand, on a machine left alone
 	$(BIN)/python -m benchmarks.crash
 	$(BIN)/python -m benchmarks.killed_writers
 	$(BIN)/python -m benchmarks.writers
