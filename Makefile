@@ -67,9 +67,15 @@ soak: install ## Kill runs and writers many times over, with figures; by hand, o
 	$(BIN)/python -m benchmarks.writers
 
 .PHONY: lint
-lint: install ## Check style and formatting
+lint: install ## Check style, formatting, SQL, and links in documents
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/sqlfluff lint --disable-progress-bar sql
+	$(BIN)/pytest -q --noconftest tests/unit/test_docs.py
+
+.PHONY: docs
+docs: install ## Write the files that are made from code: the recipe's schema, the commands' reference
+	$(BIN)/python -m tests.support.generated
 
 .PHONY: types
 types: install ## Check types

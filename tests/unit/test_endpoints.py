@@ -345,8 +345,8 @@ def test_requests_are_read_as_there_is_room_and_never_more_are_in_flight(server:
     def requests() -> Iterator[Request]:
         for number in range(600):
             ahead.append(number - len(answered))
-            # The first eight are held until all are in hand. Every fifth fails at first, and is held
-            # to be asked again.
+            # The first eight are held until all are in hand; every fifth of the others fails at
+            # first, and is held to be asked again.
             behaviour = "eight" if number < 8 else "500" if number % 5 == 0 else "slow"
             yield from asking(f"{behaviour} #{number}")
 
