@@ -5,6 +5,8 @@ Here belongs which commands there are; each has a module beside this one.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import typer
 
 from alignment_assets.commands import (
@@ -17,22 +19,26 @@ from alignment_assets.commands import (
     spool,
     status,
 )
-from alignment_assets.commands.terminal import Expected, errors
+from alignment_assets.commands.terminal import Expected, errors, example
 
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     help="Turn prompt collections into preference-alignment training data.",
 )
-for command in (
-    materialize.materialize,
-    query.query,
-    snapshot.snapshot,
-    status.status,
-    doctor.doctor,
-    forecast.forecast,
-):
-    app.command()(command)
+# Each with the arguments of an example.
+COMMANDS: dict[Callable[..., None], str] = {
+    materialize.materialize: (
+        "materialize --select 'key:completions or key:rewards' --partition smollm2-135m-cool"
+    ),
+    query.query: "query exclusions_by_rule --format csv -o exclusions.csv",
+    snapshot.snapshot: "snapshot --table dpo_pairs --table qrpo_samples -o tables",
+    status.status: "status --recipe demo",
+    doctor.doctor: "doctor --recipe apertus",
+    forecast.forecast: "forecast --pilot 50",
+}
+for command, arguments in COMMANDS.items():
+    app.command(epilog=example(arguments))(command)
 app.add_typer(models.app, name="models")
 app.add_typer(spool.app, name="spool")
 

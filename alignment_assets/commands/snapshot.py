@@ -20,7 +20,8 @@ def snapshot(
         typer.Option(
             "--output",
             "-o",
-            help="A file, or with --table a new folder; by default in <home>/snapshots.",
+            help="A file, or with --table a new folder; by default in snapshots, beside the "
+            "database.",
         ),
     ] = None,
     table: Annotated[

@@ -14,6 +14,7 @@ from alignment_assets.commands.terminal import (
     RecipeOption,
     chosen_run,
     console,
+    example,
     expected,
     say,
 )
@@ -34,7 +35,7 @@ from alignment_assets.warehouse.query import QueryError
 app = typer.Typer(no_args_is_help=True, help="The answers of engines that are on disk.")
 
 
-@app.command("list")
+@app.command("list", epilog=example("spool list --format json"))
 def list_answers(
     recipe: RecipeOption = None, format: FormatOption = "table", output: OutputOption = None
 ) -> None:
@@ -44,7 +45,7 @@ def list_answers(
         write(list_spool(run), format, output, console)
 
 
-@app.command("verify")
+@app.command("verify", epilog=example("spool verify"))
 def verify_answers(recipe: RecipeOption = None) -> None:
     """Read every file in full; quarantine (rename, never delete) those that cannot be read.
 
@@ -67,7 +68,7 @@ def verify_answers(recipe: RecipeOption = None) -> None:
         raise typer.Exit(1)
 
 
-@app.command("prune")
+@app.command("prune", epilog=example("spool prune --yes"))
 def prune_answers(
     recipe: RecipeOption = None,
     yes: Annotated[bool, typer.Option("--yes", help="Drop without asking.")] = False,

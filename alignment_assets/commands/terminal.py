@@ -36,6 +36,11 @@ OutputOption = Annotated[Path | None, typer.Option("--output", "-o", help="A fil
 PLAIN_SECONDS = 10.0
 
 
+def example(arguments: str) -> str:
+    """Return the last line of a command's help: a call of it that works as it stands."""
+    return f"Example: `alignment-assets {arguments}`"
+
+
 class Expected(Exception):
     """A failure that the user can act on; shown without a traceback."""
 

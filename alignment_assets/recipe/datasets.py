@@ -21,10 +21,14 @@ PROVENANCE_COLUMNS = ("source", "upstream_id", "origin_url")
 class DatasetReference(Part):
     """Where rows are read from: a hub dataset (``hf:owner/name``) or local file, folder or glob."""
 
-    dataset: str
-    configs: tuple[str, ...] = ()
-    split: str = "train"
-    revision: str = "main"
+    dataset: str = Field(description="hf:owner/name, or a file, folder or glob beside the recipe")
+    configs: tuple[str, ...] = Field(
+        (), description="configurations of a hub dataset, read in turn; by default the default one"
+    )
+    split: str = Field("train", description="the split of a hub dataset or saved folder")
+    revision: str = Field(
+        "main", description="of a hub dataset; resolved to a commit and recorded at first use"
+    )
     columns: dict[str, str] = Field(default_factory=dict, description="our column: theirs")
 
 
@@ -46,13 +50,18 @@ def needs_columns(*needed: str, optional: tuple[str, ...] = ()) -> AfterValidato
 class PromptSource(DatasetReference):
     """One collection of prompts: how its rows are read, and on which track they go.
 
-    ``columns`` maps the column that the form reads, those of `PROVENANCE_COLUMNS`, and any others,
-    which are kept in ``extra`` under the names given here.
+    ``columns`` maps the column that the form reads, ``source``, ``upstream_id`` and ``origin_url``
+    where there are such, and any others, which are kept in ``extra`` under the names given here.
     """
 
-    name: Name
-    form: Literal["conversation", "text"]
-    track: Literal["graded", "standard", "controversial"]
+    name: Name = Field(description="its partition of source_prompts; each source has its own")
+    form: Literal["conversation", "text"] = Field(
+        description="conversation: a list of messages, the prompt is all before the last answer; "
+        "text: the prompt is one user message"
+    )
+    track: Literal["graded", "standard", "controversial"] = Field(
+        description="graded: the grader decides for each prompt; else all go on the track named"
+    )
     keep: dict[str, tuple[str, ...]] = Field(
         default_factory=dict, description="only rows whose column has one of these values"
     )

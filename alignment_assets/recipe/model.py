@@ -43,16 +43,24 @@ Day = Annotated[
 class Licence(Part):
     """Sub-collections that are dropped, whatever source they come in (report, section 4.1.4)."""
 
-    excluded_subsets: tuple[str, ...]
+    excluded_subsets: tuple[str, ...] = Field(
+        description="names of sub-collections, looked for in a row's source and upstream_id"
+    )
 
 
 class Consent(Part):
     """The robots.txt rule (report, Appendix B), and the rule for rows without a known origin."""
 
-    agents: tuple[str, ...]
+    agents: tuple[str, ...] = Field(
+        description="crawlers; a page that its robots.txt forbids one of them is blocked"
+    )
     robots: str | None = Field(None, description="folder of <domain>.txt snapshots")
-    unknown_origins: Literal["admitted", "refused"] = "admitted"
-    sources: dict[str, Literal["admitted", "refused"]] = Field(default_factory=dict)
+    unknown_origins: Literal["admitted", "refused"] = Field(
+        "admitted", description="what becomes of rows without a known origin"
+    )
+    sources: dict[str, Literal["admitted", "refused"]] = Field(
+        default_factory=dict, description="the same for rows of one source (a value of `source`)"
+    )
 
 
 class Sampling(Part):
@@ -65,7 +73,7 @@ class Sampling(Part):
     repetition_penalty: Annotated[float, Field(gt=0)] = 1.0
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
-    max_tokens: Count = 4096
+    max_tokens: Count = Field(4096, description="of an answer; what is longer is cut off")
 
     def as_json(self) -> str:
         """Return the parameters as canonical JSON, the form that a request's identity hashes."""
@@ -79,18 +87,22 @@ class Model(Part):
         description="hf:owner/name, a local folder, env:NAME holding either, or served:NAME for "
         "weights that only servers know"
     )
-    revision: str = "main"
+    revision: str = Field("main", description="of hub weights; resolved to a commit and recorded")
     backend: dict[str, dict[str, Any]] = Field(
         {"vllm": {}}, description="what answers for the model, and its settings: {vllm: {gpus: 4}}"
     )
     billions: Annotated[
         float, Field(gt=0, description="parameters, in billions; orders partitions")
     ]
-    max_model_len: Count = 8192
+    max_model_len: Count = Field(8192, description="tokens of prompt and answer together")
     chat_template: str | None = Field(None, description="a file that stands in for the model's own")
-    chat_template_arguments: dict[str, Any] = Field(default_factory=dict)
+    chat_template_arguments: dict[str, Any] = Field(
+        default_factory=dict, description="what the template is given: {enable_thinking: false}"
+    )
     max_tokens: Count | None = Field(None, description="overrides completions.sampling")
-    temperature: Annotated[float, Field(ge=0)] | None = None
+    temperature: Annotated[float, Field(ge=0)] | None = Field(
+        None, description="overrides completions.sampling"
+    )
 
     @field_validator("backend")
     @classmethod
@@ -125,10 +137,14 @@ class Inference(Part):
 class Controversy(Part):
     """The grader (report, section 4.1.4). The fold's threshold is not published: ours."""
 
-    model: str
-    threshold: Annotated[int, Field(ge=1, le=3)] = 2
-    attempts: Count = 3
-    reasoning_characters: Count = 1000
+    model: str = Field(description="a name under models")
+    threshold: Annotated[int, Field(ge=1, le=3)] = Field(
+        2, description="the lowest grade, of 0 to 3, that makes a prompt controversial"
+    )
+    attempts: Count = Field(
+        3, description="how often a prompt is asked while its grade cannot be read"
+    )
+    reasoning_characters: Count = Field(1000, description="the longest reasoning of a grade")
     sampling: Sampling
 
     @model_validator(mode="after")
@@ -143,12 +159,22 @@ class Controversy(Part):
 class Completions(Part):
     """Who answers, and under which system prompts (report, section 4.1.4)."""
 
-    models: tuple[str, ...] = Field(min_length=1)
-    policies: tuple[str, ...] = Field(min_length=1)
-    reference_completions: Count = 10
-    standard_variants: tuple[Variant, ...] = ("default", "principle")
-    controversial_variants: tuple[Variant, ...] = ("persona", "charter")
-    standard_charter_models: tuple[str, ...] = ()
+    models: tuple[str, ...] = Field(
+        min_length=1, description="names under models; they answer under every variant"
+    )
+    policies: tuple[str, ...] = Field(
+        min_length=1, description="names under models that are aligned; they give references"
+    )
+    reference_completions: Count = Field(10, description="of each policy for each prompt")
+    standard_variants: tuple[Variant, ...] = Field(
+        ("default", "principle"), description="system prompts of answers to standard prompts"
+    )
+    controversial_variants: tuple[Variant, ...] = Field(
+        ("persona", "charter"), description="system prompts of answers to controversial prompts"
+    )
+    standard_charter_models: tuple[str, ...] = Field(
+        (), description="of completions.models, those that answer standard prompts by charter too"
+    )
     sampling: Sampling
 
     @model_validator(mode="after")
@@ -167,8 +193,11 @@ class Completions(Part):
 class Scorer(Part):
     """How one track is scored: what is asked of which model, by which rubric if by one."""
 
-    task: str = Field(description="a file of sql/requests/rewards: classify, rate")
-    model: str
+    task: str = Field(
+        description="a file in sql/requests/rewards, without its .sql",
+        json_schema_extra=lambda schema: schema.update(examples=[*sorted(_scorer_tasks())]),
+    )
+    model: str = Field(description="a name under models")
     rubric: str | None = Field(None, description="wordings file of the judge's system prompt")
 
     @field_validator("task")
@@ -197,8 +226,12 @@ class Rewards(Part):
 
     standard: Scorer
     controversial: Scorer
-    comparison_judge: str
-    compared_candidates: Annotated[int, Field(ge=2)] = 5
+    comparison_judge: str = Field(
+        description="a name under models; it compares the best controversial candidates in pairs"
+    )
+    compared_candidates: Annotated[int, Field(ge=2)] = Field(
+        5, description="how many of the best of each prompt are compared"
+    )
 
     @property
     def scorers(self) -> dict[str, Scorer]:
@@ -209,28 +242,40 @@ class Rewards(Part):
 class Selection(Part):
     """How pairs are drawn (report, section 4.1.4)."""
 
-    strategy: str = Field("published", description="a file in sql/selection, without its .sql")
-    pairs_per_prompt: Count = 1
-    rejected_quantile: Share = 0.2
-    min_references: Annotated[int, Field(ge=1)] = 2
-    max_sequence_tokens: Count = 4096
-    allow_truncated: bool = False
+    strategy: str = Field(
+        "published",
+        description="a file in sql/selection, without its .sql",
+        json_schema_extra=lambda schema: schema.update(examples=[*_strategies()]),
+    )
+    pairs_per_prompt: Count = Field(1, description="of each policy, at most")
+    rejected_quantile: Share = Field(
+        0.2, description="a reward up to this quantile of the references is of the worst band"
+    )
+    min_references: Annotated[int, Field(ge=1)] = Field(
+        2, description="scored references that a prompt needs to be used"
+    )
+    max_sequence_tokens: Count = Field(4096, description="of prompt and answer together")
+    allow_truncated: bool = Field(False, description="whether answers cut off are candidates")
 
     @field_validator("strategy")
     @classmethod
     def _strategy_is_a_file(cls, strategy: str) -> str:
-        folder = project_folder("sql") / "selection"
-        known = sorted(path.stem for path in folder.glob("*.sql"))
+        known = _strategies()
         if strategy not in known:
+            folder = project_folder("sql") / "selection"
             raise ValueError(f"no strategy {strategy!r}; name one of {known} or add it to {folder}")
         return strategy
+
+
+def _strategies() -> list[str]:
+    return sorted(path.stem for path in (project_folder("sql") / "selection").glob("*.sql"))
 
 
 class Warehouse(Part):
     """Limits of the database engine; what is left out comes from the machine."""
 
-    memory_limit: str | None = None
-    threads: Count | None = None
+    memory_limit: Annotated[str | None, Field(description="such as 8GB")] = None
+    threads: Annotated[Count | None, Field(description="that a query takes, at most")] = None
     temp_directory: Annotated[
         str | None, Field(description="a folder; queries that outgrow memory spill there")
     ] = None
@@ -239,30 +284,45 @@ class Warehouse(Part):
 class Recipe(Part):
     """A whole run in one readable file."""
 
-    name: Name
-    description: str
-    seed: int
-    limit: Annotated[int, Field(ge=1)] | None = None
-    wordings: str | None = None
-    template_date: Day
-    max_prompt_characters: Count
+    name: Name = Field(description="of the recipe; the run's folder is data/<name>")
+    description: str = Field(description="a sentence for whoever reads the recipe")
+    seed: int = Field(description="decides every draw: the same seed, the same draws")
+    limit: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="how many prompts are taken, by hash; all by default"
+    )
+    wordings: str | None = Field(
+        None, description="folder of your own principles, charter, rubrics and questions"
+    )
+    template_date: Day = Field(description="the day that chat templates are told, as YYYY-MM-DD")
+    max_prompt_characters: Count = Field(description="longer prompts are dropped")
     prompts: tuple[PromptSource, ...] = Field(
         min_length=1, description="the prompt sources; the first keeps a prompt of several"
     )
-    personas: Annotated[DatasetReference, needs_columns("persona")]
+    personas: Annotated[DatasetReference, needs_columns("persona")] = Field(
+        description="who the persona variant speaks as; columns: {persona: theirs}"
+    )
     human_labels: Annotated[
         DatasetReference | None, needs_columns("prompt", "label", optional=("annotator",))
-    ] = None
+    ] = Field(
+        None,
+        description="people's grades, 0 to 3; columns: {prompt: theirs, label: theirs, annotator: "
+        "theirs}, the last of which may be left out",
+    )
     licence: Licence
     consent: Consent
-    models: dict[Name, Model]
+    models: dict[Name, Model] = Field(
+        description="every model that answers, grades, scores or judges, by a name of your own",
+        json_schema_extra={"additionalProperties": False},
+    )
     inference: Inference = Inference()
     controversy: Controversy
     completions: Completions
     rewards: Rewards
     selection: Selection
     warehouse: Warehouse = Warehouse()
-    published_prompts: dict[Literal["standard", "controversial"], int] = Field(default_factory=dict)
+    published_prompts: dict[Literal["standard", "controversial"], int] = Field(
+        default_factory=dict, description="what a report had; shown beside the run's own numbers"
+    )
 
     _file: Path = PrivateAttr(default_factory=lambda: Path.cwd() / "recipe.yaml")
 

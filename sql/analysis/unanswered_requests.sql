@@ -15,11 +15,11 @@ WITH asked AS (
     GROUP BY completion_requests.model
 )
 SELECT
-    partition AS model,
+    model,
     coalesce(requested, 0) AS requested,
     coalesce(completed, 0) AS completed,
     coalesce(rewarded, 0) AS rewarded,
     (SELECT count(*) FROM alignment_prompts) - coalesce(prompts, 0) AS prompts_not_asked
-FROM (SELECT unnest($completions_models || $completions_policies) AS partition)
-LEFT JOIN asked ON asked.model = partition
+FROM (SELECT unnest($completions_models || $completions_policies) AS model)
+LEFT JOIN asked USING (model)
 ORDER BY model

@@ -36,7 +36,7 @@ ruled AS (
             WHEN len(subsets) > 0 THEN ['licence', 'subset ' || array_to_string(subsets, ', ')]
             WHEN consent_status = 'blocked'
                 THEN ['consent', origin_domain || ' blocks ' || array_to_string(blocked_agents, ', ')]
-            WHEN consent_status IS DISTINCT FROM 'admitted'
+            WHEN (consent_status IS DISTINCT FROM 'admitted')
                 AND coalesce($consent_sources[source], $consent_unknown_origins) = 'refused'
                 THEN ['consent', 'no origin known, and the recipe refuses the source '
                     || coalesce(source, 'NULL')]

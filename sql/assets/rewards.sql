@@ -33,9 +33,13 @@ SELECT
         ELSE 'no score: ' || coalesce(scored.error, scored.finish_reason, 'unanswered')
     END AS missing_reason,
     CASE completion_requests.track
-        WHEN 'standard' THEN $rewards_standard_model ELSE $rewards_controversial_model END AS scorer,
+        WHEN 'standard' THEN $rewards_standard_model
+        ELSE $rewards_controversial_model
+    END AS scorer,
     CASE completion_requests.track
-        WHEN 'standard' THEN $rewards_standard_task ELSE $rewards_controversial_task END AS task,
+        WHEN 'standard' THEN $rewards_standard_task
+        ELSE $rewards_controversial_task
+    END AS task,
     scored.mass AS score_mass,
     scored.label_logprobs
 FROM completions

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from alignment_assets.commands.forecast import count_prompts
-from alignment_assets.commands.materialize import plan_runs
+from alignment_assets.commands.materialize import plan_launches
 from alignment_assets.commands.status import table_status
 from alignment_assets.recipe.load import find_recipe, load_recipe
+from alignment_assets.requests.forecast import count_prompts
 from alignment_assets.warehouse.resource import WarehouseError
 from tests.conftest import Graph, changed_recipe
 from tests.support.prompt_sources import GRADED, READ, RULED, StatedGrader, row, write_lines
@@ -72,7 +72,7 @@ def exclusions(graph: Graph) -> set[tuple[Any, ...]]:
 
 def statuses(graph: Graph) -> dict[str, str]:
     """Return what `status` says of each table, a partition in brackets."""
-    rows = table_status(graph.warehouse, graph.recipe, graph.defs, graph.instance).to_pylist()
+    rows = table_status(graph.warehouse, graph.run, graph.defs, graph.instance).to_pylist()
     return {
         f"{row['table']}[{row['partition']}]" if row["partition"] else row["table"]: row["status"]
         for row in rows
@@ -334,10 +334,12 @@ def test_rules_wait_until_every_source_is_read(graph: Graph, tmp_path: Path) -> 
 def test_runs_cover_sources_models_and_policies_each_once(graph: Graph) -> None:
     sources = [source.name for source in graph.recipe.prompts]
     made = [
-        (key.to_user_string(), run.partition) for run in plan_runs(graph.defs) for key in run.assets
+        (key.to_user_string(), run.partition)
+        for run in plan_launches(graph.defs)
+        for key in run.assets
     ]
     assert len(set(made)) == len(made)
     assert [partition for table, partition in made if table == "source_prompts"] == sources
     assert made.index(("source_prompts", sources[-1])) < made.index(("prompt_exclusions", None))
-    alone = plan_runs(graph.defs, partition=sources[0])
+    alone = plan_launches(graph.defs, partition=sources[0])
     assert [run.label for run in alone] == [f"source_prompts [{sources[0]}]"]

@@ -15,6 +15,8 @@ from alignment_assets.recipe import wordings
 from alignment_assets.warehouse import sql_files
 from tests.conftest import changed_recipe
 
+pytestmark = pytest.mark.slow
+
 PROMPTS = 12_000
 RECIPE = changed_recipe(name="apertus")
 POLICY = RECIPE.completions.policies[0]

@@ -20,8 +20,10 @@ class VllmSettings(Part):
     replicas: Annotated[
         int | None, Field(ge=1, description="engines side by side; by default all that fit")
     ] = None
-    max_num_seqs: Count = 256
-    dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
+    max_num_seqs: Count = Field(256, description="requests that an engine works on at once")
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field(
+        "auto", description="of the weights; auto is what the checkpoint says"
+    )
     engine_arguments: dict[str, Any] = Field(
         default_factory=dict, description="more arguments of vllm.LLM (gpu_memory_utilization, …)"
     )
