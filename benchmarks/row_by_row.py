@@ -104,7 +104,7 @@ def select(row: dict[str, Any], seed: str, rules: dict[str, Any]) -> dict[str, A
 
 def select_row_by_row(warehouse: Warehouse, prompts: int, folder: Path) -> float:
     """Select the pairs of some prompts; return the seconds, and check that SQL chose the same."""
-    settings = apertus().settings()
+    rules = apertus().selection.model_dump()
     with warehouse.read() as connection:
         table = connection.execute(_CANDIDATES, {"prompts": prompts}).to_arrow_table()
         pairs = {
@@ -115,10 +115,10 @@ def select_row_by_row(warehouse: Warehouse, prompts: int, folder: Path) -> float
         }
     datasets.disable_progress_bars()
     candidates = datasets.Dataset(table)
-    seed = str(settings["seed"])
+    seed = str(apertus().seed)
     started = time.monotonic()
     mapped = candidates.map(
-        lambda row: select(row, seed, settings),
+        lambda row: select(row, seed, rules),
         remove_columns=["candidates"],
         cache_file_name=str(folder / "pairs.arrow"),
     )

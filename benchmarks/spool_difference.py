@@ -43,8 +43,8 @@ WORDS = ("river", "value", "because", "people", "rarely", "freedom", "bread", "s
 REQUESTS = """
 INSERT INTO completion_requests BY NAME
 SELECT
-    identify([prompt_id, $model, sample_index::VARCHAR]) AS completion_id,
-    identify(['request', prompt_id, $model, sample_index::VARCHAR]) AS request_id,
+    content_hash([prompt_id, $model, sample_index::VARCHAR]) AS completion_id,
+    content_hash(['request', prompt_id, $model, sample_index::VARCHAR]) AS request_id,
     prompt_id,
     track,
     $model AS model,

@@ -96,7 +96,7 @@ def materialize(
 MANY_PROMPTS = """
 INSERT INTO alignment_prompts BY NAME
 SELECT
-    identify(['prompt', number::VARCHAR]) AS prompt_id,
+    content_hash(['prompt', number::VARCHAR]) AS prompt_id,
     'standard' AS track,
     [{'role': 'user', 'content': repeat('a question about life ', 15) || number}] AS messages,
     sha256(number::VARCHAR) AS messages_hash,
@@ -113,9 +113,9 @@ INSERT INTO source_prompts BY NAME
 SELECT
     '{dataset}' AS dataset,
     row_number,
-    identify(['{dataset}', row_number::VARCHAR]) AS prompt_id,
+    content_hash(['{dataset}', row_number::VARCHAR]) AS prompt_id,
     [{{'role': 'user', 'content': text}}] AS messages,
-    identify([text]) AS messages_hash,
+    content_hash([text]) AS messages_hash,
     {more}
 FROM texts
 """
@@ -151,7 +151,7 @@ def fill_sources(warehouse: Warehouse, prompts: int, characters: int = PROMPT_CH
                 connection.execute(_SOURCE.format(dataset=dataset, more=more))
         connection.execute(
             "INSERT INTO personas BY NAME SELECT range AS row_number, "
-            "identify(['persona', range::VARCHAR]) AS persona_id, "
+            "content_hash(['persona', range::VARCHAR]) AS persona_id, "
             "'Somebody who does ' || range AS persona FROM range($personas)",
             {"personas": PERSONAS},
         )

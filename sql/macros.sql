@@ -3,20 +3,21 @@
 -- ('a','bc') differ.
 
 -- A name for a row: one value for the same parts, whatever the machine or the thread count.
-CREATE OR REPLACE TEMP MACRO identify(parts) AS
+CREATE OR REPLACE TEMP MACRO content_hash(parts) AS
     sha256(array_to_string(list_transform(parts, lambda part: coalesce(part, chr(30))), chr(31)));
 
 -- A reproducible draw for a row: a sortable, uniformly distributed text.
-CREATE OR REPLACE TEMP MACRO draw(seed, purpose, id) AS
-    identify([seed::VARCHAR, purpose, id]);
+CREATE OR REPLACE TEMP MACRO sample_key(seed, purpose, id) AS
+    content_hash([seed::VARCHAR, purpose, id]);
 
 -- The same draw as an index in 0 .. size-1 (52 bits of it, so the bias is below 1e-9).
-CREATE OR REPLACE TEMP MACRO draw_index(seed, purpose, id, size) AS
-    (('0x' || left(draw(seed, purpose, id), 13))::UBIGINT % size)::BIGINT;
+CREATE OR REPLACE TEMP MACRO sampled_index(seed, purpose, id, size) AS
+    (('0x' || left(sample_key(seed, purpose, id), 13))::UBIGINT % size)::BIGINT;
 
--- DESIGN: a request is known by its content. `about` names the rows that are asked about.
-CREATE OR REPLACE TEMP MACRO identify_request(about, task, fingerprint, content_hash, sampling, answer_schema) AS
-    identify([about, task, fingerprint, content_hash, sampling, answer_schema]);
+-- A request is known by its content. `about` names the rows that are asked about, `asked` is the hash of the
+-- texts that are shown.
+CREATE OR REPLACE TEMP MACRO request_hash(about, task, fingerprint, asked, sampling, answer_schema) AS
+    content_hash([about, task, fingerprint, asked, sampling, answer_schema]);
 
 -- A conversation with our system prompt before it; a system message of its own is kept, after ours.
 -- One message holds both, because many chat templates take only one.
@@ -56,7 +57,7 @@ CREATE OR REPLACE TEMP MACRO controversial_candidates(rewards, seed, models, pol
         reward AS score,
         CASE WHEN reward IS NOT NULL THEN row_number() OVER (
             PARTITION BY prompt_id
-            ORDER BY reward DESC NULLS LAST, draw(seed, 'ranking', completion_id), completion_id)
+            ORDER BY reward DESC NULLS LAST, sample_key(seed, 'ranking', completion_id), completion_id)
         END AS score_position
     FROM query_table(rewards)
     WHERE track = 'controversial' AND (list_contains(models, model) OR model = policy);

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
+import shutil
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,14 +19,16 @@ from dagster import DagsterInstance, Definitions, ExecuteInProcessResult
 from alignment_assets.commands.materialize import execute, plan_launches
 from alignment_assets.commands.models import prepare_demo_model
 from alignment_assets.definitions import build_defs
+from alignment_assets.host.locking import locked
 from alignment_assets.recipe.load import find_recipe, parse_recipe
 from alignment_assets.recipe.model import Recipe
 from alignment_assets.recipe.run import Run
 from alignment_assets.warehouse.resource import Warehouse
 from tests.support.fakes import FakeInference
 
+pytest_plugins = ["tests.support.session"]
+
 REPOSITORY = Path(__file__).resolve().parent.parent
-SHARED_DATA = REPOSITORY.parent / "shared" / "data"
 
 
 def changed_recipe(changes: dict[str, Any] | None = None, name: str = "demo") -> Recipe:
@@ -83,6 +88,15 @@ class Graph:
         return [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        # Who asks for a graph is going to run it.
+        if {"graph", "instance", "made_once"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker("slow")
+    # Those that wait for servers start first, beside those that compute; at the end all are short.
+    items.sort(key=lambda item: item.get_closest_marker("integration") is None)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _signals_as_in_a_terminal() -> None:
     """A shell starts what it puts behind with SIGINT ignored.
@@ -97,14 +111,12 @@ def _signals_as_in_a_terminal() -> None:
 
 
 @pytest.fixture(scope="session")
-def smollm2() -> Path:
+def smollm2(skip_without: Callable[[str], None]) -> Path:
     """The demo's model, unpacked."""
+    skip_without("demo_model")
     recipe = changed_recipe()
     folder = recipe.resolve(recipe.models["smollm2-135m"].weights)
-    try:
-        prepare_demo_model(folder)
-    except FileNotFoundError as error:
-        pytest.skip(str(error))
+    prepare_demo_model(folder)
     return folder
 
 
@@ -114,8 +126,53 @@ def instance() -> Iterator[DagsterInstance]:
         yield instance
 
 
+def demo_graph(folder: Path, instance: DagsterInstance) -> Graph:
+    """Return the demo recipe's graph with its data in a folder."""
+    inference = FakeInference(log=str(folder / "asked.jsonl"))
+    return Graph(changed_recipe(), folder / "home", instance, inference)
+
+
 @pytest.fixture
 def graph(tmp_path: Path, instance: DagsterInstance) -> Graph:
     """The demo recipe's graph, nothing materialized."""
-    inference = FakeInference(log=str(tmp_path / "asked.jsonl"))
-    return Graph(changed_recipe(), tmp_path / "home", instance, inference)
+    return demo_graph(tmp_path, instance)
+
+
+@pytest.fixture(scope="session")
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str | None], Path]:
+    """Returns a folder with the demo recipe's graph, a selection of it materialized, to be copied.
+
+    Each selection is materialized once for all tests of a session, whichever worker they run in.
+    """
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+
+    def make(selection: str | None) -> Path:
+        made = folder / f"made_{hashlib.sha256(str(selection).encode()).hexdigest()[:8]}"
+        lock = made.with_suffix(".lock")
+        with locked(lock, exclusive=True, timeout=300, purpose="makes what tests start from"):
+            if not made.exists():
+                part = made.with_suffix(".part")
+                with DagsterInstance.ephemeral() as instance:
+                    demo_graph(part, instance).materialize(selection)
+                part.rename(made)
+        return made
+
+    return make
+
+
+@pytest.fixture
+def materialized(
+    made_once: Callable[[str | None], Path], tmp_path: Path, instance: DagsterInstance
+) -> Callable[..., Graph]:
+    """Returns the ``graph`` with a selection, or all of it, materialized.
+
+    Dagster's records do not tell of it: a test that asks them has to materialize for itself.
+    """
+
+    def start(selection: str | None = None) -> Graph:
+        shutil.copytree(made_once(selection), tmp_path, dirs_exist_ok=True)
+        return demo_graph(tmp_path, instance)
+
+    return start

@@ -120,8 +120,8 @@ def _read(
 ) -> tuple[Iterator[readers.Row], dict[str, str]]:
     """Return the rows of a dataset at a place in the recipe, and metadata: where they are from."""
     commit = readers.dataset_commit(reference, run.revisions)
-    rows = readers.read_rows(place, reference, run.recipe, commit)
-    return rows, {"dataset": reference.dataset, "commit": commit or "none"}
+    origin = {"dataset": reference.dataset, "commit": commit or "none"}
+    return readers.read_rows(place, reference, run.recipe, commit), origin
 
 
 def _kinds(*references: DatasetReference) -> set[str]:

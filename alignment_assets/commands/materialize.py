@@ -1,7 +1,9 @@
-"""``alignment-assets materialize``: the graph in this process, partition by partition.
+"""``alignment-assets materialize``: make assets in this process, one launch after another.
 
-Steps of one process share an engine, so a small graph loads its model once. At scale, launch runs
-and backfills from the Dagster UI instead.
+A launch is assets that are materialized together, for one partition or for none: for example
+``completions, rewards [qwen3-14b]``. All launches run in this process, so those in a row that need
+the same engine load it once. This suits small graphs. For large ones, launch backfills in the
+Dagster UI: each partition then is a run, in a process of its own.
 """
 
 from __future__ import annotations
@@ -81,8 +83,10 @@ def plan_launches(
         ) from error
     if not chosen:
         raise SelectionError(f"{selection!r} selects nothing; the assets are {names}")
-    # An asset is launched with its upstream assets if they are partitioned alike, else after them:
-    # Dagster runs assets together only if they have the same partitions.
+    # Dagster runs assets together only if they have the same partitions. So an asset joins the
+    # launch of its upstream assets where all have its partitions (rewards joins completions), and
+    # comes in a later launch where one has others (judge_comparisons, whose partitions are the
+    # policies, after rewards, whose partitions are the models).
     level: dict[AssetKey, int] = {}
     groups: dict[tuple[int, PartitionsDefinition | None], list[AssetKey]] = {}
     for key in graph.toposorted_asset_keys:

@@ -1,6 +1,7 @@
-"""Which requests each asset and partition has: the files of ``sql/requests`` with their parameters.
+"""Which request sets each asset and partition has: a file of ``sql/requests`` and its parameters.
 
-Assets have them answered; a forecast counts them; pruning the spool keeps their answers.
+Three parts of the product read this list. Assets have the requests answered, a forecast counts
+those without an answer, and pruning the spool keeps the answers to them.
 """
 
 from __future__ import annotations
@@ -128,10 +129,14 @@ def all_request_sets(
 def waits_for(
     connection: DuckDBPyConnection, recipe: Recipe, asset: str, partition: str | None
 ) -> str | None:
-    """Return what a partition's requests wait for; None if the tables that they read are whole.
+    """Return the tables that have to be made before a partition's requests are all known.
 
-    As long as one of them is empty or behind, the requests are too few, or not those that will be
-    asked.
+    For example, the comparisons of a policy are asked about the best rewards of every model: while
+    ``rewards[qwen3-14b]`` lacks rows, their requests are too few, or of other completions. A
+    forecast then counts by arithmetic, and pruning leaves the partition's answers alone.
+
+    Returns:
+        The tables, with their partitions, that are empty or lack rows; None if all are whole.
     """
     (prompts, wordings) = connection.execute(
         "SELECT (SELECT count(*) FROM licensed_prompts), (SELECT count(*) FROM wordings)"

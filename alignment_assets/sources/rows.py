@@ -6,6 +6,7 @@ Pure functions over one row. A row that cannot be used becomes one with a ``malf
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 from alignment_assets.recipe.datasets import PROMPT_COLUMNS, PromptSource
@@ -109,9 +110,11 @@ def _extra(source: PromptSource, row: Row) -> str | None:
 
 
 def _storable(value: Any) -> Any:
-    """Return a value of JSON with its texts as `_text` gives them."""
+    """Return a value as JSON can hold it: texts as `_text` gives them, numbers that are numbers."""
     if isinstance(value, str):
         return _text(value)
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
     if isinstance(value, list):
         return [_storable(item) for item in value]
     if isinstance(value, dict):

@@ -14,7 +14,7 @@ samples AS (
     FROM variants
 ),
 named AS (
-    SELECT *, identify([prompt_id, $model, variant, sample_index::VARCHAR]) AS completion_id
+    SELECT *, content_hash([prompt_id, $model, variant, sample_index::VARCHAR]) AS completion_id
     FROM samples
 ),
 principles AS (
@@ -33,10 +33,10 @@ drawn AS (
     SELECT
         named.*,
         CASE variant WHEN 'principle' THEN
-            draw_index($seed, 'principle', completion_id, (SELECT count(*) FROM principles))
+            sampled_index($seed, 'principle', completion_id, (SELECT count(*) FROM principles))
         END AS principle_number,
         CASE variant WHEN 'persona' THEN
-            draw_index($seed, 'persona', completion_id, (SELECT count(*) FROM people))
+            sampled_index($seed, 'persona', completion_id, (SELECT count(*) FROM people))
         END AS persona_number
     FROM named
 ),
@@ -48,7 +48,7 @@ worded AS (
         CASE variant
             WHEN 'principle' THEN format(
                 'principle/{}/{:02d}', principles.principle,
-                draw_index($seed, 'wording', completion_id, principles.size))
+                sampled_index($seed, 'wording', completion_id, principles.size))
             WHEN 'persona' THEN 'persona'
             WHEN 'charter' THEN 'charter_persona'
         END AS wording_id
@@ -58,9 +58,9 @@ worded AS (
 )
 SELECT
     completion_id,
-    identify_request(
+    request_hash(
         completion_id, 'generate', $model_fingerprint,
-        identify([messages_hash, wording_hash, persona_id]), $sampling, NULL) AS request_id,
+        content_hash([messages_hash, wording_hash, persona_id]), $sampling, NULL) AS request_id,
     prompt_id,
     track,
     $model AS model,

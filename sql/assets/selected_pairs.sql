@@ -1,10 +1,19 @@
 -- The pairs that the recipe's strategy (sql/selection) has drawn for one policy, with what is known of
--- both completions.
+-- both completions. That is read once, for both sides.
+WITH sides AS MATERIALIZED (
+    SELECT *
+    FROM (
+        SELECT pair_index, 'chosen' AS side, chosen AS candidate FROM taken
+        UNION ALL
+        SELECT pair_index, 'rejected', rejected FROM taken
+    )
+    JOIN (SELECT *, rowid AS candidate FROM quantile_rewards) USING (candidate)
+)
 SELECT
     $policy AS policy,
     chosen.prompt_id,
     chosen.track,
-    pair_index,
+    chosen.pair_index,
     chosen.completion_id AS chosen_completion_id,
     rejected.completion_id AS rejected_completion_id,
     chosen.text_hash AS chosen_text_hash,
@@ -14,10 +23,6 @@ SELECT
     chosen.quantile AS chosen_quantile,
     rejected.quantile AS rejected_quantile,
     chosen.band AS chosen_band,
-    CASE WHEN chosen.prompt_id = rejected.prompt_id THEN rejected.band
-        ELSE error('sql/selection/' || $selection_strategy || '.sql pairs completions of two prompts: '
-            || chosen.completion_id || ' and ' || rejected.completion_id || '; join them on prompt')
-    END AS rejected_band
-FROM taken
-JOIN (SELECT *, rowid AS candidate FROM quantile_rewards) AS chosen ON chosen.candidate = taken.chosen
-JOIN (SELECT *, rowid AS candidate FROM quantile_rewards) AS rejected ON rejected.candidate = taken.rejected
+    rejected.band AS rejected_band
+FROM (FROM sides WHERE side = 'chosen') AS chosen
+JOIN (FROM sides WHERE side = 'rejected') AS rejected USING (prompt_id, pair_index)

@@ -3,7 +3,10 @@ SELECT
     $pair_index::INTEGER AS pair_index,
     chosen.prompt,
     chosen.candidate AS chosen,
-    rejected.candidate AS rejected,
+    CASE WHEN chosen.prompt = rejected.prompt THEN rejected.candidate
+        ELSE error('sql/selection/' || $selection_strategy || '.sql pairs completions of two prompts, '
+            || chosen.completion_id || ' and ' || rejected.completion_id || '; join them on prompt')
+    END AS rejected,
     chosen.text AS chosen_text,
     rejected.text AS rejected_text
 FROM drawn

@@ -10,7 +10,7 @@ CREATE TABLE controversy_labels (
     attempts INTEGER NOT NULL,
     finish_reason VARCHAR NOT NULL
 );
-COMMENT ON TABLE controversy_labels IS 'An LLM''s grade of each licensed prompt''s ideological sensitivity (report, section 4.1.4).';
+COMMENT ON TABLE controversy_labels IS 'An LLM''s grade of the ideological sensitivity of each licensed prompt of a graded source (report, section 4.1.4).';
 COMMENT ON COLUMN controversy_labels.prompt_id IS 'The graded prompt.';
 COMMENT ON COLUMN controversy_labels.request_id IS 'The request whose answer counts.';
 COMMENT ON COLUMN controversy_labels.grade IS '0 objective, 1 broad consensus, 2 ideology could change the framing, 3 ideology decides the answer; NULL where unparsable.';

@@ -22,7 +22,7 @@ highest AS (
     SELECT prompt, max(reward) AS reward FROM choosable GROUP BY prompt
 ),
 chosen AS (
-    SELECT arg_min(candidate, draw($seed, 'chosen/' || $policy, completion_id)) AS candidate
+    SELECT arg_min(candidate, sample_key($seed, 'chosen/' || $policy, completion_id)) AS candidate
     FROM (FROM choosable SEMI JOIN highest USING (prompt, reward))
     JOIN (SELECT candidate, completion_id FROM candidates) USING (candidate)
     GROUP BY prompt
@@ -37,7 +37,7 @@ below AS (
 lowest AS (
     SELECT prompt, min(reward) AS reward FROM below GROUP BY prompt
 )
-SELECT chosen, arg_min(candidate, draw($seed, 'rejected/' || $policy, completion_id)) AS rejected
+SELECT chosen, arg_min(candidate, sample_key($seed, 'rejected/' || $policy, completion_id)) AS rejected
 FROM (FROM below SEMI JOIN lowest USING (prompt, reward))
 JOIN (SELECT candidate, completion_id FROM candidates) USING (candidate)
 GROUP BY chosen

@@ -24,7 +24,7 @@ best AS (
     SELECT prompt, min(band_rank) AS band_rank FROM choosable GROUP BY prompt
 ),
 chosen AS (
-    SELECT arg_min(candidate, draw($seed, 'chosen/' || $policy, completion_id)) AS candidate
+    SELECT arg_min(candidate, sample_key($seed, 'chosen/' || $policy, completion_id)) AS candidate
     FROM (FROM choosable SEMI JOIN best USING (prompt, band_rank))
     JOIN (SELECT candidate, completion_id FROM candidates) USING (candidate)
     GROUP BY prompt
@@ -39,7 +39,7 @@ below AS (
 worst AS (
     SELECT prompt, max(band_rank) AS band_rank FROM below GROUP BY prompt
 )
-SELECT chosen, arg_min(candidate, draw($seed, 'rejected/' || $policy, completion_id)) AS rejected
+SELECT chosen, arg_min(candidate, sample_key($seed, 'rejected/' || $policy, completion_id)) AS rejected
 FROM (FROM below SEMI JOIN worst USING (prompt, band_rank))
 JOIN (SELECT candidate, completion_id FROM candidates) USING (candidate)
 GROUP BY chosen

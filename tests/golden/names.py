@@ -13,7 +13,7 @@ from tests.golden.database import GOLDEN, completion_parts
 HASH = re.compile(r"\b[0-9a-f]{64}\b")
 
 
-def identify(*parts: str | None) -> str:
+def content_hash(*parts: str | None) -> str:
     """Return the id of some parts, as the first comment of sql/macros.sql says."""
     return hashlib.sha256(
         "\x1f".join("\x1e" if p is None else p for p in parts).encode()
@@ -21,7 +21,7 @@ def identify(*parts: str | None) -> str:
 
 
 def _names() -> Iterator[tuple[str, str]]:
-    ids = {name: identify(*completion_parts(name)) for name in GOLDEN["completions"]}
+    ids = {name: content_hash(*completion_parts(name)) for name in GOLDEN["completions"]}
     asked = {r["prompt_id"]: r.get("messages_hash") for r in reversed(GOLDEN.prompts)}
     hashed = {row["wording_id"]: row["wording_hash"] for row in GOLDEN["wordings"]}
     people = [row["persona_id"] for row in GOLDEN["personas"]]
@@ -32,11 +32,11 @@ def _names() -> Iterator[tuple[str, str]]:
 
     def request(about: str, task: str, model: str, content: str, *rest: str | None) -> str:
         sampling, schema = rest or (None, None)
-        return identify(about, task, f"{model}@commit", content, sampling, schema)
+        return content_hash(about, task, f"{model}@commit", content, sampling, schema)
 
     for prompt, attempts in GOLDEN["grades"].items():
         wordings = (hashed["controversy_system"], hashed["controversy_question"])
-        content = identify(asked[prompt], *wordings)
+        content = content_hash(asked[prompt], *wordings)
         for attempt in range(len(attempts)):
             about, rest = f"{prompt}/{attempt}", ("grade sampling", "grade schema")
             yield request(about, "grade", "judge", content, *rest), f"grade({prompt}/{attempt})"
@@ -45,28 +45,28 @@ def _names() -> Iterator[tuple[str, str]]:
         yield completion, name
         for wording_id, wording in [(None, None), *hashed.items()]:
             for persona in [None, *people]:
-                content = identify(asked[prompt], wording, persona)
+                content = content_hash(asked[prompt], wording, persona)
                 parts = [part for part in (name, wording_id, persona) if part]
                 rest = ("answer sampling", None)
                 generate = request(completion, "generate", model, content, *rest)
                 yield generate, f"generate({'; '.join(parts)})"
         if (text := said[name]) is not None:
             yield text or said[""], f"sha256({GOLDEN['completions'][name]['text']})"
-            content = identify(asked[prompt], text or said[""])
+            content = content_hash(asked[prompt], text or said[""])
             yield request(completion, "classify", "scorer", content), f"classify({name})"
             wordings = (hashed["judge_charter_system"], hashed["judge_question"])
-            content = identify(asked[prompt], text or said[""], *wordings)
+            content = content_hash(asked[prompt], text or said[""], *wordings)
             yield request(completion, "rate", "judge", content), f"rate({name})"
         for policy in GOLDEN.policies:
-            yield identify(policy, completion), f"sample({policy}; {name})"
+            yield content_hash(policy, completion), f"sample({policy}; {name})"
     for row in GOLDEN["comparisons"]:
         a, b = row["first"], row["second"]
         wordings = (hashed["compare_charter_system"], hashed["compare_question"])
-        content = identify(asked[completion_parts(a)[0]], said[a], said[b], *wordings)
+        content = content_hash(asked[completion_parts(a)[0]], said[a], said[b], *wordings)
         yield request(f"{ids[a]}/{ids[b]}", "compare", "judge", content), f"compare({a}; {b})"
     for policy in GOLDEN.policies:
         for prompt in asked:
-            yield identify(policy, prompt, "0"), f"pair({policy}; {prompt}; 0)"
+            yield content_hash(policy, prompt, "0"), f"pair({policy}; {prompt}; 0)"
 
 
 NAMES = dict(_names())

@@ -10,10 +10,7 @@ import pytest
 
 from alignment_assets.gpus.pool import GpuPool
 
-pytestmark = [
-    pytest.mark.gpu,
-    pytest.mark.skipif(GpuPool().device_count() == 0, reason="no NVIDIA GPU here"),
-]
+pytestmark = [pytest.mark.gpu, pytest.mark.needs("gpu")]
 
 SEEN = """
 import torch

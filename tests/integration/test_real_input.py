@@ -15,14 +15,13 @@ from alignment_assets.recipe.load import load_recipe
 from alignment_assets.recipe.run import Run
 from alignment_assets.warehouse import sql_files
 from alignment_assets.warehouse.resource import Warehouse
-from tests.conftest import SHARED_DATA
 
 pytestmark = pytest.mark.integration
 
 RECIPE = Path(__file__).parent.parent / "recipes" / "real_input.yaml"
 
 
-@pytest.mark.skipif(not SHARED_DATA.is_dir(), reason="the shared data is not beside this checkout")
+@pytest.mark.needs("shared_data")
 def test_forty_real_prompts_become_training_rows(
     smollm2: Path, tmp_path: Path, instance: DagsterInstance, capsys: pytest.CaptureFixture[str]
 ) -> None:

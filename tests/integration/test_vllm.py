@@ -118,10 +118,9 @@ def test_grade_is_json_by_the_schema(answers: dict[str, dict[str, Any]]) -> None
 
 @pytest.mark.parametrize("name", ["rate", "compare"])
 def test_label_logprobs_are_those_of_transformers(
-    name: str, answers: dict[str, dict[str, Any]], smollm2: Path
+    name: str, answers: dict[str, dict[str, Any]], reference: tuple[Any, Any]
 ) -> None:
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
 
     labels = NUMBERS if name == "rate" else ["A", "B"]
     messages = {
@@ -136,8 +135,7 @@ def test_label_logprobs_are_those_of_transformers(
             "Which is the better fruit? A: an apple. B: a stone. Answer with only the letter."
         ),
     }[name]
-    tokenizer = AutoTokenizer.from_pretrained(smollm2)
-    model = AutoModelForCausalLM.from_pretrained(smollm2, dtype=torch.float32)
+    model, tokenizer = reference
     tokens = tokenizer.apply_chat_template(
         messages, add_generation_prompt=True, return_tensors="pt", return_dict=True
     )

@@ -261,6 +261,15 @@ async def _slow(server: Server, request: web.Request) -> web.StreamResponse:
     return server.good(await request.json())
 
 
+async def _eight(server: Server, request: web.Request) -> web.StreamResponse:
+    """Until eight requests are in hand, or 20 seconds."""
+    for _ in range(4000):
+        if server.most >= 8:
+            break
+        await asyncio.sleep(0.005)
+    return server.good(await request.json())
+
+
 async def _hangs(_: Server, __: web.Request) -> web.StreamResponse:
     await asyncio.sleep(3600)
     raise AssertionError
@@ -291,6 +300,7 @@ _behaviours: dict[str, Behaviour] = {
     "unlikely": _unlikely,
     "waits": _waits,
     "slow": _slow,
+    "eight": _eight,
     "hangs": _hangs,
 }
 

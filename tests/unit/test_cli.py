@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from dagster import DagsterInstance
 from typer.testing import CliRunner, Result
 
 from alignment_assets.commands.app import Expected, app
 from alignment_assets.warehouse import sql_files
-from tests.conftest import REPOSITORY, Graph, changed_recipe
-from tests.support.fakes import FakeInference
+from tests.conftest import REPOSITORY, Graph
 
 IMPORT = """
 import sys, time
@@ -32,26 +28,16 @@ print(seconds, *sorted(heavy))
 """
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Graph]:
-    """A finished run."""
-    folder = tmp_path_factory.mktemp("cli")
-    inference = FakeInference(log=str(folder / "asked.jsonl"))
-    with DagsterInstance.ephemeral() as instance:
-        graph = Graph(changed_recipe(), folder / "home", instance, inference)
-        graph.materialize()
-        yield graph
-
-
 @pytest.fixture
-def made(finished: Graph, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Graph:
-    """A copy of the finished run in the place where the command looks."""
-    home = tmp_path / "home"
-    shutil.copytree(finished.home, home)
-    monkeypatch.setenv("ALIGNMENT_HOME", str(home))
+def made(
+    materialized: Callable[..., Graph], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Graph:
+    """A finished run in the place where the command looks."""
+    graph = materialized()
+    monkeypatch.setenv("ALIGNMENT_HOME", str(graph.home))
     monkeypatch.delenv("DAGSTER_HOME", raising=False)
     monkeypatch.chdir(tmp_path)
-    return replace(finished, home=home)
+    return graph
 
 
 def run(*arguments: str) -> Result:
@@ -213,6 +199,7 @@ def test_an_unknown_partition_or_asset_is_named(made: Graph) -> None:
     assert "completions" in str(asset.exception)
 
 
+@pytest.mark.slow
 def test_definitions_load_light_and_fast() -> None:
     # Seconds of this process alone, and the fewest of three: the machine may be busy.
     lines = [

@@ -18,6 +18,8 @@ from tests.golden.database import GOLDEN
 from tests.golden.results import KINDS, broken_rules, build, expected, results
 from tests.support.tables import fill, read_rows
 
+pytestmark = pytest.mark.slow
+
 
 def load_extensions(connection: duckdb.DuckDBPyConnection) -> None:
     for name in ("sqlite_scanner", "ducklake"):

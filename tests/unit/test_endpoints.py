@@ -309,7 +309,7 @@ def test_when_all_are_gone_the_run_ends_and_keeps_what_was_answered(
 
     server.start()
     left = [request for request in requests if request.request_id not in run.rows()]
-    Asked(run.job.recipe, left, tmp_path).answer()
+    Asked(run.job.run.recipe, left, tmp_path).answer()
     assert len(run.rows()) == 300
 
 
@@ -345,8 +345,10 @@ def test_requests_are_read_as_there_is_room_and_never_more_are_in_flight(server:
     def requests() -> Iterator[Request]:
         for number in range(600):
             ahead.append(number - len(answered))
-            # Every fifth fails at first, and is held to be asked again.
-            yield from asking(f"{'500' if number % 5 == 0 else 'slow'} #{number}")
+            # The first eight are held until all are in hand; every fifth of the others fails at
+            # first, and is held to be asked again.
+            behaviour = "eight" if number < 8 else "500" if number % 5 == 0 else "slow"
+            yield from asking(f"{behaviour} #{number}")
 
     async def run() -> None:
         async with open_http(settings, "here") as http:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -62,8 +63,8 @@ def test_a_run_fills_every_table_and_every_check_passes(graph: Graph) -> None:
     assert samples == 2 * pairs
 
 
-def test_a_second_run_asks_nothing_and_changes_nothing(graph: Graph) -> None:
-    graph.materialize()
+def test_a_second_run_asks_nothing_and_changes_nothing(materialized: Callable[..., Graph]) -> None:
+    graph = materialized()
     asked, pairs = graph.asked(), graph.query("SELECT * FROM dpo_pairs ORDER BY ALL")
 
     graph.materialize()
@@ -96,16 +97,18 @@ def test_a_new_model_asks_for_itself_alone_and_leaves_the_others_fresh(graph: Gr
         assert set(stale_statuses(more, table).values()) == {"FRESH"}, table
 
 
-def test_a_training_set_refuses_and_names_the_model_without_rewards(graph: Graph) -> None:
-    graph.materialize()
+def test_a_training_set_refuses_and_names_the_model_without_rewards(
+    materialized: Callable[..., Graph],
+) -> None:
+    graph = materialized()
     with pytest.raises(MissingRewards, match="newcomer"):
         with_newcomer(graph).materialize("key:quantile_rewards", POLICY)
 
 
 def test_a_changed_wording_asks_exactly_the_requests_that_use_it(
-    graph: Graph, tmp_path: Any
+    materialized: Callable[..., Graph], tmp_path: Any
 ) -> None:
-    graph.materialize()
+    graph = materialized()
     before = len(graph.asked())
     folder = tmp_path / "wordings"
     folder.mkdir()
@@ -131,8 +134,10 @@ def test_a_changed_wording_asks_exactly_the_requests_that_use_it(
     ) == [(0,)]
 
 
-def test_the_same_inputs_give_the_same_pairs_in_another_home(graph: Graph, tmp_path: Any) -> None:
-    graph.materialize()
+def test_the_same_inputs_give_the_same_pairs_in_another_home(
+    materialized: Callable[..., Graph], tmp_path: Any
+) -> None:
+    graph = materialized()
     other = Graph(graph.recipe, tmp_path / "elsewhere", graph.instance, graph.inference)
     other.materialize()
     query = "SELECT * FROM dpo_pairs ORDER BY pair_id"
@@ -176,10 +181,10 @@ def test_a_request_that_does_not_fit_is_kept_as_such_and_fails_nothing_else(grap
 
 
 def test_a_partition_that_fails_too_often_is_not_published_and_keeps_its_answers(
-    graph: Graph,
+    materialized: Callable[..., Graph],
 ) -> None:
     model = "smollm2-135m"
-    graph.materialize("+key:completion_requests")
+    graph = materialized("+key:completion_requests")
     narrow = graph.with_inference(context_characters=1800)
     with pytest.raises(TooManyFailures) as error:
         narrow.materialize("key:completions", model)

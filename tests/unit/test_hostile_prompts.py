@@ -242,9 +242,10 @@ def test_too_many_words_are_excluded_by_the_published_recipes_limit(
 
 @pytest.fixture(scope="module")
 def tokenizer(smollm2: Path) -> Any:
-    from transformers import AutoTokenizer
+    # Of the class that AutoTokenizer chooses, which would load torch to do so.
+    from transformers import PreTrainedTokenizerFast
 
-    return AutoTokenizer.from_pretrained(smollm2)
+    return PreTrainedTokenizerFast.from_pretrained(smollm2)
 
 
 def encoder(tokenizer: Any) -> ChatEncoder:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -10,9 +11,10 @@ from typing import Any
 
 import pytest
 
-from alignment_assets.commands.materialize import plan_runs
+from alignment_assets.commands.materialize import plan_launches
 from alignment_assets.commands.status import table_status
 from alignment_assets.recipe.load import find_recipe, load_recipe
+from alignment_assets.requests.forecast import count_prompts
 from alignment_assets.warehouse.resource import WarehouseError
 from tests.conftest import Graph, changed_recipe
 from tests.support.prompt_sources import GRADED, READ, RULED, StatedGrader, row, write_lines
@@ -70,7 +72,7 @@ def exclusions(graph: Graph) -> set[tuple[Any, ...]]:
 
 def statuses(graph: Graph) -> dict[str, str]:
     """Return what `status` says of each table, a partition in brackets."""
-    rows = table_status(graph.warehouse, graph.recipe, graph.defs, graph.instance).to_pylist()
+    rows = table_status(graph.warehouse, graph.run, graph.defs, graph.instance).to_pylist()
     return {
         f"{row['table']}[{row['partition']}]" if row["partition"] else row["table"]: row["status"]
         for row in rows
@@ -143,7 +145,7 @@ def test_a_value_of_extra_answers_questions_and_survives_what_no_column_holds(
     graph: Graph, tmp_path: Path
 ) -> None:
     lines = [
-        {"text": "one", "about": {"half \ud83d": ["a\x00b", None, 1.5, True]}},
+        {"text": "one", "about": {"half \ud83d": ["a\x00b", None, 1.5, math.nan]}},
         {"text": "two", "about": "ünï"},
         {"text": "three"},
     ]
@@ -153,7 +155,7 @@ def test_a_value_of_extra_answers_questions_and_survives_what_no_column_holds(
     on_mine.materialize(READ)
     rows = on_mine.query("SELECT extra FROM source_prompts ORDER BY row_number")
     assert [json.loads(extra)["about"] for (extra,) in rows] == [
-        {"half ?": ["ab", None, 1.5, True]},
+        {"half ?": ["ab", None, 1.5, None]},
         "ünï",
         None,
     ]
@@ -213,6 +215,8 @@ def test_a_prompt_of_two_graded_sources_is_asked_about_once(graph: Graph, tmp_pa
     assert len(asked) == 3
     assert [text for text in asked if "grade 2:  both" in text]  # as the first source has it
     assert aligned(on_both)["grade 2:  both"] == ("controversial", "one", ["one", "two"])
+    with on_both.warehouse.read() as connection:
+        assert count_prompts(connection, on_both.recipe).graded == 3
     (status,) = (
         row
         for row in table_status(
@@ -330,10 +334,12 @@ def test_rules_wait_until_every_source_is_read(graph: Graph, tmp_path: Path) -> 
 def test_runs_cover_sources_models_and_policies_each_once(graph: Graph) -> None:
     sources = [source.name for source in graph.recipe.prompts]
     made = [
-        (key.to_user_string(), run.partition) for run in plan_runs(graph.defs) for key in run.assets
+        (key.to_user_string(), run.partition)
+        for run in plan_launches(graph.defs)
+        for key in run.assets
     ]
     assert len(set(made)) == len(made)
     assert [partition for table, partition in made if table == "source_prompts"] == sources
     assert made.index(("source_prompts", sources[-1])) < made.index(("prompt_exclusions", None))
-    alone = plan_runs(graph.defs, partition=sources[0])
+    alone = plan_launches(graph.defs, partition=sources[0])
     assert [run.label for run in alone] == [f"source_prompts [{sources[0]}]"]

@@ -203,6 +203,7 @@ def unevenness(drawn: Counter[Any], choices: int) -> float:
     return sum((n - expected) ** 2 / expected for n in drawn.values()) + missing * expected
 
 
+@pytest.mark.slow
 def test_principles_wordings_and_personas_are_drawn_evenly_and_by_the_seed() -> None:
     chats = [("standard", one_turn(f"question {n}")) for n in range(4000)]
     chats += [("controversial", one_turn(f"issue {n}")) for n in range(2000)]

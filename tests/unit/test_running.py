@@ -30,9 +30,16 @@ def labels(defs: Definitions, selection: str | None, partition: str | None = Non
     return [launch.label for launch in plan_launches(defs, selection, partition)]
 
 
-def test_the_whole_graph_is_prompts_then_each_model_then_each_policy(demo: Definitions) -> None:
-    prompts, *models, policy = plan_launches(demo)
-    assert prompts.partition is None
+def test_the_whole_graph_is_sources_then_prompts_then_each_model_then_each_policy(
+    demo: Definitions,
+) -> None:
+    roots, *sources, prompts = plan_launches(demo)[:5]
+    *models, policy = plan_launches(demo)[5:]
+    assert [launch.label for launch in sources] == [
+        f"source_prompts [{source.name}]" for source in changed_recipe().prompts
+    ]
+    assert roots.partition is prompts.partition is None
+    assert AssetKey("personas") in roots.assets
     assert AssetKey("alignment_prompts") in prompts.assets
     assert [run.label for run in models] == [
         f"completion_requests, completions, rewards [{model}]" for model in MODELS
@@ -45,7 +52,7 @@ def test_the_whole_graph_is_prompts_then_each_model_then_each_policy(demo: Defin
         "qrpo_samples",
         "selection_exclusions",
     }
-    planned = [key for run in (prompts, models[0], policy) for key in run.assets]
+    planned = [key for run in (sources[0], roots, prompts, models[0], policy) for key in run.assets]
     assert sorted(planned) == sorted(demo.resolve_asset_graph().get_all_asset_keys())
 
 

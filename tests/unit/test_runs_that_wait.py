@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -14,14 +15,12 @@ from tests.unit.test_warehouse_sharing import hold
 
 MODEL = "smollm2-135m"
 COMPLETIONS = "key:completions", MODEL
-UPSTREAM = "+key:completion_requests"
 
 
 @pytest.fixture
-def prepared(graph: Graph) -> Graph:
+def prepared(materialized: Callable[..., Graph]) -> Graph:
     """All that completions need."""
-    graph.materialize(UPSTREAM)
-    return graph
+    return materialized("+key:completion_requests")
 
 
 def run_log(instance: DagsterInstance) -> str:

@@ -15,6 +15,8 @@ from alignment_assets.recipe import wordings
 from alignment_assets.warehouse import sql_files
 from tests.conftest import changed_recipe
 
+pytestmark = pytest.mark.slow
+
 PROMPTS = 12_000
 RECIPE = changed_recipe(name="apertus")
 POLICY = RECIPE.completions.policies[0]
@@ -70,7 +72,7 @@ INSERT INTO judge_comparisons BY NAME
 WITH best AS (
     SELECT prompt_id, completion_id, row_number() OVER (
         PARTITION BY prompt_id
-        ORDER BY reward DESC, draw($seed, 'ranking', completion_id), completion_id) AS place
+        ORDER BY reward DESC, sample_key($seed, 'ranking', completion_id), completion_id) AS place
     FROM rewards
     WHERE track = 'controversial'
 )

@@ -31,6 +31,8 @@ from tests.support.tables import (
     run_asset,
 )
 
+pytestmark = pytest.mark.slow
+
 PROMPTS = 2000
 RULES = {policy: Rules(policy=policy, models=MODELS) for policy in POLICIES}
 

@@ -193,6 +193,7 @@ def test_a_large_json_array_is_read_whole_and_in_linear_time(
     assert time.process_time() - started < 2 + 30 * whole
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_source(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     with path.open("w") as file:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import time
+from collections.abc import Callable
 from datetime import timedelta
 from itertools import pairwise
 from multiprocessing.connection import Connection
@@ -196,6 +197,7 @@ def write_for_ever(pipe: Connection, folder: Path, name: str) -> None:
             pipe.send(number * 10)
 
 
+@pytest.mark.slow
 def test_several_writers_fill_a_folder_that_is_readable_all_the_time(tmp_path: Path) -> None:
     with other(write_for_ever, tmp_path, "a") as one, other(write_for_ever, tmp_path, "b") as two:
         seen = 0
@@ -223,18 +225,22 @@ def test_answers_of_a_killed_writer_that_were_not_on_disk_are_missing(tmp_path: 
 
 
 @pytest.fixture
-def completed(graph: Graph) -> Graph:
+def worded(materialized: Callable[..., Graph]) -> Graph:
+    """A graph with all that does not depend on prompts."""
+    return materialized("key:wordings or key:personas")
+
+
+@pytest.fixture
+def completed(worded: Graph) -> Graph:
     """A graph with the completions of one model, every answer in a file of its own."""
-    slow = graph.with_inference(seconds_per_request=0.001)
-    slow.materialize("key:wordings or key:personas")
+    slow = worded.with_inference(seconds_per_request=0.001)
     fill_prompts(slow.warehouse, {f"prompt {number}": "standard" for number in range(30)})
     slow.materialize("key:completion_requests or key:completions", MODEL)
     return slow
 
 
-def test_shared_prefixes_are_asked_back_to_back_and_long_prompts_first(graph: Graph) -> None:
-    policy = "smollm2-135m-policy"
-    graph.materialize("key:wordings or key:personas")
+def test_shared_prefixes_are_asked_back_to_back_and_long_prompts_first(worded: Graph) -> None:
+    graph, policy = worded, "smollm2-135m-policy"
     fill_prompts(
         graph.warehouse,
         {"why " * (number % 7 + 1) + str(number): "standard" for number in range(20)},
@@ -256,11 +262,10 @@ def test_shared_prefixes_are_asked_back_to_back_and_long_prompts_first(graph: Gr
     assert changes == len(set(systems)) - 1 > 3
 
 
-def test_two_partitions_on_the_same_weights_share_no_answer_and_lose_none(graph: Graph) -> None:
-    one, other = "smollm2-135m", "smollm2-135m-policy"
+def test_two_partitions_on_the_same_weights_share_no_answer_and_lose_none(worded: Graph) -> None:
+    graph, one, other = worded, "smollm2-135m", "smollm2-135m-policy"
     weights = {graph.recipe.models[name].weights for name in (one, other)}
     assert len(weights) == 1
-    graph.materialize("key:wordings or key:personas")
     fill_prompts(graph.warehouse, {f"prompt {number}": "standard" for number in range(9)})
     for model in (one, other):
         graph.materialize("key:completion_requests or key:completions", model)

@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import time
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from dagster import DagsterInstance
 from typer.testing import CliRunner, Result
 
 from alignment_assets.commands import app as cli
@@ -22,7 +25,7 @@ from alignment_assets.inference.types import Answer, AnsweredBy
 from alignment_assets.recipe.run import Run
 from alignment_assets.requests.request_sets import all_request_sets
 from alignment_assets.requests.spool_care import list_spool, prune_spool, verify_spool
-from tests.conftest import Graph, changed_recipe
+from tests.conftest import Graph, changed_recipe, demo_graph
 from tests.support.processes import other, wait_for_word
 from tests.support.tables import fill_prompts, new_warehouse
 
@@ -30,14 +33,31 @@ MODEL = "smollm2-135m-cool"
 ROWS = "SELECT completion_id, request_id, text FROM completions ORDER BY ALL"
 
 
+@pytest.fixture(scope="module")
+def completed_once(
+    made_once: Callable[[str | None], Path], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    folder = tmp_path_factory.mktemp("completed")
+    shutil.copytree(made_once("key:wordings or key:personas"), folder, dirs_exist_ok=True)
+    with DagsterInstance.ephemeral() as instance, pytest.MonkeyPatch.context() as patch:
+        patch.setattr("alignment_assets.inference.spool.FLUSH_ROWS", 3)
+        graph = demo_graph(folder, instance)
+        fill_prompts(graph.warehouse, {f"prompt {number}": "standard" for number in range(15)})
+        graph.materialize("key:completion_requests or key:completions", MODEL)
+    return folder
+
+
 @pytest.fixture
-def completed(graph: Graph, monkeypatch: pytest.MonkeyPatch) -> Graph:
+def completed(
+    completed_once: Path,
+    tmp_path: Path,
+    instance: DagsterInstance,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Graph:
     """The completions of one model, three answers a file, where the command looks for them."""
     monkeypatch.setattr("alignment_assets.inference.spool.FLUSH_ROWS", 3)
-    graph.materialize("key:wordings or key:personas")
-    fill_prompts(graph.warehouse, {f"prompt {number}": "standard" for number in range(15)})
-    graph.materialize("key:completion_requests or key:completions", MODEL)
-    return graph
+    shutil.copytree(completed_once, tmp_path, dirs_exist_ok=True)
+    return demo_graph(tmp_path, instance)
 
 
 @pytest.fixture
@@ -228,8 +248,10 @@ def test_prune_leaves_a_folder_alone_whose_questions_cannot_be_told(completed: G
     assert files_of(completed) == files
 
 
-def test_prune_keeps_comparisons_while_a_reward_is_missing(graph: Graph) -> None:
-    graph.materialize()
+def test_prune_keeps_comparisons_while_a_reward_is_missing(
+    materialized: Callable[..., Graph],
+) -> None:
+    graph = materialized()
     (policy,) = graph.recipe.completions.policies
     folder = spool_folder(graph.run.spool, "judge_comparisons", policy)
     kept = requests_of(*folder.glob("*.parquet"))

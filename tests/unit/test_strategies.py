@@ -114,7 +114,7 @@ def test_a_file_and_a_line_of_the_recipe_add_a_strategy(
         (CLOSEST.replace("two[1] AS chosen, two[2]", "two[2] AS chosen, two[1]"), "chosen_above"),
         (
             "SELECT max(candidate) AS chosen, min(candidate) AS rejected FROM candidates",
-            "pairs completions of two prompts.*join them on prompt",
+            "pairs completions of two prompts, .* join them on prompt",
         ),
         (
             "SELECT arg_max(candidate, reward) AS best FROM candidates GROUP BY prompt",

@@ -18,9 +18,9 @@ from tests.conftest import REPOSITORY
 COHERENCE = """-- What a judge is asked about the coherence of completions: a number from 1 to 5.
 SELECT
     completions.completion_id,
-    identify_request(
+    request_hash(
         completion_id, 'coherence', $scorer_fingerprint,
-        identify([messages_hash, text_hash, question.wording_hash]), NULL, NULL) AS request_id,
+        content_hash([messages_hash, text_hash, question.wording_hash]), NULL, NULL) AS request_id,
     'weigh' AS kind,
     [{'role': 'user', 'content':
         template_part(question.text, 1) || as_transcript(messages)

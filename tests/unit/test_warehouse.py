@@ -243,6 +243,7 @@ def big(number: int, generation: int) -> Row:
     return person(number, persona=random.Random(f"{number} {generation}").randbytes(700).hex())
 
 
+@pytest.mark.slow
 def test_a_file_stays_below_one_and_a_half_times_what_is_in_it(
     warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -97,11 +97,10 @@ def test_a_writer_killed_at_any_moment_leaves_old_or_new_rows(
 ) -> None:
     replace_partition(warehouse, "one", 0)
     replace_partition(warehouse, "two", 0)
-    dice = random.Random(time.time_ns())
     for start in (1000, 2000, 3000, 4000, 5000):
         with other(replace_for_ever, warehouse.home, start, rewrite) as writer:
             published = writer.hear()
-            time.sleep(dice.uniform(0, 0.25))
+            time.sleep(random.uniform(0, 0.25))
         while writer.pipe.poll():
             try:
                 published = writer.pipe.recv()

@@ -1,4 +1,5 @@
--- Every row of the recipe's sources is licensed or excluded, and none is both; no source lacks rows.
+-- Every row of the recipe's sources is licensed or excluded, and none is both. A source that is named without
+-- a row has not been read: materialize its partition of source_prompts first.
 SELECT dataset, row_number
 FROM (SELECT unnest($prompts).name AS dataset)
 LEFT JOIN source_prompts USING (dataset)

@@ -3,9 +3,9 @@
 SELECT
     licensed_prompts.prompt_id,
     $attempt::INTEGER AS attempt,
-    identify_request(
+    request_hash(
         prompt_id || '/' || $attempt::VARCHAR, 'grade', $model_fingerprint,
-        identify([messages_hash, system.wording_hash, question.wording_hash]),
+        content_hash([messages_hash, system.wording_hash, question.wording_hash]),
         $sampling, $answer_schema) AS request_id,
     'generate' AS kind,
     [

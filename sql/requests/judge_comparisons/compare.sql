@@ -10,9 +10,9 @@ SELECT
     prompt_id,
     a.completion_id AS first_completion_id,
     b.completion_id AS second_completion_id,
-    identify_request(
+    request_hash(
         a.completion_id || '/' || b.completion_id, 'compare', $judge_fingerprint,
-        identify([messages_hash, a.text_hash, b.text_hash, system.wording_hash, question.wording_hash]),
+        content_hash([messages_hash, a.text_hash, b.text_hash, system.wording_hash, question.wording_hash]),
         NULL, NULL) AS request_id,
     'weigh' AS kind,
     [

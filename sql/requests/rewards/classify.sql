@@ -2,8 +2,8 @@
 -- the system prompt that the answer was made under.
 SELECT
     completions.completion_id,
-    identify_request(
-        completion_id, 'classify', $scorer_fingerprint, identify([messages_hash, text_hash]), NULL, NULL)
+    request_hash(
+        completion_id, 'classify', $scorer_fingerprint, content_hash([messages_hash, text_hash]), NULL, NULL)
         AS request_id,
     'classify' AS kind,
     messages || [{'role': 'assistant', 'content': completions.text}] AS messages,

@@ -1,9 +1,9 @@
 -- What a judge is asked about one model's completions: a number from 1 to 9.
 SELECT
     completions.completion_id,
-    identify_request(
+    request_hash(
         completion_id, 'rate', $scorer_fingerprint,
-        identify([messages_hash, text_hash, system.wording_hash, question.wording_hash]), NULL, NULL)
+        content_hash([messages_hash, text_hash, system.wording_hash, question.wording_hash]), NULL, NULL)
         AS request_id,
     'weigh' AS kind,
     [

