@@ -91,6 +91,7 @@ def replace_for_ever(pipe: Connection, home: Path, start: int, rewrite: bool) ->
         pipe.send(number)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rewrite", [False, True], ids=["in place", "file written anew"])
 def test_a_writer_killed_at_any_moment_leaves_old_or_new_rows(
     warehouse: Warehouse, rewrite: bool
