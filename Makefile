@@ -50,15 +50,13 @@ demo: install ## Run the whole asset graph on this machine's CPU, with the model
 dev: install ## Start the Dagster UI on http://127.0.0.1:3000; PORT=3001 takes another port
 	$(BIN)/dg dev --host 127.0.0.1 --port $(PORT)
 
-PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=10
-
 .PHONY: test
 test: install ## Run all tests; says first what it skips on this machine, and last what it took
-	$(PYTEST)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=10
 
 .PHONY: quick
 quick: install ## Run the tests that take no engine, server, browser or run of the whole graph
-	$(PYTEST) -m "not integration and not gpu and not slow"
+	$(BIN)/python -m pytest -m "not integration and not gpu and not slow"
 
 .PHONY: soak
 soak: install ## Kill runs and writers many times over, with figures; by hand, on a machine left alone

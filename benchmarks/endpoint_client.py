@@ -41,8 +41,8 @@ from alignment_assets.inference.progress import Progress
 from alignment_assets.inference.types import REQUEST_SCHEMA
 from alignment_assets.inference.work_queue import ROW_GROUP
 from alignment_assets.recipe.load import find_recipe, parse_recipe
-from alignment_assets.recipe.model import Sampling
 from alignment_assets.recipe.run import Run
+from alignment_assets.recipe.stages import Sampling
 from benchmarks.mock_server import serve as serve_answers
 from benchmarks.report import Claim, conclude, show
 

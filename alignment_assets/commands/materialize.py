@@ -90,24 +90,31 @@ def plan_launches(
     level: dict[AssetKey, int] = {}
     groups: dict[tuple[int, PartitionsDefinition | None], list[AssetKey]] = {}
     for key in graph.toposorted_asset_keys:
-        cut = graph.get(key).partitions_def
+        partitions = graph.get(key).partitions_def
         above = [
             (level[parent], graph.get(parent).partitions_def)
             for parent in graph.get(key).parent_keys
         ]
         level[key] = max(
-            (rank if parent_cut == cut else rank + 1 for rank, parent_cut in above), default=0
+            (rank if parents == partitions else rank + 1 for rank, parents in above), default=0
         )
         if key in chosen:
-            groups.setdefault((level[key], cut), []).append(key)
+            groups.setdefault((level[key], partitions), []).append(key)
     runs = [
         Launch(tuple(keys), name)
-        for (_, cut), keys in sorted(groups.items(), key=lambda group: group[0][0])
-        for name in (cut.get_partition_keys() if cut else [None])
+        for (_, partitions), keys in sorted(groups.items(), key=lambda group: group[0][0])
+        for name in (partitions.get_partition_keys() if partitions else [None])
         if partition is None or name == partition
     ]
     if not runs:
-        known = sorted({name for _, cut in groups if cut for name in cut.get_partition_keys()})
+        known = sorted(
+            {
+                name
+                for _, partitions in groups
+                if partitions
+                for name in partitions.get_partition_keys()
+            }
+        )
         raise SelectionError(
             f"no partition {partition!r}; the selected assets have {', '.join(known) or 'none'}"
         )

@@ -67,9 +67,9 @@ def table_status(
     lines = []
     for key in graph.toposorted_asset_keys:
         name = key.to_user_string()
-        cut = graph.get(key).partitions_def
-        counts = _row_counts(warehouse, name, partitioned=cut is not None)
-        for partition in cut.get_partition_keys() if cut else [None]:
+        partitions = graph.get(key).partitions_def
+        counts = _row_counts(warehouse, name, partitioned=partitions is not None)
+        for partition in partitions.get_partition_keys() if partitions else [None]:
             asked, answered = requested.get((name, partition), (None, None))
             lines.append(
                 {

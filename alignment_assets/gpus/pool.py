@@ -238,7 +238,7 @@ class _Claim:
         if self.taken:
             parts.append(f"{_labels([gpu for gpu, _ in self.taken.values()])} taken")
         if first:
-            parts.append(f"first in line: {describe_holder(first)}")
+            parts.append(f"first in the queue: {describe_holder(first)}")
         reasons = self.pool.occupied(self.memory_share, but=self.taken)
         parts += [f"{', '.join(labels)}: {reason}" for reason, labels in reasons.items()]
         return "; ".join(parts) or "they have come free just now"

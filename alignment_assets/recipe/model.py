@@ -23,16 +23,19 @@ from pydantic import (
     model_validator,
 )
 
-from alignment_assets.host.paths import project_folder
 from alignment_assets.recipe.datasets import DatasetReference, PromptSource, needs_columns
-from alignment_assets.recipe.part import Name, Part
+from alignment_assets.recipe.part import Count, Name, Part
+from alignment_assets.recipe.stages import (
+    Completions,
+    Controversy,
+    Rewards,
+    Sampling,
+    Selection,
+)
 
 # The texts that come along; a recipe can name another folder.
 WORDINGS = Path(__file__).resolve().parent / "wordings"
 
-Variant = Literal["default", "principle", "persona", "charter"]
-Share = Annotated[float, Field(ge=0, le=1)]
-Count = Annotated[int, Field(ge=1)]
 Day = Annotated[
     str,
     Field(pattern=r"^\d{4}-\d{2}-\d{2}$"),
@@ -61,23 +64,6 @@ class Consent(Part):
     sources: dict[str, Literal["admitted", "refused"]] = Field(
         default_factory=dict, description="the same for rows of one source (a value of `source`)"
     )
-
-
-class Sampling(Part):
-    """Sampling parameters; all reach the engine, so none comes from a model's own defaults."""
-
-    temperature: Annotated[float, Field(ge=0)] = 1.0
-    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
-    top_k: Annotated[int, Field(ge=0, description="0 is off")] = 0
-    min_p: Share = 0.0
-    repetition_penalty: Annotated[float, Field(gt=0)] = 1.0
-    presence_penalty: float = 0.0
-    frequency_penalty: float = 0.0
-    max_tokens: Count = Field(4096, description="of an answer; what is longer is cut off")
-
-    def as_json(self) -> str:
-        """Return the parameters as canonical JSON, the form that a request's identity hashes."""
-        return json.dumps(self.model_dump(), sort_keys=True)
 
 
 class Model(Part):
@@ -132,143 +118,6 @@ class Inference(Part):
     max_failed_share: Annotated[
         float, Field(ge=0, le=1, description="of a partition's requests; more, and it is not made")
     ] = 0.01
-
-
-class Controversy(Part):
-    """The grader (report, section 4.1.4). The fold's threshold is not published: ours."""
-
-    model: str = Field(description="a name under models")
-    threshold: Annotated[int, Field(ge=1, le=3)] = Field(
-        2, description="the lowest grade, of 0 to 3, that makes a prompt controversial"
-    )
-    attempts: Count = Field(
-        3, description="how often a prompt is asked while its grade cannot be read"
-    )
-    reasoning_characters: Count = Field(1000, description="the longest reasoning of a grade")
-    sampling: Sampling
-
-    @model_validator(mode="after")
-    def _retries_can_differ(self) -> Controversy:
-        if self.attempts > 1 and self.sampling.temperature == 0:
-            raise ValueError(
-                "attempts above 1 need sampling.temperature above 0, or all answers agree"
-            )
-        return self
-
-
-class Completions(Part):
-    """Who answers, and under which system prompts (report, section 4.1.4)."""
-
-    models: tuple[str, ...] = Field(
-        min_length=1, description="names under models; they answer under every variant"
-    )
-    policies: tuple[str, ...] = Field(
-        min_length=1, description="names under models that are aligned; they give references"
-    )
-    reference_completions: Count = Field(10, description="of each policy for each prompt")
-    standard_variants: tuple[Variant, ...] = Field(
-        ("default", "principle"), description="system prompts of answers to standard prompts"
-    )
-    controversial_variants: tuple[Variant, ...] = Field(
-        ("persona", "charter"), description="system prompts of answers to controversial prompts"
-    )
-    standard_charter_models: tuple[str, ...] = Field(
-        (), description="of completions.models, those that answer standard prompts by charter too"
-    )
-    sampling: Sampling
-
-    @model_validator(mode="after")
-    def _variants_are_asked_once(self) -> Completions:
-        for names in (self.standard_variants, self.controversial_variants):
-            if len(set(names)) < len(names):
-                raise ValueError(f"{list(names)} names a variant twice")
-        if self.standard_charter_models and "charter" in self.standard_variants:
-            raise ValueError(
-                "standard_charter_models: every model answers standard prompts with the charter "
-                "already, by standard_variants; leave one of them out"
-            )
-        return self
-
-
-class Scorer(Part):
-    """How one track is scored: what is asked of which model, by which rubric if by one."""
-
-    task: str = Field(
-        description="a file in sql/requests/rewards, without its .sql",
-        json_schema_extra=lambda schema: schema.update(examples=[*sorted(_scorer_tasks())]),
-    )
-    model: str = Field(description="a name under models")
-    rubric: str | None = Field(None, description="wordings file of the judge's system prompt")
-
-    @field_validator("task")
-    @classmethod
-    def _task_is_a_file(cls, task: str) -> str:
-        tasks = _scorer_tasks()
-        if task not in tasks:
-            raise ValueError(f"no task {task!r}; sql/requests/rewards has {sorted(tasks)}")
-        return task
-
-    @model_validator(mode="after")
-    def _rubric_fits(self) -> Scorer:
-        by_rubric = "$rubric" in _scorer_tasks()[self.task].read_text(encoding="utf-8")
-        if by_rubric != (self.rubric is not None):
-            raise ValueError(f"task {self.task} {'needs a' if by_rubric else 'takes no'} rubric")
-        return self
-
-
-def _scorer_tasks() -> dict[str, Path]:
-    folder = project_folder("sql") / "requests" / "rewards"
-    return {path.stem: path for path in folder.glob("*.sql")}
-
-
-class Rewards(Part):
-    """The scorer of each track, and how many candidates the judge compares pairwise."""
-
-    standard: Scorer
-    controversial: Scorer
-    comparison_judge: str = Field(
-        description="a name under models; it compares the best controversial candidates in pairs"
-    )
-    compared_candidates: Annotated[int, Field(ge=2)] = Field(
-        5, description="how many of the best of each prompt are compared"
-    )
-
-    @property
-    def scorers(self) -> dict[str, Scorer]:
-        """The scorer of each track."""
-        return {"standard": self.standard, "controversial": self.controversial}
-
-
-class Selection(Part):
-    """How pairs are drawn (report, section 4.1.4)."""
-
-    strategy: str = Field(
-        "published",
-        description="a file in sql/selection, without its .sql",
-        json_schema_extra=lambda schema: schema.update(examples=[*_strategies()]),
-    )
-    pairs_per_prompt: Count = Field(1, description="of each policy, at most")
-    rejected_quantile: Share = Field(
-        0.2, description="a reward up to this quantile of the references is of the worst band"
-    )
-    min_references: Annotated[int, Field(ge=1)] = Field(
-        2, description="scored references that a prompt needs to be used"
-    )
-    max_sequence_tokens: Count = Field(4096, description="of prompt and answer together")
-    allow_truncated: bool = Field(False, description="whether answers cut off are candidates")
-
-    @field_validator("strategy")
-    @classmethod
-    def _strategy_is_a_file(cls, strategy: str) -> str:
-        known = _strategies()
-        if strategy not in known:
-            folder = project_folder("sql") / "selection"
-            raise ValueError(f"no strategy {strategy!r}; name one of {known} or add it to {folder}")
-        return strategy
-
-
-def _strategies() -> list[str]:
-    return sorted(path.stem for path in (project_folder("sql") / "selection").glob("*.sql"))
 
 
 class Warehouse(Part):

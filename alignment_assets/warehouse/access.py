@@ -1,8 +1,8 @@
 """Who has the database's file, and when: one process to write, or several to read.
 
-DuckDB locks the file itself, but fails where it finds it locked, in no order. So our processes
-stand in line, and whoever is outside of the product is waited for. Here belong the turns and what
-those who wait are told; what is done with the file is elsewhere.
+DuckDB locks the file itself, but fails if another process has it, and keeps no order. So the
+product's processes queue for it with tickets, and wait for any other program that has the file.
+Here belong the queue and what those who wait are told; what is done with the file is elsewhere.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class SharedFile:
     @property
     def folder(self) -> Path:
         """Where the lock, the line and the notes of those who have the file are."""
-        return self.path.with_name(self.path.name + ".turns")
+        return self.path.with_name(self.path.name + ".queue")
 
     @contextmanager
     def opened(
@@ -107,7 +107,7 @@ class SharedFile:
             yield opened
 
     def holders(self) -> list[str]:
-        """Return who has the file, readers and writers, or who is first in line for it."""
+        """Return who has the file, readers and writers, or whose ticket is first."""
         found = [describe_holder(note) for note in self._notes()]
         for ticket in sorted(self.folder.glob("*.ticket")):
             whom = outside(ticket)

@@ -1,7 +1,7 @@
 """The warehouse: one DuckDB file that many processes read and take turns to write.
 
 Here belong the resource, its settings and the ways to open the database. Whose turn it is
-(`sharing`), how rows are replaced (`staging`), how tables change (`schema`) and copies
+(`access`), how rows are replaced (`staging`), how tables change (`schema`) and copies
 (`snapshots`) have modules of their own.
 """
 

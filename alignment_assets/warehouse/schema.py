@@ -1,7 +1,7 @@
 """The database's tables against ``sql/schema``: what differs, and bringing them forward.
 
 What loses nothing is done, in one transaction; anything else is refused with what to rebuild. Here
-belong also the casts that change no value. Whose turn it is to write is `sharing`'s part.
+belong also the casts that change no value. Whose turn it is to write is `access`'s part.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """New rows of a table on their way: built apart, audited, and put in place of the old ones.
 
 Here belongs what happens to rows between a query and the database's file; when the file may be
-opened is `sharing`'s part.
+opened is `access`'s part.
 """
 
 from __future__ import annotations

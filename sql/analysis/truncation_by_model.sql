@@ -1,11 +1,11 @@
--- How do each model's answers end, and how long are they? Cut ones (length) count as references but
+-- How do each model's answers end, and how long are they? Truncated ones (length) count as references but
 -- are not selected unless the recipe allows it; refused ones did not fit the engine or its rules.
 SELECT
     model,
     variant,
     count(*) AS completions,
     count(*) FILTER (finish_reason = 'stop') AS stopped,
-    count(*) FILTER (finish_reason = 'length') AS cut,
+    count(*) FILTER (finish_reason = 'length') AS truncated,
     count(*) FILTER (finish_reason IN ('context_length', 'rejected')) AS refused,
     round(count(*) FILTER (finish_reason = 'length') / count(*), 4) AS cut_share,
     round(avg(prompt_tokens), 4) AS mean_prompt_tokens,

@@ -28,14 +28,14 @@ COMMENT ON COLUMN completions.variant IS 'default, principle, persona, charter o
 COMMENT ON COLUMN completions.sample_index IS 'Which of several samples of the same variant, from 0.';
 COMMENT ON COLUMN completions.text IS 'The answer; NULL where the request failed for good.';
 COMMENT ON COLUMN completions.text_hash IS 'sha256 of the text.';
-COMMENT ON COLUMN completions.finish_reason IS 'stop, length (the token limit cut it), context_length (it could not fit the model''s context) or rejected (the engine refused it).';
+COMMENT ON COLUMN completions.finish_reason IS 'stop, length (it ran into the token limit), context_length (it could not fit the model''s context) or rejected (the engine refused it).';
 COMMENT ON COLUMN completions.error IS 'Why a request failed for good; NULL otherwise.';
 COMMENT ON COLUMN completions.prompt_tokens IS 'Tokens of the prompt, system prompt and template included.';
 COMMENT ON COLUMN completions.completion_tokens IS 'Tokens of the answer.';
 COMMENT ON COLUMN completions.cached_tokens IS 'Prompt tokens that came from the engine''s prefix cache.';
 COMMENT ON COLUMN completions.engine IS 'The inference backend.';
 COMMENT ON COLUMN completions.engine_version IS 'Its version.';
-COMMENT ON COLUMN completions.engine_settings IS 'The engine''s settings as JSON.';
+COMMENT ON COLUMN completions.engine_settings IS 'The limits under which the backend refuses requests, as JSON.';
 COMMENT ON COLUMN completions.model_fingerprint IS 'Weights, chat template, its arguments and template date, as one hash.';
 COMMENT ON COLUMN completions.seconds IS 'Seconds from the request''s submission to its end.';
 COMMENT ON COLUMN completions.answered_at IS 'When the answer was complete, UTC.';

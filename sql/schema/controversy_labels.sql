@@ -18,6 +18,6 @@ COMMENT ON COLUMN controversy_labels.is_controversial IS 'Whether the grade reac
 COMMENT ON COLUMN controversy_labels.reasoning IS 'The grader''s reasoning.';
 COMMENT ON COLUMN controversy_labels.model IS 'The grading model.';
 COMMENT ON COLUMN controversy_labels.raw_answer IS 'The answer as it came.';
-COMMENT ON COLUMN controversy_labels.parsed_as IS 'json (the whole answer), fragment (the classification found in a cut answer) or unparsable.';
+COMMENT ON COLUMN controversy_labels.parsed_as IS 'json (the whole answer), fragment (the classification found in an answer that ran into the token limit) or unparsable.';
 COMMENT ON COLUMN controversy_labels.attempts IS 'How many answers were asked for.';
 COMMENT ON COLUMN controversy_labels.finish_reason IS 'How that answer ended.';

@@ -30,7 +30,7 @@ COMMENT ON COLUMN inference_runs.inference_run_id IS 'Names the row.';
 COMMENT ON COLUMN inference_runs.dagster_run_id IS 'The Dagster run; NULL for a pilot.';
 COMMENT ON COLUMN inference_runs.asset IS 'The asset that asked.';
 COMMENT ON COLUMN inference_runs.partition IS 'Its partition; NULL where it has none.';
-COMMENT ON COLUMN inference_runs.task IS 'generate, grade, rate, compare or classify.';
+COMMENT ON COLUMN inference_runs.task IS 'What the model was asked for: a file of sql/requests (generate, grade, rate, compare, classify).';
 COMMENT ON COLUMN inference_runs.model IS 'The recipe''s name of the model that answered.';
 COMMENT ON COLUMN inference_runs.model_fingerprint IS 'Weights, chat template, its arguments and template date, as one hash.';
 COMMENT ON COLUMN inference_runs.weights IS 'The weights behind the fingerprint: where they are, and their commit or content hash.';

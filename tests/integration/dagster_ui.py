@@ -32,11 +32,13 @@ IMPATIENCE = Path(__file__).parent / "impatience"
 SETTINGS = "\nrun_queue:\n  dequeue_interval_seconds: 1\n"
 
 
-def prepare(folder: Path, selection: str) -> None:
-    """Materialize assets, with Dagster's records and the data in a folder."""
+def prepare(folder: Path, selection: str | None = None) -> None:
+    """Materialize a selection of assets, if any, with Dagster's records and the data in a folder."""
     settings = (REPOSITORY / "dagster.yaml").read_text(encoding="utf-8") + SETTINGS
     (folder / "dagster.yaml").write_text(settings, encoding="utf-8")
     inference = FakeInference(log=str(folder / "asked.jsonl"))
+    if selection is None:
+        return
     # Where the records are is relative to the working directory.
     with chdir(folder), DagsterInstance.from_config(str(folder)) as instance:
         Graph(changed_recipe(), folder / "home", instance, inference).materialize(selection)
@@ -58,6 +60,11 @@ class Ui:
             answer = json.load(response)
         assert "errors" not in answer, answer
         return answer["data"]
+
+    def asset_keys(self) -> list[str]:
+        """Return the assets that the server knows."""
+        found = self.graphql("{ assetNodes { assetKey { path } } }")["assetNodes"]
+        return [node["assetKey"]["path"][0] for node in found]
 
     def backfill(self, assets: list[str], partitions: list[str] | None = None) -> str:
         """Launch a backfill, over all partitions if none are named; return its id."""

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.conftest import changed_recipe
 from tests.integration.dagster_ui import Ui, prepare, serve, until
 
 pytestmark = pytest.mark.integration
@@ -147,6 +148,30 @@ def test_what_is_downstream_runs_once_and_after_all_models(
     rewarded = max(by_assets[model, "rewards"]["endTime"] for model in MODELS)
     if by_assets[POLICY, "dpo_pairs"] is not by_assets[POLICY, "rewards"]:
         assert by_assets[POLICY, "dpo_pairs"]["startTime"] >= rewarded - 1
+
+
+def test_a_backfill_of_the_whole_graph_runs_each_partition_and_each_asset_once(
+    start: Callable[..., Ui], tmp_path: Path
+) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    prepare(empty)
+    ui = start(empty)
+    assets = sorted(ui.asset_keys())
+
+    backfill = ui.backfill(assets)
+    ui.finish(backfill)
+
+    made = [(asset, run["partition"]) for run in ui.runs(backfill) for asset in run["assets"]]
+    partitions = {
+        "source_prompts": [source.name for source in changed_recipe().prompts],
+        **dict.fromkeys(("completion_requests", "completions", "rewards"), MODELS),
+        **dict.fromkeys(DOWNSTREAM[1:], [POLICY]),
+    }
+    assert sorted(made, key=str) == sorted(
+        ((asset, name) for asset in assets for name in partitions.get(asset, [None])), key=str
+    )
+    assert ui.query("SELECT count(*) > 0 FROM dpo_pairs") == [(True,)]
 
 
 def test_a_terminated_partition_run_again_asks_only_for_what_is_missing(

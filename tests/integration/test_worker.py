@@ -18,8 +18,8 @@ from alignment_assets.inference.backends.vllm.backend import VllmInference, clos
 from alignment_assets.inference.backends.vllm.process import WorkerError, WorkerProcess
 from alignment_assets.inference.progress import Progress
 from alignment_assets.inference.types import Request
-from alignment_assets.recipe.model import Sampling
 from alignment_assets.recipe.run import Run
+from alignment_assets.recipe.stages import Sampling
 from tests.conftest import REPOSITORY, changed_recipe
 from tests.integration.conftest import ask, read_spool, write_requests
 

@@ -392,7 +392,7 @@ def test_who_comes_before_in_line_is_named(pool: EightGpus) -> None:
     with holding(pool.lock_folder, 7), waiting(pool.lock_folder, 2) as first:
         with pytest.raises(GpuError) as error, pool.lease(1, "the next"):
             pass
-        assert f"first in line: process {first.process.pid} (a step of 2, " in str(error.value)
+        assert f"first in the queue: process {first.process.pid} (a step of 2, " in str(error.value)
 
 
 @pytest.mark.parametrize(

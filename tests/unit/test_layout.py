@@ -11,6 +11,11 @@ from pathlib import Path
 import alignment_assets
 from alignment_assets.host.paths import PACKAGE
 
+# Each backend has a folder of its own, and may not enter the others'.
+BACKENDS = [
+    f"inference.backends.{path.parent.name}"
+    for path in sorted((PACKAGE / "inference" / "backends").glob("*/__init__.py"))
+]
 # From what imports nothing else of the product to what nothing else imports.
 ORDER = [
     "host",
@@ -19,17 +24,15 @@ ORDER = [
     "gpus",
     "sources",
     "inference",
-    "inference.backends.vllm",
-    "inference.backends.openai",
+    *BACKENDS,
     "inference.backends",
     "requests",
     "assets",
     "definitions",
     "commands",
 ]
-# The rooms that each backend may not enter: the others', whose folders stand beside its own.
-BACKENDS = [room for room in ORDER if room.startswith("inference.backends.")]
-MOST_ARROWS = 39
+# With two backends. One more imports host, recipe, gpus and inference, and is imported once.
+MOST_ARROWS = 39 + 5 * (len(BACKENDS) - 2)
 
 
 def room_of(module: str) -> str:
@@ -119,6 +122,6 @@ def test_no_module_is_longer_than_a_few_screens() -> None:
     long = {
         path.relative_to(PACKAGE).as_posix(): lines
         for path in PACKAGE.rglob("*.py")
-        if (lines := len(path.read_text(encoding="utf-8").splitlines())) > 420
+        if (lines := len(path.read_text(encoding="utf-8").splitlines())) > 400
     }
     assert long == {}

@@ -91,6 +91,7 @@ def replace_for_ever(pipe: Connection, home: Path, start: int, rewrite: bool) ->
         pipe.send(number)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rewrite", [False, True], ids=["in place", "file written anew"])
 def test_a_writer_killed_at_any_moment_leaves_old_or_new_rows(
     warehouse: Warehouse, rewrite: bool
@@ -238,7 +239,7 @@ def test_readers_of_ours_do_not_wait_for_a_writer_who_waits_for_somebody_outside
 
 def wait_for_ticket(warehouse: Warehouse, *, outside: bool = False) -> None:
     """Wait until somebody stands in line for the file, and for whom."""
-    folder = warehouse.path.with_name(warehouse.path.name + ".turns")
+    folder = warehouse.path.with_name(warehouse.path.name + ".queue")
     until = time.monotonic() + 30
     while time.monotonic() < until:
         tickets = [read_holder(ticket) for ticket in folder.glob("*.ticket")]
@@ -278,7 +279,7 @@ def test_writers_come_in_the_order_they_asked(warehouse: Warehouse) -> None:
             waiting.append(writer)
             tickets = 0
             while tickets < number + 2:  # with that of the first
-                tickets = len(list(warehouse.home.glob("*.turns/*.ticket")))
+                tickets = len(list(warehouse.home.glob("*.queue/*.ticket")))
         waiting[1].kill()  # and its turn goes to the next
         first.tell()
         assert [waiting[0].end(), waiting[2].end()] == [0, 0]

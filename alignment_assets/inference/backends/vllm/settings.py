@@ -6,8 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
-from alignment_assets.recipe.model import Count
-from alignment_assets.recipe.part import Part
+from alignment_assets.recipe.part import Count, Part
 
 # What decides whose code runs and which weights are read is not for a recipe to change.
 _OURS = {"hf_overrides", "load_format", "model", "revision", "tokenizer", "trust_remote_code"}
