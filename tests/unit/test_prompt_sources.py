@@ -220,7 +220,7 @@ def test_a_prompt_of_two_graded_sources_is_asked_about_once(graph: Graph, tmp_pa
     (status,) = (
         row
         for row in table_status(
-            on_both.warehouse, on_both.recipe, on_both.defs, on_both.instance
+            on_both.warehouse, on_both.run, on_both.defs, on_both.instance
         ).to_pylist()
         if row["table"] == "controversy_labels"
     )
