@@ -52,14 +52,15 @@ dev: install ## Start the Dagster UI on http://127.0.0.1:3000; PORT=3001 takes a
 
 .PHONY: test
 test: install ## Run all tests; says first what it skips on this machine, and last what it took
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=10
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=10 -m "not soak"
 
 .PHONY: quick
 quick: install ## Run the tests that take no engine, server, browser or run of the whole graph
-	$(BIN)/python -m pytest -m "not integration and not gpu and not slow"
+	$(BIN)/python -m pytest -m "not integration and not gpu and not slow and not soak"
 
 .PHONY: soak
-soak: install ## Kill runs and writers many times over, with figures; by hand, on a machine left alone
+soak: install ## Backfill the whole graph, kill runs and writers many times over; by hand, takes long
+	$(BIN)/python -m pytest -m soak
 	$(BIN)/python -m benchmarks.crash
 	$(BIN)/python -m benchmarks.killed_writers
 	$(BIN)/python -m benchmarks.writers

@@ -33,7 +33,7 @@ SETTINGS = "\nrun_queue:\n  dequeue_interval_seconds: 1\n"
 
 
 def prepare(folder: Path, selection: str | None = None) -> None:
-    """Materialize a selection of assets, if any, with Dagster's records and the data in a folder."""
+    """Materialize assets, if any, with Dagster's records and the data in a folder."""
     settings = (REPOSITORY / "dagster.yaml").read_text(encoding="utf-8") + SETTINGS
     (folder / "dagster.yaml").write_text(settings, encoding="utf-8")
     inference = FakeInference(log=str(folder / "asked.jsonl"))

@@ -150,6 +150,7 @@ def test_what_is_downstream_runs_once_and_after_all_models(
         assert by_assets[POLICY, "dpo_pairs"]["startTime"] >= rewarded - 1
 
 
+@pytest.mark.soak
 def test_a_backfill_of_the_whole_graph_runs_each_partition_and_each_asset_once(
     start: Callable[..., Ui], tmp_path: Path
 ) -> None:
@@ -166,7 +167,7 @@ def test_a_backfill_of_the_whole_graph_runs_each_partition_and_each_asset_once(
     partitions = {
         "source_prompts": [source.name for source in changed_recipe().prompts],
         **dict.fromkeys(("completion_requests", "completions", "rewards"), MODELS),
-        **dict.fromkeys(DOWNSTREAM[1:], [POLICY]),
+        **{asset: [POLICY] for asset in DOWNSTREAM[1:]},
     }
     assert sorted(made, key=str) == sorted(
         ((asset, name) for asset in assets for name in partitions.get(asset, [None])), key=str
