@@ -61,7 +61,7 @@ FROM (
     SELECT
         *,
         finish_reason IN ('stop', 'length', 'failed')
-            OR list_contains(getvariable('answer_settings')::VARCHAR[], engine_settings) AS stands
+            OR list_contains(getvariable('answer_limits')::VARCHAR[], engine_settings) AS stands
     FROM {_FILES}
 )
 QUALIFY NOT stands OR row_number() OVER (
@@ -82,7 +82,7 @@ CREATE OR REPLACE TEMP TABLE final AS
 SELECT DISTINCT request_id
 FROM read_parquet($files)
 WHERE finish_reason IN ('stop', 'length')
-    OR (finish_reason <> 'failed' AND list_contains($settings, engine_settings))
+    OR (finish_reason <> 'failed' AND list_contains($limits, engine_settings))
 """
 
 
@@ -124,7 +124,7 @@ def as_patterns(files: Sequence[Path]) -> list[str]:
 def view_answers(
     connection: duckdb.DuckDBPyConnection,
     folder: Path,
-    settings: Sequence[str],
+    limits: Sequence[str],
     report: Report = logger.warning,
 ) -> list[Path]:
     """Make the temporary view ``answers``: the answer to each request that counts.
@@ -135,7 +135,7 @@ def view_answers(
     Args:
         connection: takes the view.
         folder: the spool folder.
-        settings: of the engines that would be asked now: their refusals stand.
+        limits: of the models' backends now; refusals under these limits stand.
         report: told of torn files.
 
     Returns:
@@ -143,9 +143,7 @@ def view_answers(
     """
     files = _readable_files(folder, report)
     connection.execute("SET VARIABLE answer_files = $files", {"files": as_patterns(files)})
-    connection.execute(
-        "SET VARIABLE answer_settings = $settings", {"settings": sorted(set(settings))}
-    )
+    connection.execute("SET VARIABLE answer_limits = $limits", {"limits": sorted(set(limits))})
     connection.execute(_SUPERSEDED)
     some = connection.execute("FROM superseded LIMIT 1").fetchone()
     connection.execute(_ANSWERS + (_WITHOUT_SUPERSEDED if some else ""))
@@ -155,7 +153,7 @@ def view_answers(
 def read_final(
     connection: duckdb.DuckDBPyConnection,
     folder: Path,
-    settings: Sequence[str],
+    limits: Sequence[str],
     report: Report = logger.warning,
 ) -> None:
     """Make the temporary table ``final`` of the requests that need not be asked again.
@@ -167,7 +165,7 @@ def read_final(
     """
     for reading in range(1, READINGS + 1):
         files = _readable_files(folder, report)
-        values = {"files": as_patterns(files), "settings": sorted(set(settings))}
+        values = {"files": as_patterns(files), "limits": sorted(set(limits))}
         try:
             connection.execute(_FINAL, values)
             return

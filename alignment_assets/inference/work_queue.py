@@ -60,13 +60,13 @@ class WorkQueue:
             os.close(descriptor)
 
 
-def write_unanswered(requests: Path, spool: Path, settings: str, rest: Path) -> int:
+def write_unanswered(requests: Path, spool: Path, limits: str, rest: Path) -> int:
     """Write those of a work file's requests that a spool folder does not answer, in their order.
 
     Returns how many they are; nothing is written if there are none.
     """
     with duckdb.connect(config={"temp_directory": str(rest.with_suffix(".spill"))}) as connection:
-        read_final(connection, spool, [settings])
+        read_final(connection, spool, [limits])
         missing = (
             "FROM read_parquet($requests, file_row_number = true) "
             "WHERE request_id NOT IN (FROM final)"

@@ -108,7 +108,7 @@ class Model(Part):
         return self.backend[self.backend_name]
 
 
-class Inference(Part):
+class InferenceSettings(Part):
     """What is done about requests that fail."""
 
     attempts: Annotated[
@@ -120,7 +120,7 @@ class Inference(Part):
     ] = 0.01
 
 
-class Warehouse(Part):
+class WarehouseSettings(Part):
     """Limits of the database engine; what is left out comes from the machine."""
 
     memory_limit: Annotated[str | None, Field(description="such as 8GB")] = None
@@ -163,12 +163,12 @@ class Recipe(Part):
         description="every model that answers, grades, scores or judges, by a name of your own",
         json_schema_extra={"additionalProperties": False},
     )
-    inference: Inference = Inference()
+    inference: InferenceSettings = InferenceSettings()
     controversy: Controversy
     completions: Completions
     rewards: Rewards
     selection: Selection
-    warehouse: Warehouse = Warehouse()
+    warehouse: WarehouseSettings = WarehouseSettings()
     published_prompts: dict[Literal["standard", "controversial"], int] = Field(
         default_factory=dict, description="what a report had; shown beside the run's own numbers"
     )
