@@ -92,7 +92,8 @@ class Scorer(Part):
 
     task: str = Field(
         description="a file in sql/requests/rewards, without its .sql",
-        json_schema_extra=lambda schema: schema.update(examples=[*sorted(_scorer_tasks())]),
+        # Those that come along: a file of somebody's own changes no generated file.
+        examples=["classify", "rate"],
     )
     model: str = Field(description="a name under models")
     rubric: str | None = Field(None, description="wordings file of the judge's system prompt")
@@ -142,7 +143,7 @@ class Selection(Part):
     strategy: str = Field(
         "published",
         description="a file in sql/selection, without its .sql",
-        json_schema_extra=lambda schema: schema.update(examples=[*_strategies()]),
+        examples=["published", "best_worst"],
     )
     pairs_per_prompt: Count = Field(1, description="of each policy, at most")
     rejected_quantile: Share = Field(
