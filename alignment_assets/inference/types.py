@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import pyarrow as pa
 
 Kind = Literal["generate", "weigh", "classify"]
+KINDS: frozenset[Kind] = frozenset(get_args(Kind))
 
 FinishReason = Literal["stop", "length", "context_length", "rejected", "failed"]
 

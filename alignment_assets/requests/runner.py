@@ -28,7 +28,7 @@ from alignment_assets.inference.spool import (
     spool_folder,
     view_answers,
 )
-from alignment_assets.inference.types import REQUEST_SCHEMA, Kind
+from alignment_assets.inference.types import KINDS, REQUEST_SCHEMA, Kind
 from alignment_assets.inference.work_queue import ROW_GROUP
 from alignment_assets.recipe.run import Run
 from alignment_assets.requests.ledger import LedgerEntry
@@ -281,10 +281,10 @@ class RequestRunner:
                 rows = batch.select(REQUEST_SCHEMA.names).cast(REQUEST_SCHEMA)
                 kinds.update(rows.column("kind").unique().to_pylist())
                 writer.write_batch(rows, row_group_size=ROW_GROUP)
-        if len(kinds) != 1:
+        if len(kinds) != 1 or not kinds <= KINDS:
             raise ValueError(
-                f"sql/requests/{requests.name}.sql asks for several kinds, {sorted(kinds)}, and an "
-                f"engine does one; make it a file for each"
+                f"sql/requests/{requests.name}.sql asks for the kind {', '.join(sorted(kinds))}; "
+                f"a file asks for one of {', '.join(sorted(KINDS))}"
             )
         return kinds.pop()
 
