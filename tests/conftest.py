@@ -93,8 +93,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         # Who asks for a graph is going to run it.
         if {"graph", "instance", "made_once"} & set(getattr(item, "fixturenames", ())):
             item.add_marker("slow")
-    # Those that wait for servers start first, beside those that compute; at the end all are short.
-    items.sort(key=lambda item: item.get_closest_marker("integration") is None)
+    items[:] = _one_engine_at_a_time(items)
+
+
+def _one_engine_at_a_time(items: list[pytest.Item]) -> list[pytest.Item]:
+    """Order files so that of two workers one runs engines and the other the UI's servers.
+
+    xdist gives each worker two files at first, and the next to whoever is done. Two engines at once
+    on two cores take several times as long; the UI's servers mostly wait.
+    """
+    files: dict[Path, list[pytest.Item]] = {}
+    for item in items:
+        files.setdefault(item.path, []).append(item)
+    real = [path for path in files if path.parent.name == "integration"]
+    others = [path for path in files if path not in real]
+    real.sort(key=lambda path: path.stem != "test_ui")
+    order = [*real[:2], *others[:1], *real[2:], *others[1:]]
+    return [item for path in order for item in files[path]]
 
 
 @pytest.fixture(scope="session", autouse=True)
