@@ -6,14 +6,12 @@ without one is marked with its name: ``@pytest.mark.needs("browser")``.
 
 from __future__ import annotations
 
-import ctypes
 import importlib.util
 import os
 import resource
 import shutil
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -69,6 +67,7 @@ NEEDS = {
 }
 
 WITHOUT = pytest.StashKey[dict[str, Need]]()
+BUSY = pytest.StashKey[float]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -86,8 +85,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[WITHOUT] = {
         name: need for name, need in NEEDS.items() if name in hidden or not need.is_there()
     }
-    if not _is_worker(config):
-        _adopt_orphans()
+    config.stash[BUSY] = _busy_seconds()
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
@@ -114,35 +112,20 @@ def _skip_without(config: pytest.Config, name: str) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    # xdist has ended its workers by now. What they started takes a moment to end.
-    running = _still_running()
+    # xdist has ended its workers by now. Whoever outlived its parent (an engine whose step was
+    # killed) is counted by the machine alone, with all else that ran meanwhile.
     wall = time.time() - psutil.Process().create_time()
     used = map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    processor = sum(one.ru_utime + one.ru_stime for one in used)
-    for process in running:
-        with suppress(psutil.Error):
-            processor += sum(process.cpu_times()[:4])  # with its children's
+    ours = sum(one.ru_utime + one.ru_stime for one in used)
+    machine = _busy_seconds() - terminalreporter.config.stash[BUSY]
     terminalreporter.section("time")
     terminalreporter.write_line(
-        f"{wall:.0f} s by the clock, {processor:.0f} s of processor in all processes: "
-        f"clock over processor {wall / processor:.2f}"
+        f"{wall:.0f} s by the clock; {ours:.0f} s of processor in processes of the tests, "
+        f"{machine:.0f} s on the whole machine; clock over processor {wall / machine:.2f}"
     )
 
 
-def _is_worker(config: pytest.Config) -> bool:
-    return hasattr(config, "workerinput")
-
-
-def _adopt_orphans() -> None:
-    """Become the parent of processes whose own has ended, so that their time is counted here."""
-    set_child_subreaper = 36
-    ctypes.CDLL(None).prctl(set_child_subreaper, 1, 0, 0, 0)
-
-
-def _still_running() -> list[psutil.Process]:
-    """Take leave of all processes below this one that end in time; return the others."""
-    _, running = psutil.wait_procs(psutil.Process().children(recursive=True), timeout=5)
-    with suppress(ChildProcessError):
-        while os.waitpid(-1, os.WNOHANG) != (0, 0):
-            pass
-    return running
+def _busy_seconds() -> float:
+    """Return the processor seconds that this machine has worked so far."""
+    times = psutil.cpu_times()
+    return float(times.user + times.system + times.nice)
