@@ -93,8 +93,9 @@ def test_no_engine_process_outlives_its_step_and_no_answer_is_lost(
     engines = engine_processes(tmp_path)
     assert len(engines) >= 2  # the worker and vLLM's own
 
-    os.kill(step.pid, how)
-    step.wait(20)
+    with step:  # which closes what it prints to
+        os.kill(step.pid, how)
+        step.wait(20)
 
     _, alive = psutil.wait_procs(engines, timeout=10)
     assert [process for process in alive if process.status() != psutil.STATUS_ZOMBIE] == []
