@@ -127,6 +127,16 @@ def draw_pairs(connection: duckdb.DuckDBPyConnection, parameters: Mapping[str, A
                 f"sql/selection/{strategy}.sql gives the columns {columns}; give chosen and "
                 f"rejected, each a candidate of the table candidates"
             )
+        strangers = connection.execute(
+            "SELECT chosen, rejected FROM drawn "
+            "WHERE chosen NOT IN (SELECT candidate FROM candidates) "
+            "OR rejected NOT IN (SELECT candidate FROM candidates) LIMIT 1"
+        ).fetchone()
+        if strangers:
+            raise WarehouseError(
+                f"sql/selection/{strategy}.sql gives {strangers}, which are no candidates; give "
+                f"values of the column candidate, or NULL"
+            )
         query = sql_files.read_sql("pairs", "taken")
         connection.execute(
             f"INSERT INTO taken BY NAME ({query}\n)", sql_files.named_parameters(query, given)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 import duckdb
@@ -76,7 +77,8 @@ def _disk(run: Run, warehouse: Warehouse) -> Finding:
 
 def _expected_completions(run: Run, warehouse: Warehouse) -> int:
     """Return how many completions a run makes of its prompts so far, else of those published."""
-    if not warehouse.is_there:
-        return all_expected_completions(None, run.recipe)
-    with warehouse.read() as connection:
-        return all_expected_completions(connection, run.recipe)
+    if warehouse.is_there:
+        # What hinders reading is a finding of its own.
+        with suppress(WarehouseError, LockTimeout), warehouse.read() as connection:
+            return all_expected_completions(connection, run.recipe)
+    return all_expected_completions(None, run.recipe)

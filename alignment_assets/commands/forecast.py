@@ -24,6 +24,7 @@ from alignment_assets.inference.fingerprint import MODEL_FAILURES
 from alignment_assets.inference.spool import SpoolError
 from alignment_assets.requests.forecast import Forecaster, now_utc
 from alignment_assets.warehouse.query import QueryError, question_text, run_query
+from alignment_assets.warehouse.resource import WarehouseError
 
 # What a terminal has room for, and under which name.
 SHOWN = {
@@ -81,7 +82,7 @@ def forecast(
         **resources,
         log=lambda line: errors.print(line, markup=False, highlight=False, soft_wrap=True),
     )
-    with expected(SpoolError, LockTimeout, QueryError, *MODEL_FAILURES):
+    with expected(SpoolError, LockTimeout, QueryError, WarehouseError, *MODEL_FAILURES):
         if pilot:
             forecaster.pilot(pilot)
         now = now_utc()

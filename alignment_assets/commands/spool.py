@@ -31,6 +31,7 @@ from alignment_assets.requests.spool_care import (
     verify_spool,
 )
 from alignment_assets.warehouse.query import QueryError
+from alignment_assets.warehouse.resource import WarehouseError
 
 app = typer.Typer(no_args_is_help=True, help="The answers of engines that are on disk.")
 
@@ -79,7 +80,7 @@ def prune_answers(
     warehouse, inference = resources["warehouse"], resources["inference"]
     if not warehouse.path.exists():
         raise Expected(f"no database {warehouse.path}: nothing says which requests there are")
-    with expected(SpoolError, LockTimeout, *MODEL_FAILURES):
+    with expected(SpoolError, LockTimeout, WarehouseError, *MODEL_FAILURES):
         requests = all_request_sets(run.recipe, lambda model: inference.fingerprint(model, run))
         with warehouse.read() as connection:
             removals = plan_removals(connection, run, requests)

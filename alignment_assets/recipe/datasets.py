@@ -21,7 +21,10 @@ PROVENANCE_COLUMNS = ("source", "upstream_id", "origin_url")
 class DatasetReference(Part):
     """Where rows are read from: a hub dataset (``hf:owner/name``) or local file, folder or glob."""
 
-    dataset: str = Field(description="hf:owner/name, or a file, folder or glob beside the recipe")
+    dataset: str = Field(
+        min_length=1,
+        description="hf:owner/name, or a file, folder or glob beside the recipe",
+    )
     configs: tuple[str, ...] = Field(
         (), description="configurations of a hub dataset, read in turn; by default the default one"
     )

@@ -96,7 +96,9 @@ class Scorer(Part):
         examples=["classify", "rate"],
     )
     model: str = Field(description="a name under models")
-    rubric: str | None = Field(None, description="wordings file of the judge's system prompt")
+    rubric: Annotated[str | None, Field(pattern=r"^\w[\w.-]*$")] = Field(
+        None, description="wordings file of the judge's system prompt, without its .txt"
+    )
 
     @field_validator("task")
     @classmethod

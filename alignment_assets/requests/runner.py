@@ -276,15 +276,24 @@ class RequestRunner:
             values["at_most"] = at_most
         batches = connection.execute(query, values).to_arrow_reader(ROW_GROUP)
         kinds: set[Kind] = set()
+        unlabelled = count = 0
         with pq.ParquetWriter(path, REQUEST_SCHEMA, compression="zstd") as writer:
             for batch in batches:
                 rows = batch.select(REQUEST_SCHEMA.names).cast(REQUEST_SCHEMA)
                 kinds.update(rows.column("kind").unique().to_pylist())
+                unlabelled += rows.column("labels").null_count
+                count += rows.num_rows
                 writer.write_batch(rows, row_group_size=ROW_GROUP)
         if len(kinds) != 1 or not kinds <= KINDS:
             raise ValueError(
-                f"sql/requests/{requests.name}.sql asks for the kind {', '.join(sorted(kinds))}; "
-                f"a file asks for one of {', '.join(sorted(KINDS))}"
+                f"sql/requests/{requests.name}.sql asks for the kind "
+                f"{', '.join(sorted(map(str, kinds)))}; a file asks for one of "
+                f"{', '.join(sorted(KINDS))}"
+            )
+        if unlabelled != (0 if kinds == {"weigh"} else count):
+            raise ValueError(
+                f"sql/requests/{requests.name}.sql: requests of the kind weigh have labels, and "
+                f"no others have"
             )
         return kinds.pop()
 

@@ -208,7 +208,7 @@ def _refusal(path: Path, obstacles: dict[str, list[str]], made_by: str | None) -
     made_again = [table for table in obstacles if table not in RECORDS]
     if made_again:
         drops = "; ".join(f"DROP TABLE {table}" for table in made_again)
-        selected = " or ".join(f"key:{table}" for table in made_again)
+        selected = " or ".join(f"+key:{table}" for table in made_again)
         lines.append(
             "To rebuild, drop them and materialize them again (answers come from the spool):\n"
             f'  python -c "import duckdb; duckdb.connect({str(path)!r}).execute({drops!r})"\n'

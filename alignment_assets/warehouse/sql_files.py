@@ -18,6 +18,10 @@ import duckdb
 from alignment_assets.host.paths import project_folder
 
 
+class SqlFileError(ValueError):
+    """A file of ``sql`` that cannot be used; the message names it and what to do."""
+
+
 @dataclass(frozen=True)
 class Column:
     """A column of a table in ``sql/schema``."""
@@ -44,11 +48,19 @@ def read_sql(kind: str, name: str) -> str:
 
     Raises:
         FileNotFoundError: there is no such file; the message lists the names there are.
+        SqlFileError: the file is not one statement.
     """
     path = project_folder("sql") / kind / f"{name}.sql"
     if not path.is_file():
         raise FileNotFoundError(f"no file {path}; sql/{kind} has {sql_names(kind)}")
-    return path.read_text(encoding="utf-8")
+    text = path.read_text(encoding="utf-8")
+    try:
+        statements = duckdb.extract_statements(text)
+    except duckdb.Error as error:
+        raise SqlFileError(f"{path}: {error}") from error
+    if len(statements) != 1 or text.rstrip().endswith(";"):
+        raise SqlFileError(f"{path}: holds {len(statements)} statements; write one, without a `;`")
+    return text
 
 
 def sql_names(kind: str) -> list[str]:

@@ -75,7 +75,7 @@ def test_a_backend_that_is_listed_answers_for_the_models_that_name_it(
 @pytest.mark.parametrize(
     ("backend", "weights", "said"),
     [
-        ({"parrot": {}}, "hf:a/b", "backend: no backend 'parrot'; there are ['openai', 'vllm']"),
+        ({"parrot": {}}, "hf:a/b", "backend: no backend 'parrot'; there are ["),
         ({"vllm": {"gpu": 1}}, "hf:a/b", "backend.vllm.gpu: unknown key; allowed are ['dtype'"),
         ({"vllm": {"gpus": 0}}, "hf:a/b", "backend.vllm.gpus: Input should be greater than"),
         ({"vllm": {"dtype": "float8"}}, "hf:a/b", "'auto', 'bfloat16', 'float16' or 'float32'"),
@@ -84,7 +84,7 @@ def test_a_backend_that_is_listed_answers_for_the_models_that_name_it(
         (
             {"vllm": {"engine_arguments": {"trust_remote_code": True}}},
             "hf:a/b",
-            "trust_remote_code are set by alignment_assets",
+            "alignment_assets decides about trust_remote_code",
         ),
     ],
 )

@@ -56,7 +56,7 @@ def test_the_environment_chooses_and_the_demo_is_the_default(
 
 @pytest.mark.parametrize("name", ["appertus", "/nowhere/mine.yaml"])
 def test_an_unknown_recipe_is_refused_with_the_ones_there_are(name: str) -> None:
-    with pytest.raises(RecipeError, match=r"\['apertus', 'demo'\]") as caught:
+    with pytest.raises(RecipeError, match=r"\['apertus', .*'demo'") as caught:
         load_recipe(name)
     assert name in str(caught.value)
 
@@ -124,7 +124,7 @@ def test_an_unknown_key_is_refused_with_the_allowed_ones(place: str, neighbour: 
         ("completions.sampling.top_p", 0, "greater than 0"),
         ("rewards.standard.task", "score", "no task 'score'; sql/requests/rewards has ['classify'"),
         ("selection.allow_truncated", "no", "boolean"),
-        ("selection.strategy", "greedy", "one of ['best_worst', 'published'] or add it to /"),
+        ("selection.strategy", "greedy", "no strategy 'greedy'; name one of ['best_worst', "),
         ("selection.rejected_quantile", 1.5, "less than or equal to 1"),
         ("template_date", "2025-13-01", "date"),
         ("name", "My demo", "pattern"),

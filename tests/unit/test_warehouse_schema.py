@@ -94,7 +94,7 @@ def test_anything_else_stops_and_says_what_to_rebuild(
         told,
         str(warehouse.path),
         "DROP TABLE personas",
-        "alignment-assets materialize --select 'key:personas'",
+        "alignment-assets materialize --select '+key:personas'",
     ):
         assert part in str(error.value)
     with duckdb.connect(str(warehouse.path), read_only=True) as plain:  # all or nothing

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 MARKER = re.compile(r"\{([a-z]+)\}")
 # Where SQL names a wording.
-_NAMED = re.compile(r"wording_id = '(\w+)'")
+_NAMED = re.compile(r"wording_id\s*=\s*'([^']+)'")
 PRINCIPLES = ("helpful", "honest", "truthful")
 
 # The markers each file must hold, once each and in this order.
@@ -98,12 +98,11 @@ def _template(folder: Path, name: str, *, shown_as_is: bool) -> str:
     path = folder / f"{name}.txt"
     text = _read(path).strip()
     markers = tuple(MARKER.findall(text))
-    expected = TEMPLATES.get(name)
-    if expected is None:
-        # A text of a lab's own: its file in sql/requests puts something in for each marker, but a
-        # rubric has nothing put in but the charter.
-        with_charter = ("charter",) if "charter" in markers else ()
-        expected = with_charter if shown_as_is else markers
+    if shown_as_is:  # a rubric: nothing is put in but the charter
+        expected: tuple[str, ...] = ("charter",) if "charter" in markers else ()
+    else:
+        # For a text of a lab's own, its file in sql/requests puts something in for each marker.
+        expected = TEMPLATES.get(name, markers)
     if markers != expected:
         raise ValueError(
             f"wordings: {path}: needs the markers {list(expected)} in this order, "

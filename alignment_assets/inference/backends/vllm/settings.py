@@ -9,7 +9,14 @@ from pydantic import Field, field_validator
 from alignment_assets.recipe.part import Count, Part
 
 # What decides whose code runs and which weights are read is not for a recipe to change.
-_OURS = {"hf_overrides", "load_format", "model", "revision", "tokenizer", "trust_remote_code"}
+_OURS = {
+    *("code_revision", "generation_config", "hf_config_path", "hf_overrides", "load_format"),
+    *("logits_processors", "model", "revision", "speculative_config", "tokenizer"),
+    *("tokenizer_revision", "trust_remote_code", "worker_cls", "worker_extension_cls"),
+    # And what the recipe says elsewhere, or what its other settings lead to.
+    *("dtype", "max_model_len", "max_num_seqs", "runner", "structured_outputs_config"),
+    *("tensor_parallel_size",),
+}
 
 
 class VllmSettings(Part):
@@ -32,5 +39,5 @@ class VllmSettings(Part):
     def _ours_are_not_among_them(cls, arguments: dict[str, Any]) -> dict[str, Any]:
         taken = sorted(_OURS & arguments.keys())
         if taken:
-            raise ValueError(f"{', '.join(taken)} are set by alignment_assets; leave them out")
+            raise ValueError(f"alignment_assets decides about {', '.join(taken)}; leave it out")
         return arguments
