@@ -50,7 +50,7 @@ def table_status(
 ) -> pa.Table:
     """Return rows (table, partition, rows, requested, missing, status), upstream first.
 
-    ``requested`` and ``missing`` count what engines are asked: answers to questions that are no
+    ``requested`` and ``missing`` count what engines are asked: answers to requests that are no
     longer asked do not count. ``status`` is Dagster's: fresh, stale or missing.
     """
     settings = run.recipe.settings()

@@ -63,7 +63,7 @@ class Request:
     """One thing an engine is asked.
 
     Attributes:
-        request_id: names the question; the same content has the same id.
+        request_id: names the request; the same content has the same id.
         task: what it is asked for, a name of the product's own: the file in ``sql/requests``.
         kind: what the engine does: generate (text), weigh (the log-probability of each of
             ``labels`` as the answer's first token), classify (a sequence classifier's logit).

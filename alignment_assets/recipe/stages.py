@@ -27,7 +27,7 @@ class Sampling(Part):
     max_tokens: Count = Field(4096, description="of an answer; what is longer is cut off")
 
     def as_json(self) -> str:
-        """Return the parameters as canonical JSON, the form that a request's identity hashes."""
+        """Return the parameters as canonical JSON, the form that a request's id hashes."""
         return json.dumps(self.model_dump(), sort_keys=True)
 
 

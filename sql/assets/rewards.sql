@@ -1,5 +1,5 @@
 -- One reward for each completion of one model: the logit, or the probability-weighted mean of the
--- nine numbers, renormalized over them. A completion without a score keeps its row and the reason.
+-- labels that were weighed, renormalized over them. A completion without a score keeps its row and the reason.
 WITH rated AS (
     SELECT
         requests.completion_id,

@@ -21,7 +21,7 @@ CREATE TABLE completions (
 );
 COMMENT ON TABLE completions IS 'What each model or policy answered: one row for each completion request.';
 COMMENT ON COLUMN completions.completion_id IS 'Names the row; the same as in completion_requests.';
-COMMENT ON COLUMN completions.request_id IS 'The question this is the answer to.';
+COMMENT ON COLUMN completions.request_id IS 'The request that this is the answer to.';
 COMMENT ON COLUMN completions.prompt_id IS 'The prompt answered.';
 COMMENT ON COLUMN completions.model IS 'The model or policy that answered: the partition.';
 COMMENT ON COLUMN completions.variant IS 'default, principle, persona, charter or reference.';

@@ -1,4 +1,4 @@
--- Each question is asked once.
+-- Each request is made once.
 SELECT request_id, count(*) AS times
 FROM completion_requests
 GROUP BY request_id

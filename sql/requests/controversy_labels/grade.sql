@@ -1,4 +1,4 @@
--- What the grader is asked: one question for each licensed prompt of a graded source and each attempt.
+-- What the grader is asked: one request for each licensed prompt of a graded source and each attempt.
 -- Later attempts are for prompts whose earlier answers do not parse.
 SELECT
     licensed_prompts.prompt_id,
