@@ -27,7 +27,7 @@ RECORDS = [
     )
 ]
 COLUMNS = {"prompt": "text", "upstream_id": "id"}
-TEXTS = PromptSource(name="mix", dataset="", form="text", track="standard", columns=COLUMNS)
+TEXTS = PromptSource(name="mix", dataset="mix", form="text", track="standard", columns=COLUMNS)
 
 
 def read(path: Path | str, **reference: Any) -> list[Row]:
