@@ -73,6 +73,7 @@ def add(tmp_path: Path, warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch) -
     return added
 
 
+@pytest.mark.slow
 def test_a_file_and_a_line_of_the_recipe_add_a_strategy(
     tmp_path: Path, warehouse: Warehouse
 ) -> None:

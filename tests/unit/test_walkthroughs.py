@@ -76,6 +76,7 @@ def ask(copy: Path, recipe: Path, selection: str, question: str) -> str:
     return done.stdout.splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_a_scorer_task_is_its_request_its_wording_and_the_recipe(copy: Path) -> None:
     (copy / "sql/requests/rewards/coherence.sql").write_text(COHERENCE)
     wordings = copy / "alignment_assets/recipe/wordings"
