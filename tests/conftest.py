@@ -93,23 +93,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         # Who asks for a graph is going to run it.
         if {"graph", "instance", "made_once"} & set(getattr(item, "fixturenames", ())):
             item.add_marker("slow")
-    items[:] = _one_engine_at_a_time(items)
+        # A group stays in one worker: a file, and all files that run engines. Two engines at once on
+        # two cores take many times as long.
+        item.add_marker(pytest.mark.xdist_group(_group(item)))
+    # What takes long starts first: one worker runs engines, the other the UI's servers.
+    items.sort(key=lambda item: {"engine": 0, "test_ui": 1}.get(_group(item), 2))
 
 
-def _one_engine_at_a_time(items: list[pytest.Item]) -> list[pytest.Item]:
-    """Order files so that of two workers one runs engines and the other the UI's servers.
-
-    xdist gives each worker two files at first, and the next to whoever is done. Two engines at once
-    on two cores take several times as long; the UI's servers mostly wait.
-    """
-    files: dict[Path, list[pytest.Item]] = {}
-    for item in items:
-        files.setdefault(item.path, []).append(item)
-    real = [path for path in files if path.parent.name == "integration"]
-    others = [path for path in files if path not in real]
-    real.sort(key=lambda path: path.stem != "test_ui")
-    order = [*real[:2], *others[:1], *real[2:], *others[1:]]
-    return [item for path in order for item in files[path]]
+def _group(item: pytest.Item) -> str:
+    runs_engine = item.path.parent.name == "integration" and item.path.stem != "test_ui"
+    return "engine" if runs_engine else item.path.stem
 
 
 @pytest.fixture(scope="session", autouse=True)
