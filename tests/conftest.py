@@ -89,15 +89,17 @@ class Graph:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        # Who asks for a graph is going to run it.
-        if {"graph", "instance", "made_once"} & set(getattr(item, "fixturenames", ())):
-            item.add_marker("slow")
-        # A group stays in one worker: a file, and all files that run engines. Two engines at once
-        # on two cores take many times as long.
-        item.add_marker(pytest.mark.xdist_group(_group(item)))
     # What takes long starts first: one worker runs engines, the other the UI's servers.
     items.sort(key=lambda item: {"engine": 0, "test_ui": 1}.get(_group(item), 2))
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    # Who asks for a graph is going to run it.
+    if {"graph", "instance", "made_once"} & set(getattr(item, "fixturenames", ())):
+        item.add_marker("slow")
+    # A group stays in one worker: a file, and all files that run engines. Two engines at once on
+    # two cores take many times as long.
+    item.add_marker(pytest.mark.xdist_group(_group(item)))
 
 
 def _group(item: pytest.Item) -> str:
