@@ -52,7 +52,7 @@ dev: install ## Start the Dagster UI on http://127.0.0.1:3000; PORT=3001 takes a
 
 .PHONY: test
 test: install ## Run all tests; says first what it skips on this machine, and last what it took
-	$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder --durations=10 -m "not soak"
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=10 -m "not soak"
 
 .PHONY: quick
 quick: install ## Run the tests that take no engine, server, browser or run of the whole graph

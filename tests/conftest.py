@@ -29,6 +29,7 @@ from tests.support.fakes import FakeInference
 pytest_plugins = ["tests.support.session"]
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+UI_TESTS = "tests/integration/test_ui.py"
 
 
 def changed_recipe(changes: dict[str, Any] | None = None, name: str = "demo") -> Recipe:
@@ -89,22 +90,30 @@ class Graph:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        # Who asks for a graph is going to run it.
+        if {"graph", "instance", "made_once"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker("slow")
     # What takes long starts first: one worker runs engines, the other the UI's servers.
-    items.sort(key=lambda item: {"engine": 0, "test_ui": 1}.get(_group(item), 2))
+    items.sort(key=lambda item: {"engines": 0, UI_TESTS: 1}.get(_scope(item.nodeid), 2))
 
 
-def pytest_itemcollected(item: pytest.Item) -> None:
-    # Who asks for a graph is going to run it.
-    if {"graph", "instance", "made_once"} & set(getattr(item, "fixturenames", ())):
-        item.add_marker("slow")
-    # A group stays in one worker: a file, and all files that run engines. Two engines at once on
-    # two cores take many times as long.
-    item.add_marker(pytest.mark.xdist_group(_group(item)))
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    from xdist.scheduler import LoadFileScheduling
+
+    class OneEngine(LoadFileScheduling):
+        """One worker runs all files that run engines: two engines on two cores crawl."""
+
+        def _split_scope(self, nodeid: str) -> str:
+            return _scope(nodeid)
+
+    return OneEngine(config, log)
 
 
-def _group(item: pytest.Item) -> str:
-    runs_engine = item.path.parent.name == "integration" and item.path.stem != "test_ui"
-    return "engine" if runs_engine else item.path.stem
+def _scope(nodeid: str) -> str:
+    file = nodeid.split("::", 1)[0]
+    return "engines" if "/integration/" in file and file != UI_TESTS else file
 
 
 @pytest.fixture(scope="session", autouse=True)
