@@ -79,9 +79,6 @@ PLANTED: dict[str, list[str]] = {
         "quantile = 1.5 WHERE band = 'middle'",
     ],
     "rewards/every_completion": [LESS, "completion_request_id = 'older'"],
-    "rewards/answer_is_a_score": [
-        "reward = NULL, missing_reason = 'no score: stop' WHERE task = 'classify'"
-    ],
     "rewards/every_text_is_asked": ["request_id = NULL WHERE reward IS NOT NULL"],
     "rewards/weighed_in_range": [
         f"{wrong} WHERE reward BETWEEN 1 AND 9 AND task = 'rate'"

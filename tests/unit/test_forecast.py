@@ -273,6 +273,7 @@ def test_half_a_run_is_compared_with_half_the_forecast(graph: Graph) -> None:
 def test_the_command_tells_keeps_and_compares(graph: Graph, monkeypatch: Any) -> None:
     resources = {"warehouse": graph.warehouse, "inference": graph.inference, "gpus": GpuPool()}
     monkeypatch.setattr(forecast_command, "default_resources", lambda run: resources)
+    monkeypatch.setattr(forecast_command, "chosen_run", lambda recipe: graph.run)
 
     def run(*arguments: str) -> str:
         result = CliRunner().invoke(cli.app, ["forecast", *arguments])
