@@ -22,8 +22,8 @@ RECIPE = Path(__file__).parent.parent / "recipes" / "real_input.yaml"
 
 
 @pytest.mark.needs("shared_data")
-# Forty take nine minutes of one core; eight go every way that forty do.
-@pytest.mark.parametrize("count", [8, pytest.param(40, marks=pytest.mark.soak)])
+# Forty take nine minutes of one core; four go every way that forty do.
+@pytest.mark.parametrize("count", [4, pytest.param(40, marks=pytest.mark.soak)])
 def test_real_prompts_become_training_rows(
     count: int,
     smollm2: Path,

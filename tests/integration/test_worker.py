@@ -110,8 +110,8 @@ def test_an_engine_that_is_killed_is_started_again_and_what_it_held_is_asked_aga
 ) -> None:
     models = changed_recipe().model_dump(mode="json")["models"]
     models["smollm2-135m"]["backend"]["vllm"]["replicas"] = 2
-    write_requests(tmp_path / "requests.parquet", requests(300, tokens=16))
-    progress = Progress("step", 300)
+    write_requests(tmp_path / "requests.parquet", requests(150, tokens=8))
+    progress = Progress("step", 150)
     killed: list[psutil.Process] = []
 
     def kill_one_of_vllms_own(progress: Progress) -> None:
@@ -136,8 +136,8 @@ def test_an_engine_that_is_killed_is_started_again_and_what_it_held_is_asked_aga
 
     assert killed and progress.restarts == 1
     assert len(progress.logs) == 3
-    assert progress.done == 300 and progress.failed == 0
-    assert read_spool(tmp_path / "spool").keys() == {f"r{number}" for number in range(300)}
+    assert progress.done == 150 and progress.failed == 0
+    assert read_spool(tmp_path / "spool").keys() == {f"r{number}" for number in range(150)}
     close_engines()
 
 
