@@ -125,7 +125,7 @@ def read_holder(path: Path) -> dict[str, Any]:
     """Return what `write_holder` wrote; nothing where the file is gone or half written."""
     try:
         return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError):
+    except (OSError, RecursionError, TypeError, ValueError):
         return {}
 
 
