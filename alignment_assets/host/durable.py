@@ -30,8 +30,8 @@ def sync(path: Path) -> None:
 def read_record(path: Path) -> dict[str, str]:
     """Return what a small file of ours keeps from run to run, names with their values.
 
-    A file that cannot be read (cut off by a full disk, say) is put aside, which a warning tells, and
-    counts as empty: its reader makes anew what it held.
+    A file that cannot be read (cut off by a full disk, say) is put aside, which a warning tells,
+    and counts as empty: its reader makes anew what it held.
     """
     try:
         found = json.loads(path.read_bytes())

@@ -63,7 +63,7 @@ def parse_parameters(given: list[str]) -> dict[str, Any]:
 def _only_statement(text: str) -> str:
     """Return the one statement of a text, if all that it can do is read.
 
-    DuckDB says of each statement what it does: DESCRIBE, SUMMARIZE, SHOW and VALUES are SELECT to it.
+    DuckDB says what kind a statement is: DESCRIBE, SUMMARIZE, SHOW and VALUES are SELECT to it.
 
     Raises:
         QueryError: there are several, or it is of another kind.
@@ -71,9 +71,10 @@ def _only_statement(text: str) -> str:
     """
     statements = duckdb.extract_statements(text)
     kinds = [statement.type for statement in statements]
-    if kinds == [duckdb.StatementType.CREATE, duckdb.StatementType.SELECT] and len(
-        {statement.query for statement in statements}
-    ) == 1:
+    if (
+        kinds == [duckdb.StatementType.CREATE, duckdb.StatementType.SELECT]
+        and len({statement.query for statement in statements}) == 1
+    ):
         raise QueryError(
             "a PIVOT whose values are not named creates a type: name them, "
             "`PIVOT … ON column IN (value, …)`"
@@ -111,8 +112,8 @@ def run_query(
         snapshot: ask the last snapshot, for which no writer waits.
 
     Raises:
-        QueryError: the statement is no SELECT, or DuckDB refuses it, a parameter has no value, or the database cannot
-            be read.
+        QueryError: the statement is no SELECT, or DuckDB refuses it, a parameter has no value, or
+            the database cannot be read.
     """
     if not (snapshot or warehouse.is_there):
         raise QueryError(
