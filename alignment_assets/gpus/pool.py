@@ -19,7 +19,13 @@ from dagster import ConfigurableResource
 from pydantic import Field
 
 from alignment_assets.gpus.nvml import Gpu, GpuError, read_gpus, visible_gpus
-from alignment_assets.host.locking import REPORT_SECONDS, LockTimeout, describe_holder, locked
+from alignment_assets.host.locking import (
+    REPORT_SECONDS,
+    LockFolderError,
+    LockTimeout,
+    describe_holder,
+    locked,
+)
 from alignment_assets.host.ticket_queue import queued
 
 __all__ = ["GPU_MEMORY_SHARE", "Gpu", "GpuError", "GpuPool", "Lease"]
@@ -107,6 +113,8 @@ class GpuPool(ConfigurableResource[None]):
                     reason = None if gpu.has_room(memory_share) else gpu.usage()
             except LockTimeout:
                 reason = f"leased by {describe_holder(self._lock_path(gpu))}"
+            except LockFolderError as error:
+                reason = str(error)
             if reason:
                 reasons.setdefault(reason, []).append(gpu.label)
         return reasons
@@ -151,7 +159,10 @@ class GpuPool(ConfigurableResource[None]):
             claim = _Claim(self, purpose, memory_share, [gpu.uuid for gpu in candidates])
             held.callback(claim.keep, 0)
             started = time.monotonic()
-            self._wait(claim, least, most, log)
+            try:
+                self._wait(claim, least, most, log)
+            except LockFolderError as error:
+                raise GpuError(f"{purpose}: {error}") from error
             taken = claim.keep(len(claim.taken) // count * count)
             waited = time.monotonic() - started
             log(f"{purpose}: leased {_labels(taken)} after {waited:.0f} s")

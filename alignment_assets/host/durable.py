@@ -5,8 +5,17 @@ Here belongs what makes a written name or content durable; what is written is el
 
 from __future__ import annotations
 
+import json
+import logging
 import os
+import uuid
+from collections.abc import Mapping
 from pathlib import Path
+
+logger = logging.getLogger(__name__)
+
+# What is put behind the name of a file that cannot be read.
+TORN = ".torn"
 
 
 def sync(path: Path) -> None:
@@ -16,3 +25,38 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def read_record(path: Path) -> dict[str, str]:
+    """Return what a small file of ours keeps from run to run, names with their values.
+
+    A file that cannot be read (cut off by a full disk, say) is put aside, which a warning tells,
+    and counts as empty: its reader makes anew what it held.
+    """
+    try:
+        found = json.loads(path.read_bytes())
+        if isinstance(found, dict) and all(isinstance(value, str) for value in found.values()):
+            return found
+        reason = "no names with texts"
+    except FileNotFoundError:
+        return {}
+    except (RecursionError, ValueError) as error:
+        reason = str(error)
+    aside = path.replace(path.with_name(path.name + TORN))
+    logger.warning("%s: cannot be read (%s); put aside as %s, made anew", path, reason, aside.name)
+    return {}
+
+
+def write_record(path: Path, content: Mapping[str, str]) -> None:
+    """Write what `read_record` reads: there whole or not at all, also when the machine stops."""
+    temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            json.dump(dict(content), file, indent=2, sort_keys=True)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.rename(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync(path.parent)

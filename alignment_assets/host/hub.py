@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Literal
 
+from alignment_assets.host.durable import read_record, write_record
 from alignment_assets.host.locking import locked
 
 
@@ -29,7 +29,7 @@ def hub_commit(
     """
     lock = record.with_name(f"{record.name}.lock")
     with locked(lock, exclusive=True, timeout=600, purpose="resolving a revision"):
-        known: dict[str, str] = json.loads(record.read_text("utf-8")) if record.exists() else {}
+        known = read_record(record)
         key = f"{kind}/{repository}@{revision}"
         if key not in known:
             from huggingface_hub import HfApi
@@ -39,5 +39,5 @@ def hub_commit(
             except Exception as error:  # offline, gated, no such repository: all end the same way
                 raise RevisionError(f"{key}: the hub does not answer for it: {error}") from error
             known[key] = str(found)
-            record.write_text(json.dumps(known, indent=2, sort_keys=True), "utf-8")
+            write_record(record, known)
         return known[key]

@@ -5,10 +5,12 @@ The kernel frees a dead owner's lock. Here belongs the lock alone; what it guard
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import logging
 import os
+import stat
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -20,12 +22,18 @@ from typing import Any
 logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.02
+# The mode of a folder whose files belong to many users: only its owner removes a file.
+SHARED = 0o1777
 # How often a wait is told.
 REPORT_SECONDS = 30.0
 
 
 class LockTimeout(TimeoutError):
     """The lock stayed with somebody else; the message says with whom and what to do."""
+
+
+class LockFolderError(RuntimeError):
+    """A place where locks cannot be trusted or made; the message says why and what to do."""
 
 
 @contextmanager
@@ -77,17 +85,33 @@ def take(path: Path, *, exclusive: bool, for_all_users: bool = False) -> int | N
 
     Returns:
         A file descriptor that holds the lock until it is closed; None, if somebody else does.
+
+    Raises:
+        LockFolderError: the file cannot be made or opened, or anybody could take it away.
     """
-    descriptor = _open(path, for_all_users)
+    while True:
+        descriptor = _open(path, for_all_users)
+        try:
+            fcntl.flock(descriptor, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+            if _is_at(path, descriptor):
+                return descriptor
+        except BlockingIOError:
+            os.close(descriptor)
+            return None
+        except BaseException:
+            os.close(descriptor)
+            raise
+        # Removed after it was opened: others would lock another file of that name.
+        os.close(descriptor)
+
+
+def _is_at(path: Path, descriptor: int) -> bool:
+    """Return whether a file that is open still has its name."""
     try:
-        fcntl.flock(descriptor, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        return None
-    except BaseException:
-        os.close(descriptor)
-        raise
-    return descriptor
+        there = path.stat(follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return os.path.samestat(there, os.fstat(descriptor))
 
 
 def is_held(path: Path) -> bool:
@@ -125,7 +149,7 @@ def read_holder(path: Path) -> dict[str, Any]:
     """Return what `write_holder` wrote; nothing where the file is gone or half written."""
     try:
         return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError):
+    except (OSError, RecursionError, TypeError, ValueError):
         return {}
 
 
@@ -149,21 +173,48 @@ def now() -> str:
 def _open(path: Path, for_all_users: bool) -> int:
     # No link is followed: others may write into a folder for all users, and the file is truncated.
     flags = os.O_RDWR | os.O_NOFOLLOW
-    while True:
-        # First without O_CREAT, which fs.protected_regular denies on another user's file.
-        with suppress(FileNotFoundError):
-            return os.open(path, flags)
-        _make_folder(path.parent, for_all_users)
-        with suppress(FileExistsError):
-            descriptor = os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o666)
-            if for_all_users:
-                os.fchmod(descriptor, 0o666)  # whatever the umask
-            return descriptor
+    if for_all_users:
+        _share_folder(path.parent)
+    try:
+        while True:
+            # First without O_CREAT, which fs.protected_regular denies on another user's file.
+            with suppress(FileNotFoundError):
+                return os.open(path, flags)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with suppress(FileExistsError):
+                descriptor = os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o666)
+                if for_all_users:
+                    os.fchmod(descriptor, 0o666)  # whatever the umask
+                return descriptor
+    except (IsADirectoryError, NotADirectoryError) as error:
+        raise LockFolderError(f"{error.filename}: no file for a lock; remove it") from error
+    except OSError as error:
+        if error.errno not in (errno.ELOOP, errno.ENXIO):
+            raise
+        raise LockFolderError(f"{path}: a link or no file, and no lock; remove it") from error
 
 
-def _make_folder(folder: Path, for_all_users: bool) -> None:
+def _share_folder(folder: Path) -> None:
+    """Make a folder in which every user of the host may make files and none remove another's.
+
+    Raises:
+        LockFolderError: what is there is something else.
+    """
     folder.parent.mkdir(parents=True, exist_ok=True)
     with suppress(FileExistsError):
         folder.mkdir()
-        if for_all_users:
-            folder.chmod(0o777)
+        folder.chmod(SHARED)
+    found = folder.stat(follow_symlinks=False)
+    if not stat.S_ISDIR(found.st_mode):
+        raise LockFolderError(f"{folder}: a link or a file, and no folder for locks; remove it")
+    if found.st_uid == os.geteuid() and stat.S_IMODE(found.st_mode) != SHARED:
+        folder.chmod(SHARED)  # of an earlier version, or made just now by another process of ours
+    elif found.st_uid not in (0, os.geteuid()):
+        raise LockFolderError(
+            f"{folder}: its owner, user {found.st_uid}, could remove locks that others hold; have "
+            f"root own it: chown root {folder} && chmod 1777 {folder}"
+        )
+    elif stat.S_IMODE(found.st_mode) & 0o1002 == 0o0002:
+        raise LockFolderError(
+            f"{folder}: anybody can remove locks that others hold there: chmod 1777 {folder}"
+        )

@@ -8,8 +8,9 @@ wait for each other.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from alignment_assets.host.locking import (
@@ -21,6 +22,7 @@ from alignment_assets.host.locking import (
 )
 
 TICKET_SECONDS = 60.0
+_NUMBER = re.compile(r"\d{9,18}", re.ASCII)
 
 
 class Ticket:
@@ -43,11 +45,12 @@ class Ticket:
             The ticket's file, for `describe_holder`; None, if it is this ticket's turn.
         """
         # Tickets with lower numbers were complete when this one was made, and none is added there.
-        for other in sorted(self._path.parent.glob("*.ticket")):
-            if other >= self._path:
+        for other in tickets(self._path.parent):
+            if _number(other) >= _number(self._path):
                 break
             if not is_held(other):
-                other.unlink(missing_ok=True)  # its owner is gone
+                with suppress(PermissionError):  # of another user, in a folder for all
+                    other.unlink(missing_ok=True)  # its owner is gone
                 continue
             theirs = read_holder(other)
             if self._things.isdisjoint(theirs.get("wants", self._things)):
@@ -81,7 +84,8 @@ def queued(
         purpose=purpose,
         for_all_users=for_all_users,
     ):
-        last = max((int(other.stem) for other in folder.glob("*.ticket")), default=0)
+        # What is no ticket, but has a ticket's name, takes a number too.
+        last = max(map(_number, folder.glob("*.ticket")), default=0)
         path = folder / f"{last + 1:09d}.ticket"
         descriptor = take(path, exclusive=True, for_all_users=for_all_users)
         assert descriptor is not None, f"{path} is new, and held"
@@ -91,6 +95,16 @@ def queued(
     finally:
         path.unlink(missing_ok=True)
         os.close(descriptor)
+
+
+def tickets(folder: Path) -> list[Path]:
+    """Return the tickets of a queue in their order; what others put there is none."""
+    found = (path for path in folder.glob("*.ticket") if _number(path))
+    return sorted((one for one in found if one.is_file() and not one.is_symlink()), key=_number)
+
+
+def _number(path: Path) -> int:
+    return int(path.stem) if _NUMBER.fullmatch(path.stem) else 0
 
 
 def outside(ticket: Path) -> str | None:

@@ -11,6 +11,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from alignment_assets.host.durable import read_record, write_record
 from alignment_assets.host.hub import RevisionError, hub_commit
 from alignment_assets.host.locking import locked
 from alignment_assets.recipe.environment import from_environment
@@ -86,7 +87,8 @@ def model_fingerprint(weights: Weights, model: Model, recipe: Recipe) -> str:
 def _folder_content(folder: Path, path: Path) -> str:
     lock = path.with_name(f"{path.name}.lock")
     with locked(lock, exclusive=True, timeout=3600, purpose="hashing weights"):
-        known: dict[str, str] = json.loads(path.read_text("utf-8")) if path.exists() else {}
+        known = read_record(path)
+        before = dict(known)
         hashes = {}
         for file in sorted(entry for entry in folder.rglob("*") if entry.is_file()):
             state = file.stat()
@@ -94,7 +96,8 @@ def _folder_content(folder: Path, path: Path) -> str:
             if key not in known:
                 known[key] = _hash_file(file)
             hashes[str(file.relative_to(folder))] = known[key]
-        path.write_text(json.dumps(known, indent=2, sort_keys=True), "utf-8")
+        if known != before:
+            write_record(path, known)
     return hashlib.sha256(json.dumps(hashes, sort_keys=True).encode()).hexdigest()
 
 

@@ -26,8 +26,10 @@ from alignment_assets.host.durable import sync
 from alignment_assets.inference.types import (
     ANSWER_SCHEMA,
     LATER_COLUMNS,
+    PROBABILITY_SLACK,
     Answer,
     AnsweredBy,
+    accepted,
 )
 
 logger = logging.getLogger(__name__)
@@ -50,6 +52,11 @@ READINGS = 5
 
 _FILES = """read_parquet(
     getvariable('answer_files'), union_by_name = true, filename = true, file_row_number = true)"""
+# False for what `accepted` turns down, which files of earlier versions may hold as final.
+_MASS = "list_sum(list_transform(label_logprobs, lambda entry: exp(least(entry.logprob, 700))))"
+_POSSIBLE = (
+    f"coalesce(isfinite(value), true) AND coalesce({_MASS} <= 1 + {PROBABILITY_SLACK}, true)"
+)
 # Answers that do not count. A refusal does not if no engine has its limits now. Of several answers
 # to one request one counts: a final one (`stop`, `length`) before a refusal, a refusal before a
 # failure, and among equals the first in file order; it supersedes the others. Only narrow columns
@@ -60,8 +67,10 @@ SELECT filename, file_row_number
 FROM (
     SELECT
         *,
-        finish_reason IN ('stop', 'length', 'failed')
-            OR list_contains(getvariable('answer_limits')::VARCHAR[], engine_settings) AS stands
+        (
+            finish_reason IN ('stop', 'length', 'failed')
+            OR list_contains(getvariable('answer_limits')::VARCHAR[], engine_settings)
+        ) AND {_POSSIBLE} AS stands
     FROM {_FILES}
 )
 QUALIFY NOT stands OR row_number() OVER (
@@ -77,12 +86,13 @@ SELECT {", ".join(ANSWER_SCHEMA.names)} FROM {_FILES}"""
 # A join with a table that is empty would cost nothing, but mislead what plans the joins after it.
 _WITHOUT_SUPERSEDED = " ANTI JOIN superseded USING (filename, file_row_number)"
 
-_FINAL = """
+_FINAL = f"""
 CREATE OR REPLACE TEMP TABLE final AS
 SELECT DISTINCT request_id
 FROM read_parquet($files)
-WHERE finish_reason IN ('stop', 'length')
-    OR (finish_reason <> 'failed' AND list_contains($limits, engine_settings))
+WHERE {_POSSIBLE} AND (
+    finish_reason IN ('stop', 'length')
+    OR (finish_reason <> 'failed' AND list_contains($limits, engine_settings)))
 """
 
 
@@ -241,10 +251,12 @@ class SpoolWriter:
     ) -> None:
         self.flush()
 
-    def add(self, answer: Answer) -> None:
-        """Append one answer."""
-        self._rows.append(answer)
+    def add(self, answer: Answer) -> Answer:
+        """Append one answer; return what is kept: its failure where it cannot be (`accepted`)."""
+        kept = accepted(answer)
+        self._rows.append(kept)
         self.tick()
+        return kept
 
     def tick(self) -> None:
         """Write what has waited long enough."""

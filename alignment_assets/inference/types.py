@@ -5,7 +5,8 @@ Here belong the forms alone. Which requests there are is SQL (``sql/requests``).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import math
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Literal, get_args
 
@@ -54,6 +55,9 @@ ANSWER_SCHEMA = pa.schema(
     ]
 )
 
+# Rounding may lift a probability, or the sum of several, above one by so much.
+PROBABILITY_SLACK = 1e-6
+ERROR_CHARACTERS = 1000
 # What files of earlier versions lack.
 LATER_COLUMNS = {"text_hash"}
 
@@ -118,3 +122,27 @@ class AnsweredBy:
     engine: str
     version: str
     limits: str
+
+
+def accepted(answer: Answer) -> Answer:
+    """Return an answer, or its failure if what it says cannot be: it is asked again then.
+
+    A log-probability is at most 0, those of all labels together have a mass of at most 1, and a
+    logit is a number. `alignment_assets.inference.spool` holds the same rule in SQL.
+    """
+    logprobs = list((answer.label_logprobs or {}).values())
+    if any(math.isnan(value) or value > PROBABILITY_SLACK for value in logprobs):
+        reason = f"log-probabilities are at most 0, these are {logprobs}"
+    elif (mass := sum(map(math.exp, logprobs))) > 1 + PROBABILITY_SLACK:
+        reason = f"probabilities of labels add up to at most 1, these to {mass:g}"
+    elif answer.value is not None and not math.isfinite(answer.value):
+        reason = f"a score is a number, this is {answer.value}"
+    else:
+        return answer
+    return replace(
+        answer,
+        finish_reason="failed",
+        value=None,
+        label_logprobs=None,
+        error=f"an answer that cannot be: {reason}"[:ERROR_CHARACTERS],
+    )

@@ -10,7 +10,7 @@ import fcntl
 import json
 import os
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -60,27 +60,62 @@ class WorkQueue:
             os.close(descriptor)
 
 
-def write_unanswered(requests: Path, spool: Path, limits: str, rest: Path) -> int:
+def claimed(path: Path) -> int:
+    """Return how many of a work file's first rows have been claimed."""
+    try:
+        return int(path.with_suffix(".claimed").read_bytes() or 0)
+    except FileNotFoundError:
+        return 0
+
+
+def write_unanswered(
+    requests: Path,
+    spool: Path,
+    limits: str,
+    rest: Path,
+    *,
+    without: Collection[str] = (),
+    rows: int | None = None,
+) -> int:
     """Write those of a work file's requests that a spool folder does not answer, in their order.
 
-    Returns how many they are; nothing is written if there are none.
+    Args:
+        requests: the work file.
+        spool: the folder of answers.
+        limits: of the engine; refusals under others do not count as answers.
+        rest: the work file to write.
+        without: ids of requests that are given up.
+        rows: look at so many of the first requests alone.
+
+    Returns:
+        How many they are; nothing is written if there are none.
     """
     with duckdb.connect(config={"temp_directory": str(rest.with_suffix(".spill"))}) as connection:
         read_final(connection, spool, [limits])
         missing = (
             "FROM read_parquet($requests, file_row_number = true) "
-            "WHERE request_id NOT IN (FROM final)"
+            "WHERE request_id NOT IN (FROM final) AND NOT list_contains($without, request_id) "
+            "AND ($rows IS NULL OR file_row_number < $rows)"
         )
-        (count,) = connection.execute(
-            f"SELECT count(*) {missing}", {"requests": str(requests)}
-        ).fetchone() or (0,)
+        values = {"requests": str(requests), "without": sorted(without), "rows": rows}
+        (count,) = connection.execute(f"SELECT count(*) {missing}", values).fetchone() or (0,)
         if count:
             connection.execute(
                 f"COPY (SELECT * EXCLUDE (file_row_number) {missing} ORDER BY file_row_number) "
                 "TO $rest (FORMAT parquet, ROW_GROUP_SIZE 2048)",
-                {"requests": str(requests), "rest": str(rest)},
+                {**values, "rest": str(rest)},
             )
     return int(count)
+
+
+def write_row(requests: Path, number: int, path: Path) -> None:
+    """Write one request of a work file, by its place from 0, as a work file of its own."""
+    with duckdb.connect() as connection:
+        connection.execute(
+            "COPY (SELECT * EXCLUDE (file_row_number) FROM read_parquet($requests, "
+            "file_row_number = true) WHERE file_row_number = $number) TO $path (FORMAT parquet)",
+            {"requests": str(requests), "number": number, "path": str(path)},
+        )
 
 
 def _request(row: dict[str, Any]) -> Request:

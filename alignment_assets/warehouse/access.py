@@ -30,7 +30,7 @@ from alignment_assets.host.locking import (
     take,
     write_holder,
 )
-from alignment_assets.host.ticket_queue import Ticket, outside, queued
+from alignment_assets.host.ticket_queue import Ticket, outside, queued, tickets
 
 T = TypeVar("T")
 
@@ -109,7 +109,7 @@ class SharedFile:
     def holders(self) -> list[str]:
         """Return who has the file, readers and writers, or whose ticket is first."""
         found = [describe_holder(note) for note in self._notes()]
-        for ticket in sorted(self.folder.glob("*.ticket")):
+        for ticket in tickets(self.folder):
             whom = outside(ticket)
             if whom:
                 found.append(whom)
@@ -125,7 +125,7 @@ class SharedFile:
         wait for other readers it lets go first, or a stream of readers would keep them out.
         """
         if ticket is None:
-            if exclusive or any(self.folder.glob("*.ticket")):
+            if exclusive or tickets(self.folder):
                 return None
         elif ticket.before(pass_outside=not exclusive) and (
             exclusive or wait.seconds < DEFERENCE_SECONDS

@@ -32,7 +32,10 @@ def question_text(name: str) -> str:
         return sql_files.read_sql("analysis", name)
     path = Path(name)
     if path.is_file():
-        return path.read_text(encoding="utf-8")
+        try:
+            return path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise QueryError(f"{path}: no file of UTF-8 text: {error}") from error
     raise QueryError(
         f"no question {name!r} and no such file; questions are "
         f"{', '.join(sql_files.sql_names('analysis'))}"
@@ -40,14 +43,57 @@ def question_text(name: str) -> str:
 
 
 def parse_parameters(given: list[str]) -> dict[str, Any]:
-    """Return ``k=v`` arguments as values: numbers, booleans, null and lists as JSON, else text."""
+    """Return ``k=v`` arguments as values: numbers, booleans, null and lists as JSON, else text.
+
+    Raises:
+        QueryError: an argument has another form, or what looks like JSON is none.
+    """
     values: dict[str, Any] = {}
     for argument in given:
         name, separator, value = argument.partition("=")
         if not separator or not name.isidentifier():
             raise QueryError(f"--param {argument}: write it as name=value")
-        values[name] = json.loads(value) if _PLAIN.fullmatch(value) else value
+        try:
+            values[name] = json.loads(value) if _PLAIN.fullmatch(value) else value
+        except (RecursionError, ValueError) as error:
+            raise QueryError(f"--param {name}: {value[:100]} is no JSON: {error}") from error
     return values
+
+
+def _only_statement(text: str) -> str:
+    """Return the one statement of a text, if all that it can do is read.
+
+    DuckDB says what kind a statement is: DESCRIBE, SUMMARIZE, SHOW and VALUES are SELECT to it.
+
+    Raises:
+        QueryError: there are several, or it is of another kind.
+        duckdb.Error: it is no SQL.
+    """
+    statements = duckdb.extract_statements(text)
+    kinds = [statement.type for statement in statements]
+    if (
+        kinds == [duckdb.StatementType.CREATE, duckdb.StatementType.SELECT]
+        and len({statement.query for statement in statements}) == 1
+    ):
+        raise QueryError(
+            "a PIVOT whose values are not named creates a type: name them, "
+            "`PIVOT … ON column IN (value, …)`"
+        )
+    if len(statements) != 1:
+        raise QueryError(f"one statement at a time, these are {len(statements)}")
+    if kinds == [duckdb.StatementType.EXPLAIN]:
+        if _explain_runs(text):
+            raise QueryError("EXPLAIN ANALYZE runs what it explains: use EXPLAIN, or SELECT")
+    elif kinds != [duckdb.StatementType.SELECT]:
+        raise QueryError(f"a query is a SELECT, this is {kinds[0].name}")
+    return statements[0].query
+
+
+def _explain_runs(text: str) -> bool:
+    """Return whether ANALYZE stands among what follows EXPLAIN, up to the statement's own word."""
+    places = [place for place, _ in duckdb.tokenize(text)]
+    words = [text.encode()[place:].decode(errors="replace").lower() for place in places[1:3]]
+    return any(word.startswith(("analyze", "analyse")) for word in words)
 
 
 def run_query(
@@ -57,17 +103,17 @@ def run_query(
     *,
     snapshot: bool = False,
 ) -> pa.Table:
-    """Run one statement and return its rows.
+    """Run one statement that reads, and return its rows.
 
     Args:
         warehouse: the database.
-        text: the statement.
+        text: a SELECT, or EXPLAIN without ANALYZE.
         values: the parameters that it may name, and more.
         snapshot: ask the last snapshot, for which no writer waits.
 
     Raises:
-        QueryError: DuckDB refuses the statement, a parameter has no value, or the database cannot
-            be read.
+        QueryError: the statement is no SELECT, or DuckDB refuses it, a parameter has no value, or
+            the database cannot be read.
     """
     if not (snapshot or warehouse.is_there):
         raise QueryError(
@@ -75,9 +121,7 @@ def run_query(
             f"run `alignment-assets materialize --recipe {warehouse.recipe}`"
         )
     try:
-        statements = duckdb.extract_statements(text)
-        if len(statements) != 1:
-            raise QueryError(f"one statement at a time, these are {len(statements)}")
+        text = _only_statement(text)
         opened = warehouse.read_snapshot if snapshot else warehouse.read
         with opened(isolated=True) as connection:
             return connection.execute(

@@ -25,7 +25,7 @@ class EightGpus(GpuPool):
     def read_devices(self) -> list[Gpu]:
         try:
             others = json.loads((Path(self.lock_folder) / "others.json").read_text())
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             others = {}
         gpus = []
         for index, uuid in enumerate(UUIDS):

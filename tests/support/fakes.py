@@ -60,8 +60,7 @@ class FakeInference(Inference):
             for request in WorkQueue(job.requests):
                 if self.seconds_per_request:
                     time.sleep(self.seconds_per_request)
-                answer = self._answer(request)
-                writer.add(answer)
+                answer = writer.add(self._answer(request))
                 if self.seconds_per_request:
                     writer.flush()
                 print(

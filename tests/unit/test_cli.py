@@ -114,15 +114,61 @@ def test_a_parameter_leads_to_one_pair(made: Graph) -> None:
         "SET enable_external_access = true",
         "SELECT 1; SELECT 2",
         "SELECT * FROM nothing",
+        "EXPLAIN ANALYZE SELECT 1",
+        "explain -- a comment\n (format json, analyze) SELECT 1",
+        "EXPLAIN COPY (SELECT 1) TO 'out.csv'; COPY (SELECT 1) TO 'out.csv'",
+        "COPY (SELECT from_hex('00')) TO '{database}.wal' (FORMAT blob)",
+        "COPY (SELECT 1) TO '{database}'",
+        "EXPORT DATABASE 'out.csv'",
+        "LOAD httpfs",
+        "CREATE SECRET (TYPE s3)",
+        "CREATE TEMP MACRO content_hash(parts) AS 1",
+        "CREATE TEMP TABLE mine AS SELECT 1",
+        "PREPARE mine AS SELECT 1",
+        "CALL enable_logging()",
+        "SELECT * FROM read_text('{database}')",
+        "SELECT * FROM glob('/etc/*')",
+        "SELECT * FROM query('COPY (SELECT 1) TO ''out.csv'' ')",
+        "PIVOT completions ON variant USING count(*)",
     ],
 )
 def test_a_query_reads_this_database_and_nothing_else(made: Graph, text: str) -> None:
     before = made.query("SELECT count(*) FROM completions")
-    Path("mine.sql").write_text(text)
+    Path("mine.sql").write_text(text.replace("{database}", str(made.warehouse.path)))
     refused = run("query", "mine.sql")
     assert isinstance(refused.exception, Expected), refused.output
+    assert not made.warehouse.path.with_name(f"{made.warehouse.path.name}.wal").exists()
     assert made.query("SELECT count(*) FROM completions") == before
     assert not Path("out.csv").exists()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "FROM completions LIMIT 1",
+        "VALUES (1)",
+        "DESCRIBE completions",
+        "SUMMARIZE completions",
+        "SHOW TABLES",
+        "EXPLAIN SELECT 'analyze'",
+        "PIVOT completions ON variant IN ('default') USING count(*)",
+    ],
+)
+def test_all_that_only_reads_is_a_query(made: Graph, text: str) -> None:
+    Path("mine.sql").write_text(text)
+    shown = run("query", "mine.sql", "--format", "json")
+    assert shown.exit_code == 0 and json.loads(shown.output)
+
+
+def test_what_is_no_query_is_told_in_a_line(made: Graph) -> None:
+    Path("mine.sql").write_text("PIVOT completions ON variant USING count(*)")
+    assert "IN (value" in str(run("query", "mine.sql").exception)
+    Path("mine.sql").write_text("DELETE FROM completions")
+    assert "a query is a SELECT, this is DELETE" in str(run("query", "mine.sql").exception)
+    Path("mine.sql").write_bytes(b"SELECT '\xff'")
+    assert "mine.sql: no file of UTF-8 text" in str(run("query", "mine.sql").exception)
+    bad = run("query", "exclusions_by_rule", "--param", "values=[1,]")
+    assert "--param values: [1,] is no JSON" in str(bad.exception)
 
 
 def test_a_snapshot_answers_while_the_database_goes_on(made: Graph, tmp_path: Path) -> None:

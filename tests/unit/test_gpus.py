@@ -7,7 +7,7 @@ import re
 import stat
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from alignment_assets.commands.materialize import execute, plan_launches
 from alignment_assets.definitions import build_defs
 from alignment_assets.gpus.nvml import Gpu
 from alignment_assets.gpus.pool import GpuError, GpuPool
+from alignment_assets.host.locking import take
 from alignment_assets.host.machine import GIBI
 from alignment_assets.inference.backends.by_model import InferenceByModel
 from tests.conftest import Graph
@@ -304,12 +305,97 @@ def test_the_locks_are_open_to_all_users_whatever_the_umask(pool: EightGpus) -> 
     try:
         with pool.lease(8, "a step"):
             folder = Path(pool.lock_folder)
-            assert stat.S_IMODE(folder.stat().st_mode) == 0o777
+            assert stat.S_IMODE(folder.stat().st_mode) == 0o1777
             files = [*folder.iterdir()]
             assert len(files) == 9
             assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o666}
     finally:
         os.umask(before)
+
+
+def as_user(user: int, work: Callable[[], None]) -> None:
+    """Do something as another user of the host, in a process of its own."""
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            os.setuid(user)
+            work()
+            status = 0
+        finally:
+            os._exit(status)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+@pytest.mark.needs("root")
+def test_no_other_user_can_take_a_lease_away() -> None:
+    def remove() -> None:
+        for file in folder.glob("*.lock"):
+            with pytest.raises(PermissionError):
+                file.unlink()
+
+    def lease() -> None:
+        theirs = EightGpus(lock_folder=str(folder), timeout=0).lease(8, "a third's")
+        with pytest.raises(GpuError, match="GPU 0: leased by"), theirs:
+            pass
+
+    with tempfile.TemporaryDirectory() as top:
+        Path(top).chmod(0o755)
+        folder = Path(top) / "locks"
+        with EightGpus(lock_folder=str(folder)).lease(1, "ours"):
+            as_user(65534, remove)
+            as_user(65533, lease)
+
+
+@pytest.mark.needs("root")
+def test_a_folder_of_another_user_is_not_trusted(tmp_path: Path) -> None:
+    folder = tmp_path / "locks"
+    folder.mkdir()
+    os.chown(folder, 65534, 65534)
+    ours = EightGpus(lock_folder=str(folder)).lease(1, "ours")
+    with pytest.raises(GpuError, match=r"its owner, user 65534, .*chown root"), ours:
+        pass
+
+
+def test_what_is_no_folder_for_locks_is_told(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    (tmp_path / "file").touch()
+    for name in ("link", "file"):
+        ours = EightGpus(lock_folder=str(tmp_path / name)).lease(1, "ours")
+        with pytest.raises(GpuError, match=f"{name}: a link or a file"), ours:
+            pass
+    assert not list((tmp_path / "real").iterdir())
+
+
+def test_what_others_leave_in_the_folder_keeps_nobody_out(pool: EightGpus) -> None:
+    folder = Path(pool.lock_folder)
+    folder.mkdir(mode=0o755)
+    (folder / "x.ticket").touch()
+    (folder / "000000009.ticket").mkdir()
+    (folder / "000000004.ticket").symlink_to("nowhere")
+    (folder / "000000003.ticket").write_text("[1]")
+    with pool.lease(8, "ours") as [lease]:
+        assert len(lease.devices) == 8
+    (folder / "tickets.lock").unlink()
+    (folder / "tickets.lock").mkdir()
+    ours = pool.lease(8, "ours")
+    with pytest.raises(GpuError, match=r"tickets\.lock: no file for a lock; remove it"), ours:
+        pass
+
+
+def test_a_lease_whose_file_was_removed_is_not_shared(pool: EightGpus) -> None:
+    path = Path(pool.lock_folder) / "a.lock"
+    path.parent.mkdir(mode=0o777)
+    first = take(path, exclusive=True, for_all_users=True)
+    assert first is not None
+    opened = os.open(path, os.O_RDWR)  # by one who waits for it
+    path.unlink()
+    os.close(first)
+    again = take(path, exclusive=True, for_all_users=True)
+    assert again is not None and os.fstat(again).st_ino == path.stat().st_ino
+    os.close(opened)
+    os.close(again)
 
 
 # Memory that others use

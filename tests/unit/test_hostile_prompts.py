@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import json
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from typing import Any
 import pytest
 from dagster import DagsterInstance
 
+from alignment_assets.host.time_limit import TimeLimitError, processor_seconds
+from alignment_assets.inference.backends.vllm import chat_encoder
 from alignment_assets.inference.backends.vllm.chat_encoder import ChatEncoder
 from alignment_assets.inference.types import Answer, Request
 from alignment_assets.recipe.load import load_recipe
@@ -297,3 +300,35 @@ def test_a_label_is_one_token_or_refused(tokenizer: Any) -> None:
     assert tokenizer.convert_ids_to_tokens(tokens) == list("123456789AB")
     with pytest.raises(ValueError, match=r"'certainly not' is \d tokens"):
         encoder(tokenizer).label_token("certainly not")
+
+
+@pytest.mark.parametrize(
+    ("template", "reason"),
+    [
+        ("{{ raise_exception('no system role') }}", "no system role"),
+        ("{{ 1 // 0 }}", "ZeroDivisionError"),
+        ("{{ 'a' + 1 }}", "TypeError"),
+        ("{{ messages[99].content }}", "UndefinedError"),
+        ("{{ 10.0 ** 1000 }}", "OverflowError"),
+        ("{{ 'a' * 9000000000000000000 }}", "MemoryError"),
+        ("{% macro again() %}{{ again() }}{% endmacro %}{{ again() }}", "RecursionError"),
+        ("{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}", "1 s"),
+        ("{{ 'a' * 20000000 }}", "20,000,000 characters"),
+    ],
+)
+def test_what_a_template_raises_is_a_refusal_of_that_conversation(
+    tokenizer: Any, template: str, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chat_encoder, "RENDER_SECONDS", 1.0)
+    broken = ChatEncoder(tokenizer, template, {}, "2025-09-02")
+    with pytest.raises(ValueError, match=reason):
+        broken.encode(conversation("x"), for_answer=True)
+
+
+def test_processor_time_is_limited_in_the_body_alone() -> None:
+    with pytest.raises(TimeLimitError, match=r"0\.05 s"), processor_seconds(0.05):
+        while True:
+            pass
+    with processor_seconds(0.05):
+        time.sleep(0.2)  # waiting is no computing
+    sum(range(5_000_000))

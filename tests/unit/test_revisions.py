@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from alignment_assets.host.durable import read_record, write_record
 from alignment_assets.host.hub import RevisionError, hub_commit
 from alignment_assets.inference.fingerprint import model_fingerprint, resolve_weights
 from alignment_assets.recipe.model import DatasetReference
@@ -75,3 +76,35 @@ def test_a_fingerprint_changes_with_all_that_makes_a_model_answer_as_it_does(
         == 4
     )
     assert model_fingerprint(weights, elsewhere, recipe) == before
+
+
+@pytest.mark.parametrize("content", [b"", b'{"a": "b', b"[1]", b'{"a": 1}', b"\xff", b"[" * 9999])
+def test_a_record_that_was_cut_off_is_put_aside_and_made_anew(
+    content: bytes, smollm2: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = Run(changed_recipe(), tmp_path)
+    whole = resolve_weights("smollm2-135m", run)
+    kept = run.file_hashes.read_text()
+    run.file_hashes.write_bytes(content)
+
+    assert resolve_weights("smollm2-135m", run) == whole
+    assert run.file_hashes.read_text() == kept
+    assert (tmp_path / "file_hashes.json.torn").read_bytes() == content
+    assert f"{run.file_hashes}: cannot be read" in caplog.text
+    assert not list(tmp_path.glob("*.tmp"))
+
+
+def test_a_record_is_written_whole_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "revisions.json"
+    write_record(path, {"a": "1"})
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        write_record(path, {"a": "2"})
+    assert read_record(path) == {"a": "1"}
+    assert list(tmp_path.iterdir()) == [path]

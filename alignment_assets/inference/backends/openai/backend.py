@@ -146,8 +146,7 @@ class _Journal:
             answered_by = AnsweredBy("openai", endpoint.version, self._limits)
             writer = self._open.enter_context(SpoolWriter(self._job.spool, answered_by))
             self._writers[endpoint.version] = writer
-        writer.add(answer)
-        self._progress.count(answer)
+        self._progress.count(writer.add(answer))
 
     def beat(self, endpoints: list[Endpoint]) -> None:
         """Report, and let the spool write what has waited."""

@@ -18,12 +18,9 @@ from typing import Any
 import aiohttp
 
 from alignment_assets.inference.backends.openai.endpoint import retry_after
-from alignment_assets.inference.backends.openai.protocol import (
-    ERROR_CHARACTERS,
-    as_text,
-    error_message,
-)
+from alignment_assets.inference.backends.openai.protocol import as_text, error_message
 from alignment_assets.inference.backends.openai.settings import OpenAISettings
+from alignment_assets.inference.types import ERROR_CHARACTERS
 from alignment_assets.recipe.environment import from_environment
 
 # More than the text of any answer: a million tokens are about a third of it.
@@ -183,9 +180,9 @@ class EndpointHttp:
         raise self._reason(url, response, content)
 
     def clean(self, text: str) -> str:
-        """Return a text in which the key does not stand, should a server repeat it."""
+        """Return a server's text without the key, should it repeat that, and control characters."""
         shown = text.replace(self._key, "***") if self._key else text
-        return shown[:ERROR_CHARACTERS]
+        return "".join(c if c.isprintable() or c == "\n" else "?" for c in shown)[:ERROR_CHARACTERS]
 
     def _reason(self, url: str, response: aiohttp.ClientResponse, content: bytes) -> Exception:
         status = response.status
@@ -207,7 +204,8 @@ class EndpointHttp:
                 return f"it wants a key: set {self.where}.api_key to env:NAME"
             return f"set the environment variable {key.removeprefix('env:')} to a key it accepts"
         if 300 <= status < 400:
-            return f"it redirects to {response.headers.get('Location')}: set {self.where}.urls"
+            place = self.clean(as_text(str(response.headers.get("Location"))))
+            return f"it redirects to {place}: set {self.where}.urls"
         if status == 400:
             return "start the server with models' chat_template, or with that option"
         return (

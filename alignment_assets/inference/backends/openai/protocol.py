@@ -14,11 +14,12 @@ from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import Any
 
-from alignment_assets.inference.types import Answer, Request
+from alignment_assets.inference.types import ERROR_CHARACTERS, Answer, Request, accepted
 
 # Log-probabilities of the likeliest tokens that a server gives, at most, by OpenAI's API.
 TOP_LOGPROBS = 20
-ERROR_CHARACTERS = 1000
+# How deep lists and objects of a response may lie in each other.
+NESTING = 100
 # Parameters that OpenAI's API does not have, with the values that do nothing.
 EXTENSIONS = {"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0}
 
@@ -119,6 +120,7 @@ def read_answer(
     """
     try:
         body = json.loads(content)
+        _check_nesting(content, body)
         usage = body.get("usage") or {}
         counts = {
             "prompt_tokens": _count(usage.get("prompt_tokens")),
@@ -127,23 +129,57 @@ def read_answer(
             ),
             "seconds": seconds,
         }
-        if request.kind == "classify":
-            return _classified(request, body["data"][0]["probs"], counts)
-        (choice,) = body["choices"]
-        counts["completion_tokens"] = _count(usage.get("completion_tokens"))
-        if request.kind == "weigh":
-            return _weighed(request, choice, label_tokens, counts)
-        return _generated(request, choice, counts)
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        answer = _read(request, body, label_tokens, counts)
+    except (
+        *(AttributeError, IndexError, KeyError, OverflowError, RecursionError),
+        *(TypeError, ValueError),
+    ) as error:
         shown = content[:200].decode("utf-8", errors="replace")
         raise UnusableResponse(f"an unusable response ({type(error).__name__}): {shown}") from None
+    if accepted(answer) is not answer:
+        raise UnusableResponse(str(accepted(answer).error))
+    return answer
+
+
+def _read(
+    request: Request,
+    body: dict[str, Any],
+    label_tokens: Mapping[str, int] | None,
+    counts: dict[str, Any],
+) -> Answer:
+    if request.kind == "classify":
+        return _classified(request, body["data"][0]["probs"], counts)
+    (choice,) = body["choices"]
+    counts["completion_tokens"] = _count((body.get("usage") or {}).get("completion_tokens"))
+    if request.kind == "weigh":
+        return _weighed(request, choice, label_tokens, counts)
+    return _generated(request, choice, counts)
+
+
+def _check_nesting(content: bytes, body: Any) -> None:
+    """Raise ValueError where lists and objects lie deeper in each other than `NESTING`."""
+    if content.count(b"[") + content.count(b"{") <= NESTING:
+        return  # as nearly always, so that nothing is walked through
+    level, depth = [body], 0
+    while level := [
+        inner
+        for outer in level
+        if isinstance(outer, list | dict)
+        for inner in (outer.values() if isinstance(outer, dict) else outer)
+    ]:
+        depth += 1
+        if depth > NESTING:
+            raise ValueError(f"more than {NESTING} levels")
 
 
 def _generated(request: Request, choice: dict[str, Any], counts: dict[str, Any]) -> Answer:
     reason = choice["finish_reason"]
     if reason not in ("stop", "length"):
         return rejected(request, f"the server ended it with finish_reason {reason!r}")
-    text: str = choice["message"]["content"] or ""
+    content = choice["message"]["content"]
+    text = "" if content is None else content
+    if not isinstance(text, str):
+        raise TypeError(f"content is {type(text).__name__}")
     text.encode()  # half a surrogate pair is no text, and no file takes it
     wanted, given = request.sampling.get("max_tokens"), counts["completion_tokens"]
     if reason == "length" and wanted is not None and given is not None and given < wanted:
@@ -164,10 +200,25 @@ def _count(value: Any) -> int | None:
     return value
 
 
+def _number(value: Any) -> float:
+    """Return a JSON number.
+
+    Raises:
+        TypeError: it is none.
+        ValueError: it is NaN.
+        OverflowError: no float holds it.
+    """
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise TypeError(f"{value!r} is no number")
+    if math.isnan(value):
+        raise ValueError("not a number")
+    return float(value)
+
+
 def _classified(request: Request, values: list[float], counts: dict[str, Any]) -> Answer:
     if len(values) != 1:
         return rejected(request, f"a reward model has one logit, this one has {len(values)}")
-    return Answer(request.request_id, request.task, "stop", value=float(values[0]), **counts)
+    return Answer(request.request_id, request.task, "stop", value=_number(values[0]), **counts)
 
 
 def _weighed(
@@ -183,7 +234,7 @@ def _weighed(
             "the server returns no log-probabilities (logprobs, top_logprobs), which "
             "labels are weighed by",
         )
-    top = [(str(entry["token"]), float(entry["logprob"])) for entry in content[0]["top_logprobs"]]
+    top = [(str(entry["token"]), _number(entry["logprob"])) for entry in content[0]["top_logprobs"]]
     found = _label_logprobs(request.labels or [], top, label_tokens)
     if not found:
         tokens = ", ".join(repr(token) for token, _ in top[:5])
@@ -203,7 +254,7 @@ def _label_logprobs(
     spelled: dict[str, list[float]] = {}
     for token, logprob in top:
         label = names.get(token) if label_tokens is not None else token.strip(_SPACES)
-        if label is not None and math.isfinite(logprob):
+        if label is not None and logprob > -math.inf:
             spelled.setdefault(label, []).append(logprob)
     return {label: _logsumexp(spelled[label]) for label in labels if label in spelled}
 

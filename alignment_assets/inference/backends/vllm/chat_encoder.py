@@ -11,8 +11,11 @@ from collections.abc import Callable
 from datetime import date
 from typing import Any
 
-from jinja2 import TemplateError
+from alignment_assets.host.time_limit import processor_seconds
 
+# What a chat template may take and write: a thousand times what one does.
+RENDER_SECONDS = 5.0
+RENDERED_CHARACTERS = 16_000_000
 # Characters for private use, of which one that a conversation lacks marks what is masked in it.
 _MARKS = range(0xF0000, 0xFFFFE)
 
@@ -81,12 +84,21 @@ class ChatEncoder:
 
     def _render(self, messages: list[dict[str, str]], for_answer: bool) -> str:
         try:
-            text = self._tokenizer.apply_chat_template(
-                messages, add_generation_prompt=for_answer, tokenize=False, **self._options
+            with processor_seconds(RENDER_SECONDS):
+                text = str(
+                    self._tokenizer.apply_chat_template(
+                        messages, add_generation_prompt=for_answer, tokenize=False, **self._options
+                    )
+                )
+        except Exception as error:  # a template is a program, and fails as programs do
+            said = f"{type(error).__name__}: {error}"
+            raise ValueError(f"the chat template refuses this conversation: {said}") from error
+        if len(text) > RENDERED_CHARACTERS:
+            raise ValueError(
+                f"the chat template makes {len(text):,} characters of this conversation, more "
+                f"than {RENDERED_CHARACTERS:,}"
             )
-        except TemplateError as error:
-            raise ValueError(f"the chat template refuses this conversation: {error}") from error
-        return str(text)
+        return text
 
     def _tokens(self, text: str, *, as_text: bool = False) -> list[int]:
         # The template writes the special tokens, a BOS among them: none is added here.

@@ -116,7 +116,13 @@ class VllmEngine:
 
     def _submit(self, number: str, request: Request) -> None:
         classify = request.kind == "classify"
-        tokens = self._chat.encode(request.messages, for_answer=not classify)
+        try:
+            tokens = self._chat.encode(request.messages, for_answer=not classify)
+        except Exception as error:  # a tokenizer may fail of some text in any way: no other suffers
+            said = (
+                str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+            )
+            raise Refused("rejected", said) from error
         room = {"classify": 0, "weigh": 1}.get(request.kind, request.sampling.get("max_tokens", 0))
         if len(tokens) + room > self._settings.max_model_len:
             raise Refused(

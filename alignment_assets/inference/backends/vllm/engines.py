@@ -1,25 +1,23 @@
 """Engines side by side: worker processes that drain one queue of requests into one spool.
 
-Here belongs what happens when a worker dies: it is started again, and what it had in hand is asked
-again. Which devices a worker gets is decided elsewhere.
+Here belongs that a worker which dies is started again. What becomes of the requests that it had in
+hand is `answering`'s part; which devices a worker gets is decided elsewhere.
 """
 
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from alignment_assets.inference.backends.vllm.answering import Answering
 from alignment_assets.inference.backends.vllm.process import WorkerError, WorkerProcess
-from alignment_assets.inference.progress import COUNTS, PROGRESS_SECONDS, Progress
+from alignment_assets.inference.progress import COUNTS, Progress
 from alignment_assets.inference.retries import backoff
-from alignment_assets.inference.work_queue import write_unanswered
 
-RESTARTS = 3
 PAUSE_SECONDS = (1.0, 60.0)
 # A worker that says nothing for so long hangs. It speaks every second while it answers, and not at
 # all while it reads weights.
@@ -46,7 +44,7 @@ class Engines:
     ) -> None:
         self.settings = dict(settings)
         self._engines = [
-            _Engine(f"{name}-{number}" if number else name, settings, environment, logs)
+            Engine(f"{name}-{number}" if number else name, settings, environment, logs)
             for number, environment in enumerate(environments)
         ]
 
@@ -68,56 +66,20 @@ class Engines:
     ) -> None:
         """Answer all requests of a work file.
 
+        What an engine has in hand when it dies is asked again. Where that brings no new answer, or
+        an engine dies too often, it is asked one by one; what kills twice then counts as failed.
+
         Raises:
-            WorkerError: an engine died more often than `RESTARTS` times.
+            WorkerError: an engine cannot be started, or dies of whatever it is asked.
         """
         progress.engine, progress.engines = "vllm", len(self._engines)
         progress.engine_version = self._engines[0].version
-        counted: dict[str, int] = dict.fromkeys(COUNTS, 0)
-        while True:
-            command = {"do": "answer", "requests": str(requests), "spool": str(spool)}
-            restarts = {engine: engine.restarts for engine in self._engines}
-            for engine in self._engines:
-                engine.counts = dict.fromkeys(COUNTS, 0)
-            with self._threads() as start:
-                running = [start(engine.answer, command) for engine in self._engines]
-                while wait(running, PROGRESS_SECONDS, FIRST_EXCEPTION).not_done:
-                    self._tell(progress, report, counted)
-                    if any(future.done() and future.exception() for future in running):
-                        break
-                _finish(running)
-            self._tell(progress, report, counted)
-            died = any(engine.restarts > before for engine, before in restarts.items())
-            if progress.done == progress.total and not died:
-                return
-            # What an engine had in hand when it died went with it.
-            rest = requests.with_suffix(".rest.parquet")
-            missing = write_unanswered(requests, spool, self.settings["limits"], rest)
-            if not missing:
-                return
-            if not died:
-                raise WorkerError(
-                    f"{missing:,} requests came back from the engine without an answer; "
-                    f"see {', '.join(progress.logs)}"
-                )
-            counted = {name: getattr(progress, name) for name in COUNTS}
-            counted["done"] = progress.total - missing
-            requests = rest.rename(requests.with_name(f"rest-{time.monotonic_ns()}.parquet"))
+        Answering(self._engines, self.settings["limits"], spool, progress, report).run(requests)
 
     def close(self) -> None:
         """End all workers and every process they started."""
         for engine in self._engines:
             engine.close()
-
-    def _tell(
-        self, progress: Progress, report: Callable[[Progress], None], counted: Mapping[str, int]
-    ) -> None:
-        for name in COUNTS:
-            now = sum(engine.counts[name] for engine in self._engines)
-            setattr(progress, name, now if name == "in_flight" else counted[name] + now)
-        progress.restarts = sum(engine.restarts for engine in self._engines)
-        progress.logs = [str(log) for engine in self._engines for log in engine.logs]
-        report(progress)
 
     @contextmanager
     def _threads(self) -> Iterator[Callable[..., Future[None]]]:
@@ -130,7 +92,7 @@ class Engines:
                 raise
 
 
-class _Engine:
+class Engine:
     """One worker, started again when it dies."""
 
     def __init__(
@@ -144,6 +106,9 @@ class _Engine:
         self.counts: dict[str, int] = dict.fromkeys(COUNTS, 0)
         self.version = ""
         self.restarts = 0
+        # In this answering; `Answering` sets it back.
+        self.deaths = 0
+        self.last_words = ""
         self.logs: list[Path] = []
 
     def load(self) -> None:
@@ -157,22 +122,40 @@ class _Engine:
         for event in worker.ask(command, until="ready", silence=SILENT_LOADING):
             self.version = event.get("version", "")
 
-    def answer(self, command: Mapping[str, Any]) -> None:
-        """Answer what the queue has, through up to `RESTARTS` deaths of the worker."""
-        for number in range(1, RESTARTS + 2):
-            try:
-                self._attempt(command)
-                return
-            except WorkerError:
-                if number > RESTARTS or self._closed.is_set():
-                    raise
-            self._closed.wait(backoff(number, *PAUSE_SECONDS))
+    @property
+    def is_closed(self) -> bool:
+        """Whether it was ended for good."""
+        return self._closed.is_set()
 
-    def _attempt(self, command: Mapping[str, Any]) -> None:
-        before = dict(self.counts)
+    def answer(self, command: Mapping[str, Any], restarts: int) -> None:
+        """Answer what the queue has, until the worker has died more than ``restarts`` times."""
+        while True:
+            try:
+                self.start()
+                self.attempt(command)
+                return
+            except WorkerError as error:
+                if self.is_closed:
+                    raise
+                self.last_words = str(error)
+                self.deaths += 1
+                if self.deaths > restarts:
+                    return
+            self._closed.wait(backoff(self.deaths, *PAUSE_SECONDS))
+
+    def start(self) -> None:
+        """Start the worker again if it is dead.
+
+        Raises:
+            WorkerError: the engine cannot be loaded.
+        """
         if self._worker is None or not self._worker.alive:
             self.restarts += 1
             self.load()
+
+    def attempt(self, command: Mapping[str, Any]) -> None:
+        """Have the worker carry out a command; see `WorkerProcess.ask` for what is raised."""
+        before = dict(self.counts)
         assert self._worker
         try:
             for event in self._worker.ask(command, until="done", silence=SILENT_ANSWERING):

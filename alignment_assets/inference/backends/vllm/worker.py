@@ -42,8 +42,7 @@ class Stretch:
 
     def emit(self, answer: Answer) -> None:
         """Spool an answer and count it."""
-        self._writer.add(answer)
-        self._progress.count(answer)
+        self._progress.count(self._writer.add(answer))
 
     @property
     def counts(self) -> dict[str, int]:
