@@ -25,8 +25,14 @@ def hub_commit(
         record: the file that keeps the commits.
 
     Raises:
-        RevisionError: nothing is recorded, and the hub does not answer for it.
+        RevisionError: nothing is recorded, and the hub does not answer for it; or a local folder
+            has that name.
     """
+    if Path(repository).exists():
+        raise RevisionError(
+            f"{kind} hf:{repository}: {Path(repository).resolve()} has that name, which libraries "
+            f"would read in place of the hub's; rename it, or start from another folder"
+        )
     lock = record.with_name(f"{record.name}.lock")
     with locked(lock, exclusive=True, timeout=600, purpose="resolving a revision"):
         known = read_record(record)

@@ -108,21 +108,21 @@ class SpoolError(RuntimeError):
 def whole_files(folder: Path, report: Report = logger.warning) -> list[Path]:
     """Return a spool folder's files in their order.
 
-    A file without its end (a copy that was broken off, say) is quarantined, which is another name,
-    and reported; what it answered is asked again.
+    A file without its end (a copy that was broken off, say), and what is no file, is quarantined,
+    which is another name, and reported; what it answered is asked again.
     """
     files = []
     for path in sorted(folder.glob("*.parquet")):
         try:
-            if _is_whole(path):
+            # A pipe would never open, and a folder never be read.
+            if path.is_file() and _is_whole(path):
                 files.append(path)
                 continue
+            what = "the file is torn" if path.is_file() else "this is no file"
             moved = quarantine(path)
         except FileNotFoundError:  # pruned, or quarantined by another reader
             continue
-        report(
-            f"{path}: the file is torn; quarantined as {moved.name}, its requests are asked again"
-        )
+        report(f"{path}: {what}; quarantined as {moved.name}, its requests are asked again")
     return files
 
 

@@ -145,13 +145,14 @@ class Warehouse(DuckDBResource):
         """Write a consistent copy of the database; writers wait for the copy, readers do not.
 
         Args:
-            target: a file, replaced if it is there; by default a new one in ``<home>/snapshots``.
+            target: a file, replaced if it is a snapshot; by default a new one in the folder
+                ``<home>/snapshots``.
 
         Returns:
             The copy's path.
 
         Raises:
-            WarehouseError: the target is the database itself, or a folder.
+            WarehouseError: the target is the database itself, or something else than a snapshot.
             OSError: the disk has no room for it.
         """
         target = target or snapshots.new_name(self.home).with_suffix(".duckdb")

@@ -92,7 +92,7 @@ def check_target(target: Path, database: Path, *, folder: bool) -> None:
     """Refuse a target that is not ours to write.
 
     Raises:
-        WarehouseError: it is the database itself, or there is something else already.
+        WarehouseError: it is the database itself, or there is already what is no snapshot.
     """
     if target.resolve() == database.resolve():
         raise WarehouseError(f"{target} is the database itself; name another file")
@@ -100,6 +100,20 @@ def check_target(target: Path, database: Path, *, folder: bool) -> None:
         raise WarehouseError(
             f"{target} is there already; name a new {'folder' if folder else 'file'}"
         )
+    if target.exists() and not _is_snapshot(target):
+        raise WarehouseError(f"{target} is there already and is no snapshot; name another file")
+
+
+def _is_snapshot(path: Path) -> bool:
+    """Return whether a file is a copy of a database of ours, and no database that is in use."""
+    if not path.is_file() or path.with_name(f"{path.name}.queue").exists():
+        return False
+    try:
+        with duckdb.connect(str(path), read_only=True) as connection:
+            connection.execute("FROM database_info LIMIT 1")
+    except duckdb.Error:
+        return False
+    return True
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -108,3 +108,13 @@ def test_a_record_is_written_whole_or_not_at_all(
         write_record(path, {"a": "2"})
     assert read_record(path) == {"a": "1"}
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_of_the_name_of_a_repository_is_never_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "Qwen" / "Qwen3-32B").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    record(tmp_path, "model/Qwen/Qwen3-32B@main")
+    with pytest.raises(RevisionError, match="Qwen3-32B has that name"):
+        resolve_weights("qwen3-32b", Run(changed_recipe(name="apertus"), tmp_path))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -111,6 +113,29 @@ def test_the_database_is_not_overwritten_by_its_copy(warehouse: Warehouse) -> No
     with pytest.raises(WarehouseError, match="is the database itself"):
         warehouse.snapshot(warehouse.home / "." / warehouse.path.name)
     assert count(warehouse.path) == 3
+
+
+def test_a_snapshot_replaces_a_snapshot_and_nothing_else(
+    warehouse: Warehouse, tmp_path: Path
+) -> None:
+    target = tmp_path / "mine.duckdb"
+    warehouse.snapshot(target)
+    assert warehouse.snapshot(target) == target
+
+    letter = tmp_path / "letter.txt"
+    letter.write_text("dear all")
+    foreign = tmp_path / "foreign.duckdb"
+    with duckdb.connect(str(foreign)) as connection:
+        connection.execute("CREATE TABLE mine AS SELECT 1")
+    used = tmp_path / "used.duckdb"
+    shutil.copy(target, used)
+    (tmp_path / "used.duckdb.queue").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    for path in (letter, foreign, used, tmp_path / "pipe"):
+        before = path.read_bytes() if path.is_file() else b""
+        with pytest.raises(WarehouseError, match=f"{path.name} is there already and is no snap"):
+            warehouse.snapshot(path)
+        assert (path.read_bytes() if path.is_file() else b"") == before
 
 
 def test_an_isolated_reader_of_a_snapshot_sees_no_other_file(warehouse: Warehouse) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
+import socket
 import time
 from collections.abc import Callable
 from datetime import timedelta
@@ -318,3 +320,25 @@ def test_a_changed_question_is_asked_anew_and_a_restored_one_is_not(completed: G
     completed.materialize(selection, MODEL)
     assert len(completed.asked()) - asked == len(rows)
     assert completed.query(query) == rows
+
+
+@pytest.mark.timeout(60)
+def test_what_is_no_file_is_quarantined_without_opening_it(tmp_path: Path) -> None:
+    write(tmp_path, answer("a"))
+    (tmp_path / "a-folder.parquet").mkdir()
+    (tmp_path / "gone.parquet").symlink_to("nowhere")
+    os.mkfifo(tmp_path / "pipe.parquet")
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(tmp_path / "socket.parquet"))
+    kept = tmp_path / "elsewhere"
+    told: list[str] = []
+    kept.mkdir()
+    (kept / "linked").write_bytes(write(kept, answer("b")).read_bytes())
+    (tmp_path / "linked.parquet").symlink_to(kept / "linked")
+
+    with duckdb.connect() as connection:
+        view_answers(connection, tmp_path, (LONG,), told.append)
+        found = connection.execute("SELECT request_id FROM answers ORDER BY ALL").fetchall()
+    assert found == [("a",), ("b",)]
+    assert len(told) == 4 and all("this is no file; quarantined" in line for line in told)
+    assert len(list(tmp_path.glob("*.torn"))) == 4
