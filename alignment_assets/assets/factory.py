@@ -26,6 +26,7 @@ from dagster import (
 )
 
 from alignment_assets.gpus.pool import GpuPool
+from alignment_assets.host.processes import this_process
 from alignment_assets.inference.backend import Inference
 from alignment_assets.recipe.model import Recipe
 from alignment_assets.recipe.run import Run
@@ -60,6 +61,8 @@ Deps = Iterable[str | AssetDep]
 RequestsOf = Callable[[Recipe, Fingerprint, str], Sequence[RequestSet]]
 # Raises if a table, which its label names, cannot be made yet of what the parameters name.
 Requirement = Callable[[Warehouse, Mapping[str, Any], str], None]
+# Of a run: its id, since a run that repeats another takes over its tags, and who executes it.
+PROCESS_TAG = "alignment_assets/process"
 
 
 def table_asset(
@@ -119,6 +122,11 @@ def from_models(tables: Sequence[str], mapping: PartitionMapping) -> list[AssetD
     return [AssetDep(AssetKey(table), partition_mapping=mapping) for table in tables]
 
 
+def process_tag(run_id: str) -> dict[str, str]:
+    """Return the tag which says that this process executes a run."""
+    return {PROCESS_TAG: f"{run_id} {this_process()}"}
+
+
 def runner_for(
     context: AssetExecutionContext,
     run: Run,
@@ -126,7 +134,12 @@ def runner_for(
     inference: Inference,
     gpus: GpuPool,
 ) -> RequestRunner:
-    """Return what has engines answer on behalf of a step's asset and partition."""
+    """Return what has engines answer on behalf of a step's asset and partition.
+
+    The step has the engine's slot: its run is told which process that is, so that nobody waits for
+    a slot that a killed one has kept.
+    """
+    context.instance.add_run_tags(context.run.run_id, process_tag(context.run.run_id))
     return RequestRunner(
         run,
         warehouse,

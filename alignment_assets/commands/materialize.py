@@ -9,6 +9,7 @@ Dagster UI: each partition then is a run, in a process of its own.
 from __future__ import annotations
 
 import time
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated
@@ -23,6 +24,8 @@ from dagster import (
     PartitionsDefinition,
 )
 
+from alignment_assets.assets.factory import process_tag
+from alignment_assets.commands.dead_runs import end_dead_runs
 from alignment_assets.commands.summary import print_next_steps, print_summary
 from alignment_assets.commands.terminal import (
     Expected,
@@ -132,10 +135,15 @@ def execute(
         subset = job.get_subset(
             asset_selection=set(launch.assets), asset_check_selection=set(checks)
         )
+        run_id = str(uuid.uuid4())
         yield (
             launch,
             subset.execute_in_process(
-                run_config=QUIET, partition_key=launch.partition, instance=instance
+                run_config=QUIET,
+                partition_key=launch.partition,
+                instance=instance,
+                run_id=run_id,
+                tags=process_tag(run_id),
             ),
         )
 
@@ -169,6 +177,8 @@ def materialize(
     }
     failed_checks: list[str] = []
     with dagster_instance() as instance, shown_progress(console):
+        for ended in end_dead_runs(instance):
+            say(f"run {ended} was killed and is ended now; what it had answered is kept")
         for number, launch in enumerate(launches, start=1):
             say(f"[{number}/{len(launches)}] {launch.label}")
             for _, result in execute(defs, [launch], instance):

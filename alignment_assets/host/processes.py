@@ -1,0 +1,53 @@
+"""Which process something was begun by, and whether that one is gone."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from pathlib import Path
+
+
+def this_process() -> str:
+    """Return a text that names this process among all of all hosts and times, as JSON."""
+    return json.dumps(_named(os.getpid()), sort_keys=True)
+
+
+def is_gone(named: str) -> bool:
+    """Return whether a process that `this_process` named has surely ended.
+
+    What ran on another host is never gone: it cannot be seen from here.
+    """
+    try:
+        told = json.loads(named)
+        host, boot, process, started = (told[key] for key in ("host", "boot", "process", "started"))
+        if host != socket.gethostname():
+            return False
+        # After a restart of the machine process ids begin anew.
+        return bool(boot != _boot() or _started(int(process)) != started)
+    except (KeyError, RecursionError, TypeError, ValueError):
+        return False
+
+
+def _named(process: int) -> dict[str, object]:
+    return {
+        "host": socket.gethostname(),
+        "boot": _boot(),
+        "process": process,
+        "started": _started(process),
+    }
+
+
+def _boot() -> str:
+    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+
+
+def _started(process: int) -> int | None:
+    """Return when a process started, in ticks since the machine did; None if it is not there."""
+    try:
+        content = Path(f"/proc/{process}/stat").read_text(encoding="utf-8", errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    # The name, in brackets, may hold brackets and blanks; then come a letter and numbers.
+    state, *fields = content.rpartition(")")[2].split()
+    return None if state in "ZX" else int(fields[18])
