@@ -26,11 +26,11 @@ from dagster import (
 )
 
 from alignment_assets.gpus.pool import GpuPool
-from alignment_assets.host.processes import this_process
 from alignment_assets.inference.backend import Inference
 from alignment_assets.recipe.model import Recipe
 from alignment_assets.recipe.run import Run
 from alignment_assets.requests.request_sets import Fingerprint
+from alignment_assets.requests.run_process import process_tag
 from alignment_assets.requests.runner import RequestRunner, RequestSet
 from alignment_assets.warehouse import sql_files
 from alignment_assets.warehouse.resource import Staging, Warehouse
@@ -61,8 +61,6 @@ Deps = Iterable[str | AssetDep]
 RequestsOf = Callable[[Recipe, Fingerprint, str], Sequence[RequestSet]]
 # Raises if a table, which its label names, cannot be made yet of what the parameters name.
 Requirement = Callable[[Warehouse, Mapping[str, Any], str], None]
-# Of a run: its id, since a run that repeats another takes over its tags, and who executes it.
-PROCESS_TAG = "alignment_assets/process"
 
 
 def table_asset(
@@ -120,11 +118,6 @@ def table_schema(table: sql_files.Table) -> TableSchema:
 def from_models(tables: Sequence[str], mapping: PartitionMapping) -> list[AssetDep]:
     """Return dependencies of a policy's partition on every model that feeds it."""
     return [AssetDep(AssetKey(table), partition_mapping=mapping) for table in tables]
-
-
-def process_tag(run_id: str) -> dict[str, str]:
-    """Return the tag which says that this process executes a run."""
-    return {PROCESS_TAG: f"{run_id} {this_process()}"}
 
 
 def runner_for(

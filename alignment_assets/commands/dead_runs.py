@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dagster import DagsterInstance, DagsterRunStatus, RunsFilter
 
-from alignment_assets.assets.factory import PROCESS_TAG
-from alignment_assets.host.processes import is_gone
+from alignment_assets.requests.run_process import was_killed
 
 _UNDER_WAY = [DagsterRunStatus.STARTING, DagsterRunStatus.STARTED, DagsterRunStatus.CANCELING]
 
@@ -18,8 +17,7 @@ def end_dead_runs(instance: DagsterInstance) -> list[str]:
     """
     ended = []
     for run in instance.get_runs(filters=RunsFilter(statuses=_UNDER_WAY)):
-        run_id, _, process = run.tags.get(PROCESS_TAG, "").partition(" ")
-        if run_id == run.run_id and is_gone(process):
+        if was_killed(run.run_id, run.tags):
             instance.report_run_failed(run, "Its process was killed, or the machine restarted.")
             instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
             ended.append(run.run_id)

@@ -24,7 +24,6 @@ from dagster import (
     PartitionsDefinition,
 )
 
-from alignment_assets.assets.factory import process_tag
 from alignment_assets.commands.dead_runs import end_dead_runs
 from alignment_assets.commands.summary import print_next_steps, print_summary
 from alignment_assets.commands.terminal import (
@@ -38,6 +37,7 @@ from alignment_assets.commands.terminal import (
     shown_progress,
 )
 from alignment_assets.definitions import build_defs, default_resources
+from alignment_assets.requests.run_process import process_tag
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "WARNING"}}}}
 

@@ -1,0 +1,21 @@
+"""Which process executes a Dagster run: told to the run, so that a killed one is known."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from alignment_assets.host.processes import is_gone, this_process
+
+PROCESS_TAG = "alignment_assets/process"
+
+
+def process_tag(run_id: str) -> dict[str, str]:
+    """Return the tag which says that this process executes a run."""
+    # With the run's id, since a run that repeats another takes over its tags.
+    return {PROCESS_TAG: f"{run_id} {this_process()}"}
+
+
+def was_killed(run_id: str, tags: Mapping[str, str]) -> bool:
+    """Return whether a run that has not ended has lost its process, by its tags."""
+    told, _, process = tags.get(PROCESS_TAG, "").partition(" ")
+    return told == run_id and is_gone(process)
