@@ -27,10 +27,10 @@ from dagster import (
 
 from alignment_assets.gpus.pool import GpuPool
 from alignment_assets.inference.backend import Inference
+from alignment_assets.inference.run_process import process_tag
 from alignment_assets.recipe.model import Recipe
 from alignment_assets.recipe.run import Run
 from alignment_assets.requests.request_sets import Fingerprint
-from alignment_assets.requests.run_process import process_tag
 from alignment_assets.requests.runner import RequestRunner, RequestSet
 from alignment_assets.warehouse import sql_files
 from alignment_assets.warehouse.resource import Staging, Warehouse

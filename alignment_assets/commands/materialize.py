@@ -37,7 +37,7 @@ from alignment_assets.commands.terminal import (
     shown_progress,
 )
 from alignment_assets.definitions import build_defs, default_resources
-from alignment_assets.requests.run_process import process_tag
+from alignment_assets.inference.run_process import process_tag
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "WARNING"}}}}
 

@@ -15,7 +15,7 @@ from dagster import DagsterInstance, DagsterRunStatus
 
 from alignment_assets.commands.dead_runs import end_dead_runs
 from alignment_assets.host.processes import is_gone, this_process
-from alignment_assets.requests.run_process import PROCESS_TAG
+from alignment_assets.inference.run_process import PROCESS_TAG
 from tests.conftest import REPOSITORY, Graph, demo_graph
 from tests.support.processes import other, wait_for_word
 

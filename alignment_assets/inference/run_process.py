@@ -1,4 +1,4 @@
-"""Which process executes a Dagster run: told to the run, so that a killed one is known."""
+"""Which process executes a Dagster run that may hold the slot for engines: told to the run itself."""
 
 from __future__ import annotations
 
