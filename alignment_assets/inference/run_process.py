@@ -1,4 +1,4 @@
-"""Which process executes a Dagster run that may hold the slot for engines: told to the run itself."""
+"""Which process executes a Dagster run, which may hold the slot for engines."""
 
 from __future__ import annotations
 
