@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from duckdb import DuckDBPyConnection
 
 from alignment_assets.gpus.pool import GpuPool
+from alignment_assets.inference.asking import asking_alone
 from alignment_assets.inference.backend import Inference, Job
 from alignment_assets.inference.progress import Progress, ProgressLog
 from alignment_assets.inference.spool import (
@@ -147,13 +148,19 @@ class RequestRunner:
     def answer(self, requests: RequestSet, at_most: int | None = None) -> None:
         """Have an engine answer what the spool does not answer yet.
 
+        One process at a time asks for a partition; who comes second finds its answers there.
+
         Args:
             requests: what is asked.
             at_most: only so many of the requests, drawn by their hash: a pilot.
         """
         self.run.work.mkdir(parents=True, exist_ok=True)
         _remove_left_work(self.run.work)
-        with tempfile.TemporaryDirectory(dir=self.run.work, prefix=f"{os.getpid()}-") as folder:
+        lock = self.run.work / "asking" / self.asset / f"{self.partition or 'all'}.lock"
+        with (
+            asking_alone(lock, self.label, self.log),
+            tempfile.TemporaryDirectory(dir=self.run.work, prefix=f"{os.getpid()}-") as folder,
+        ):
             work = Path(folder) / "requests.parquet"
             total, pending, kind = self.write_unanswered(requests, work, at_most)
             self.reused += total - pending

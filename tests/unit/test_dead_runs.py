@@ -1,4 +1,4 @@
-"""Runs whose process was killed do not keep the engine's slot."""
+"""Runs beside each other: one whose process was killed, and two that make the same."""
 
 from __future__ import annotations
 
@@ -100,3 +100,31 @@ def test_a_run_that_goes_on_or_repeats_another_is_left_alone(kept: Graph) -> Non
             tags={PROCESS_TAG: f"{told} {value}"},
         ).run_id  # fmt: skip
     assert end_dead_runs(instance) == [ids["gone"]]
+
+
+def ask_beside(pipe: Connection, folder: Path) -> None:
+    """Ask for a partition with Dagster's records of our own; hand over the run's log."""
+    with DagsterInstance.ephemeral() as instance:
+        slow = demo_graph(folder, instance).with_inference(seconds_per_request=0.02)
+        pipe.send("begins")
+        slow.materialize("key:completions", MODEL)
+        (run,) = instance.get_runs()
+        pipe.send("\n".join(entry.user_message for entry in instance.all_logs(run.run_id)))
+
+
+def test_two_processes_that_make_one_partition_pay_for_its_answers_once(
+    materialized: Callable[..., Graph], tmp_path: Path
+) -> None:
+    graph = materialized("+key:completion_requests")
+    before = len(graph.asked())
+    with other(ask_beside, tmp_path) as first, other(ask_beside, tmp_path) as second:
+        for process in (first, second):
+            assert process.hear() == "begins"
+        logs = [first.hear(), second.hear()]
+    asked = [request["request_id"] for request in graph.asked()[before:]]
+    assert len(asked) == len(set(asked)) > 0
+    waited = [log for log in logs if "waiting for process" in log]
+    assert len(waited) == 1 and f"asks for completions[{MODEL}]" in waited[0]
+    assert "answered already; no inference" in waited[0]
+    rows = graph.query("SELECT count(*) FROM completions WHERE text IS NOT NULL")
+    assert rows == [(len(asked),)]
