@@ -131,7 +131,8 @@ def test_a_completion_without_a_score_keeps_its_row_and_the_reason(
     assert reasons.keys() == {"failed", "refused", "nan", "mute"}
     assert reasons["failed"] == "no completion: context_length"
     assert reasons["refused"] == "no score: not for this engine"
-    assert reasons["nan"].startswith(reasons["mute"]) and reasons["mute"].startswith("no score: ")
+    assert reasons["nan"].startswith("no score: an answer that cannot be: a score is a number")
+    assert reasons["mute"].startswith("no score: ")
     assert rewards["failed"]["request_id"] is None
 
 
