@@ -161,7 +161,7 @@ class Server:
     def good(self, body: dict[str, Any]) -> web.Response:
         choice: dict[str, Any] = {"message": {"content": "fine"}, "finish_reason": "stop"}
         if wanted := body.get("logprob_token_ids"):
-            top = [(f"token_id:{token}", -float(n)) for n, token in enumerate(wanted)]
+            top = [(f"token_id:{token}", -1.0 - float(n)) for n, token in enumerate(wanted)]
             choice["logprobs"] = logprobs([*top, ("token_id:99", -0.1)])
         elif body.get("logprobs"):
             choice["logprobs"] = logprobs(TOP)

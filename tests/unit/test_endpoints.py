@@ -165,8 +165,8 @@ def test_vllm_is_told_all_and_gives_the_labels_own_logprobs(tmp_path: Path) -> N
     for row in rows.values():
         assert row["engine_version"] == "vllm 9.9"
         assert row["label_logprobs"] == [
-            {"label": "7", "logprob": 0.0},
-            {"label": "8", "logprob": -1.0},
+            {"label": "7", "logprob": -1.0},
+            {"label": "8", "logprob": -2.0},
         ]
     rate, generate, classify = server.bodies[0], server.bodies[-2], server.bodies[-1]
     assert rate["logprob_token_ids"] == [ord("7"), ord("8")]
