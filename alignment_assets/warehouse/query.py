@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -71,10 +72,8 @@ def _only_statement(text: str) -> str:
     """
     statements = duckdb.extract_statements(text)
     kinds = [statement.type for statement in statements]
-    if (
-        kinds == [duckdb.StatementType.CREATE, duckdb.StatementType.SELECT]
-        and len({statement.query for statement in statements}) == 1
-    ):
+    made = [duckdb.StatementType.CREATE, duckdb.StatementType.SELECT]
+    if kinds == made and re.search(r"\bpivot\b", text, re.IGNORECASE):
         raise QueryError(
             "a PIVOT whose values are not named creates a type: name them, "
             "`PIVOT … ON column IN (value, …)`"
@@ -90,10 +89,13 @@ def _only_statement(text: str) -> str:
 
 
 def _explain_runs(text: str) -> bool:
-    """Return whether ANALYZE stands among what follows EXPLAIN, up to the statement's own word."""
-    places = [place for place, _ in duckdb.tokenize(text)]
-    words = [text.encode()[place:].decode(errors="replace").lower() for place in places[1:3]]
-    return any(word.startswith(("analyze", "analyse")) for word in words)
+    """Return whether ANALYZE follows EXPLAIN, alone or among options in brackets."""
+    content = text.encode()
+    places = [place for place, _ in duckdb.tokenize(text)][1:]
+    words = [content[place:].decode(errors="replace").lower() for place in places]
+    options = takewhile(lambda word: not word.startswith(")"), words)
+    named = options if words[0].startswith("(") else words[:1]
+    return any(word.startswith(("analyze", "analyse")) for word in named)
 
 
 def run_query(
