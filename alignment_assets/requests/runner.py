@@ -33,6 +33,7 @@ from alignment_assets.inference.types import KINDS, REQUEST_SCHEMA, Kind
 from alignment_assets.inference.work_queue import ROW_GROUP
 from alignment_assets.recipe.run import Run
 from alignment_assets.requests.ledger import LedgerEntry
+from alignment_assets.requests.moved import check_unmoved, has_own_names
 from alignment_assets.warehouse import sql_files
 from alignment_assets.warehouse.resource import Staging, Warehouse
 
@@ -66,10 +67,6 @@ LEFT JOIN answers USING (request_id)
 
 class UnansweredError(RuntimeError):
     """Requests that have no answer; the message says how many and to run again."""
-
-
-class MovedError(RuntimeError):
-    """Requests are named by other inputs than they have now; the message says what to remake."""
 
 
 class TooManyFailures(RuntimeError):
@@ -188,7 +185,12 @@ class RequestRunner:
         """
         with self.warehouse.read() as connection:
             total, pending = self._count(connection, requests)
-            self._check_unmoved(connection, requests)
+            if has_own_names(requests.name):
+                values = {
+                    **requests.parameters,
+                    "model_fingerprint": self.fingerprint(requests.model),
+                }
+                check_unmoved(connection, requests.name, values, self.asset, self.partition)
             kind = self._write(connection, requests, path, at_most) if pending else None
         return total, pending, kind
 
@@ -273,26 +275,6 @@ class RequestRunner:
             f"FROM (SELECT request_id FROM ({requests.sql}\n))",
             requests.values,
         ).fetchone() or (0, 0)
-
-    def _check_unmoved(self, connection: DuckDBPyConnection, requests: RequestSet) -> None:
-        """Raise a MovedError if a request that is not final would be asked with other inputs."""
-        if requests.name not in sql_files.sql_names("moved"):
-            return  # its file names its requests by what it puts into them
-        query = sql_files.read_sql("moved", requests.name)
-        fingerprint = self.fingerprint(requests.model)
-        values = {**requests.parameters, "model_fingerprint": fingerprint}
-        found = connection.execute(
-            f"SELECT remake, what, count(*) FROM ({query}\n) WHERE request_id NOT IN (FROM final) "
-            "GROUP BY ALL ORDER BY ALL",
-            sql_files.named_parameters(query, values),
-        ).fetchall()
-        if found:
-            partition = f"[{self.partition}]" if self.partition else ""
-            moved = "; ".join(f"{count:,} × {what}" for _, what, count in found)
-            raise MovedError(
-                f"{self.label}: nothing was asked, as requests are named by what has changed since "
-                f"({moved}). Materialize {found[0][0]}{partition} first, then this again"
-            )
 
     def _write(
         self,

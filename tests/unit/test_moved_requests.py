@@ -11,7 +11,7 @@ import pytest
 
 from alignment_assets.inference.spool import EMPTY_FILE
 from alignment_assets.recipe.model import Recipe
-from alignment_assets.requests.runner import MovedError
+from alignment_assets.requests.moved import MovedError
 from tests.conftest import Graph, changed_recipe
 
 MODEL = "smollm2-135m"
