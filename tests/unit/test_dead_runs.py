@@ -36,6 +36,8 @@ def test_a_process_is_gone_once_it_has_ended_and_not_before() -> None:
         assert is_gone(json.dumps({**told, "started": told["started"] - 1}))
         assert is_gone(json.dumps({**told, "boot": "another"}))
         assert not is_gone(json.dumps({**told, "host": "another", "boot": "another"}))
+        # In a container that bears this host's name.
+        assert not is_gone(json.dumps({**told, "numbering": "pid:[1]", "started": -5}))
         process.kill()
         assert is_gone(named)
     assert not any(map(is_gone, ("", "[", "1", "{}", "[" * 9999)))
@@ -89,7 +91,7 @@ def test_a_run_that_was_killed_in_an_engine_step_does_not_block_the_next(
 
 def test_a_run_that_goes_on_or_repeats_another_is_left_alone(kept: Graph) -> None:
     instance = kept.instance
-    gone = json.dumps({**json.loads(this_process()), "started": -1})
+    gone = json.dumps({**json.loads(this_process()), "started": -5})
     ids = {}
     for name, value in {"alive": this_process(), "gone": gone, "repeats": gone}.items():
         run_id = f"00000000-0000-0000-0000-{len(ids):012d}"
