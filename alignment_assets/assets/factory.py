@@ -33,6 +33,7 @@ from alignment_assets.recipe.run import Run
 from alignment_assets.requests.request_sets import Fingerprint
 from alignment_assets.requests.runner import RequestRunner, RequestSet
 from alignment_assets.warehouse import sql_files
+from alignment_assets.warehouse.lineage import Lineage, TablePart
 from alignment_assets.warehouse.resource import Staging, Warehouse
 
 # A run makes one partition: a backfill policy says so, and Dagster calls it beta.
@@ -59,8 +60,6 @@ MAY_BE_EMPTY = {
 Deps = Iterable[str | AssetDep]
 # Gives the requests of a partition; of the recipe's models, it is told the fingerprints.
 RequestsOf = Callable[[Recipe, Fingerprint, str], Sequence[RequestSet]]
-# Raises if a table, which its label names, cannot be made yet of what the parameters name.
-Requirement = Callable[[Warehouse, Mapping[str, Any], str], None]
 
 
 def table_asset(
@@ -156,9 +155,17 @@ def publish(
 
     Its data version is that of the rows' content. The recipe's fingerprint stands in it for those
     who look back; rows of another one are not refused.
+
+    Raises:
+        InconsistentError: what the rows were made of does not belong together.
+        WarehouseError: see `Staging.publish`, whose other errors are raised too.
     """
     empty_is_fine = staging.table.name in MAY_BE_EMPTY
-    published = staging.publish(parameters, may_be_empty=empty_is_fine)
+    staging.open()
+    lineage = Lineage(staging.connection, run.recipe.settings())
+    lineage.check(staging.part)
+    inputs = lineage.read(staging.part)
+    published = staging.publish(parameters, may_be_empty=empty_is_fine, inputs=inputs)
     count = "dagster/partition_row_count" if _is_partitioned(context) else "dagster/row_count"
     context.log.info(f"{published.table}: {published.rows:,} rows published")
     return MaterializeResult(
@@ -170,6 +177,15 @@ def publish(
         },
         data_version=DataVersion(published.data_version),
     )
+
+
+def check_inputs(warehouse: Warehouse, run: Run, part: TablePart) -> None:
+    """Raise an InconsistentError if what a part is made of does not belong together.
+
+    `publish` looks again; this is for what would take long, or cost money, in vain.
+    """
+    with warehouse.read() as connection:
+        Lineage(connection, run.recipe.settings()).check(part)
 
 
 def _is_partitioned(context: AssetExecutionContext) -> bool:
@@ -188,7 +204,6 @@ def llm_asset(
     partition_column: str,
     files: Sequence[str],
     settings: Mapping[str, Any] | None = None,
-    requires: Requirement | None = None,
     counts: str | None = None,
 ) -> AssetsDefinition:
     """Make the asset of a table that engines answer for, one partition at a time.
@@ -204,7 +219,6 @@ def llm_asset(
         partition_column: the column that holds the partition, and the parameter that names it.
         files: the files of ``sql/requests`` that make the requests.
         settings: what those files name besides the recipe's settings, for the code version.
-        requires: raises if the partition cannot be made yet.
         counts: a column whose values are counted in the materialization's metadata.
     """
     recipe = run.recipe
@@ -228,8 +242,7 @@ def llm_asset(
         partition = context.partition_key
         parameters = {**recipe.settings(), partition_column: partition}
         runner = runner_for(context, run, warehouse, inference, gpus)
-        if requires:
-            requires(warehouse, parameters, runner.label)
+        check_inputs(warehouse, run, TablePart(table, partition))
         asked = requests(recipe, runner.fingerprint, partition)
         for each in asked:
             runner.answer(each)
@@ -250,7 +263,6 @@ def sql_asset(
     deps: Deps,
     partitions: PartitionsDefinition | None = None,
     partition_column: str | None = None,
-    requires: Requirement | None = None,
     counts: str | None = None,
 ) -> AssetsDefinition:
     """Make the asset of a table that is one SELECT, ``sql/assets/<table>.sql``.
@@ -262,7 +274,6 @@ def sql_asset(
         deps: upstream assets; see `table_asset`.
         partitions: how it is partitioned; a run makes one partition.
         partition_column: the column that holds the partition, and the parameter that names it.
-        requires: raises if the table cannot be made yet.
         counts: a column whose values are counted in the materialization's metadata.
     """
     query = sql_files.read_sql("assets", table)
@@ -279,10 +290,8 @@ def sql_asset(
     def build(context: AssetExecutionContext, warehouse: Warehouse) -> MaterializeResult[None]:
         partition = {partition_column: context.partition_key} if partition_column else {}
         parameters = {**settings, **partition}
-        if requires:
-            label = f"{table}[{', '.join(partition.values())}]" if partition else table
-            requires(warehouse, parameters, label)
         with warehouse.stage(table, partition) as staging:
+            Lineage(staging.connection, settings).check(staging.part)
             staging.insert(query, parameters)
             counted = count_values(staging, counts) if counts else {}
             return publish(context, run, staging, parameters, counted)

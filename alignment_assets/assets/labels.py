@@ -5,6 +5,7 @@ from typing import Any
 from dagster import AssetExecutionContext, AssetsDefinition, MaterializeResult
 
 from alignment_assets.assets.factory import (
+    check_inputs,
     count_values,
     publish,
     runner_for,
@@ -17,6 +18,7 @@ from alignment_assets.recipe.run import Run
 from alignment_assets.requests.request_sets import grading, grading_parameters
 from alignment_assets.requests.runner import RequestSet
 from alignment_assets.warehouse import sql_files
+from alignment_assets.warehouse.lineage import TablePart
 from alignment_assets.warehouse.resource import Staging, Warehouse
 
 GROUP = "controversy"
@@ -62,6 +64,7 @@ def _controversy_labels_asset(run: Run) -> AssetsDefinition:
     def build(
         context: AssetExecutionContext, warehouse: Warehouse, inference: Inference, gpus: GpuPool
     ) -> MaterializeResult[None]:
+        check_inputs(warehouse, run, TablePart(table))
         runner = runner_for(context, run, warehouse, inference, gpus)
         asked: list[RequestSet] = []
         unparsed: list[str] | None = None  # all prompts

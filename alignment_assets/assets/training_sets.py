@@ -18,9 +18,9 @@ from alignment_assets.assets.factory import (
     without_members,
 )
 from alignment_assets.assets.partitions import model_feeds_policies, policy_partitions
-from alignment_assets.assets.rewards import require_rewards
 from alignment_assets.recipe.run import Run
 from alignment_assets.warehouse import sql_files
+from alignment_assets.warehouse.lineage import Lineage
 from alignment_assets.warehouse.resource import Warehouse, WarehouseError
 
 GROUP = "training_sets"
@@ -49,7 +49,6 @@ def training_set_assets(run: Run) -> list[AssetsDefinition]:
             ],
             partitions=policy_partitions(recipe),
             partition_column="policy",
-            requires=require_rewards,
             counts="band",
         ),
         _selected_pairs_asset(run),
@@ -91,6 +90,7 @@ def _selected_pairs_asset(run: Run) -> AssetsDefinition:
     def build(context: AssetExecutionContext, warehouse: Warehouse) -> MaterializeResult[None]:
         parameters = {**recipe.settings(), "policy": context.partition_key}
         with warehouse.stage(table, {"policy": context.partition_key}) as staging:
+            Lineage(staging.connection, parameters).check(staging.part)
             draw_pairs(staging.connection, parameters)
             staging.insert(query, parameters)
             counted = count_values(staging, "chosen_band")

@@ -206,7 +206,8 @@ class RequestRunner:
         Args:
             staging: takes the rows.
             asked: all of the requests; each must be answered.
-            query: makes the rows; ``requests`` and ``answers`` stand beside the tables for it.
+            query: makes the rows; ``requests``, each with the ``model_fingerprint`` of whom it was
+                asked, and ``answers`` stand beside the tables for it.
             parameters: what the query may name.
 
         Raises:
@@ -222,7 +223,9 @@ class RequestRunner:
                 else "INSERT INTO requests BY NAME"
             )
             connection.execute(
-                f"{create} SELECT * EXCLUDE ({_RENDERED}) FROM ({requests.sql}\n)", requests.values
+                f"{create} SELECT * EXCLUDE ({_RENDERED}), $asked_model AS model_fingerprint "
+                f"FROM ({requests.sql}\n)",
+                {**requests.values, "asked_model": self.fingerprint(requests.model)},
             )
         limits = [self._limits(requests) for requests in asked]
         files = view_answers(connection, self.folder, limits, self.log)

@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from alignment_assets.host.machine import MEBI, ensure_room
 from alignment_assets.warehouse import sql_files
+from alignment_assets.warehouse.lineage import Input, TablePart, lineage_rows
 from alignment_assets.warehouse.rewrite import rewrite_file, temporary_sibling
 from alignment_assets.warehouse.schema import WarehouseError, cast_is_checked
 
@@ -148,12 +149,24 @@ class Staging:
                     f"the old rows stay"
                 )
 
-    def publish(self, parameters: Mapping[str, Any], *, may_be_empty: bool = True) -> Published:
+    @property
+    def part(self) -> TablePart:
+        """What is replaced."""
+        return TablePart(self.table.name, next(iter(self._partition.values()), None))
+
+    def publish(
+        self,
+        parameters: Mapping[str, Any],
+        *,
+        may_be_empty: bool = True,
+        inputs: Sequence[Input] | None = None,
+    ) -> Published:
         """Audit the new rows, then replace the old ones in one transaction.
 
         Args:
             parameters: what the table's rules may name.
             may_be_empty: whether no rows at all is a result.
+            inputs: what they were made of; without it nothing is built from them by an asset.
 
         Raises:
             WarehouseError: a rule is broken, there are no rows where there should be some, or the
@@ -171,14 +184,16 @@ class Staging:
                 f"{self._label}: no rows came out, and the old ones stay; is everything upstream "
                 f"materialized? `alignment-assets status` shows it"
             )
+        content = f"{rows}-{total:x}"
+        made = None if inputs is None else lineage_rows(self.part, rows, content, inputs)
         self.close()
         with self._attach(self.connection, exclusive=True, purpose=f"replacing {self._label}"):
             is_most = self._is_most_of_the_file()
             ensure_room(
                 self._database.parent, self._needed_bytes(is_most), f"{self._label}: replacing"
             )
-            self._replace(rewrite=is_most)
-        return Published(name, rows, f"{rows}-{total:x}")
+            self._replace(made, rewrite=is_most)
+        return Published(name, rows, content)
 
     def open(self) -> None:
         """Attach the database to read; it stays so until the rows are published."""
@@ -218,12 +233,19 @@ class Staging:
             return staged + int(self._scalar(_USED)) - self.stored_bytes()
         return staged - int(self._scalar(_REUSABLE))
 
-    def _replace(self, rewrite: bool) -> None:
+    def _replace(self, made: pa.Table | None, rewrite: bool) -> None:
         name, (condition, values) = self.table.name, self._condition()
         temporary_sibling(self._database)  # so that a killed writer's part of a file does not stay
         if rewrite:
             try:
-                rewrite_file(self.connection, self._database, name, condition, values)
+                rewrite_file(
+                    self.connection,
+                    self._database,
+                    name,
+                    condition,
+                    values,
+                    lambda database: self._write_lineage(database, made),
+                )
             except duckdb.Error as error:
                 raise self._not_replaced(error) from error
             return
@@ -233,6 +255,7 @@ class Staging:
             self.connection.execute(
                 f"INSERT INTO warehouse.main.{name} BY NAME SELECT * FROM staging.{name}"
             )
+            self._write_lineage("warehouse", made)
             self.connection.commit()
         except BaseException as error:
             with suppress(duckdb.Error):
@@ -240,6 +263,18 @@ class Staging:
             if isinstance(error, duckdb.Error):
                 raise self._not_replaced(error) from error
             raise
+
+    def _write_lineage(self, database: str, made: pa.Table | None) -> None:
+        """Put what the new rows were made of in place of what the old ones were."""
+        self.connection.execute(
+            f"DELETE FROM {database}.main.lineage "
+            "WHERE table_name = $table AND ($partition IS NULL OR partition = $partition)",
+            {"table": self.part.table, "partition": self.part.partition},
+        )
+        if made is not None:
+            self.connection.register("made", made)
+            self.connection.execute(f"INSERT INTO {database}.main.lineage BY NAME FROM made")
+            self.connection.unregister("made")
 
     def _not_replaced(self, error: duckdb.Error) -> WarehouseError:
         reason = str(error).splitlines()[0]

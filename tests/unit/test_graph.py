@@ -8,10 +8,9 @@ from typing import Any
 import pytest
 from dagster import AssetKey
 
-from alignment_assets.assets.rewards import MissingRewards
 from alignment_assets.commands.dagster_private import StaleStatuses
 from alignment_assets.requests.runner import TooManyFailures
-from alignment_assets.warehouse.resource import WarehouseError
+from alignment_assets.warehouse.lineage import InconsistentError
 from tests.conftest import Graph, changed_recipe
 
 POLICY = "smollm2-135m-policy"
@@ -101,7 +100,7 @@ def test_a_training_set_refuses_and_names_the_model_without_rewards(
     materialized: Callable[..., Graph],
 ) -> None:
     graph = materialized()
-    with pytest.raises(MissingRewards, match="newcomer"):
+    with pytest.raises(InconsistentError, match=r"rewards\[newcomer\] has not been made"):
         with_newcomer(graph).materialize("key:quantile_rewards", POLICY)
 
 
@@ -201,5 +200,5 @@ def test_a_partition_that_fails_too_often_is_not_published_and_keeps_its_answers
 
 
 def test_an_asset_without_its_upstream_refuses_to_be_empty(graph: Graph) -> None:
-    with pytest.raises(WarehouseError, match=r"completions\[smollm2-135m\]: no rows"):
+    with pytest.raises(InconsistentError, match=r"source_prompts\[.*\] has not been made"):
         graph.materialize("key:completions", "smollm2-135m")
