@@ -39,7 +39,11 @@ class AnswerLog:
         while (descriptor := take(self.path, exclusive=False)) is None:
             time.sleep(POLL_SECONDS)
         self._descriptor = descriptor
-        sync(folder)
+        try:
+            sync(folder)
+        except BaseException:
+            self.close()
+            raise
 
     def is_there(self) -> bool:
         """Return whether nobody took it for that of a dead writer, as if there were no locks."""
@@ -138,7 +142,7 @@ def _settle(path: Path, report: Callable[[str], None]) -> None:
     tables, torn, damaged = _read_records(path, content)
     if tables:
         write_file(pa.concat_tables(tables), file)
-    if damaged or (content and not tables):
+    if content and (damaged or not tables):
         rows, moved = sum(table.num_rows for table in tables), quarantine(path)
         report(
             f"{path}: the log is damaged; {rows:,} answers could be read, it is quarantined as "
