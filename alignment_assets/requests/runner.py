@@ -24,6 +24,7 @@ from alignment_assets.inference.backend import Inference, Job
 from alignment_assets.inference.progress import Progress, ProgressLog
 from alignment_assets.inference.spool import (
     UNREADABLE,
+    merge_small_files,
     raise_unreadable,
     read_final,
     spool_folder,
@@ -184,6 +185,7 @@ class RequestRunner:
             MovedError: a request has other inputs now than those that it is named by.
         """
         with self.warehouse.read() as connection:
+            merge_small_files(self.folder, self.log)
             total, pending = self._count(connection, requests)
             if has_own_names(requests.name):
                 values = {

@@ -21,16 +21,14 @@ import pyarrow.parquet as pq
 
 from alignment_assets.inference.spool import (
     EMPTY_FILE,
-    QUARANTINED,
     UNREADABLE,
     as_patterns,
-    quarantine,
     raise_unreadable,
     spool_folder,
     what_is_wrong,
     whole_files,
-    write_file,
 )
+from alignment_assets.inference.spool_files import QUARANTINED, quarantine, write_file
 from alignment_assets.recipe.run import Run
 from alignment_assets.requests.request_sets import asked_partitions, waits_for
 from alignment_assets.requests.runner import RequestSet
