@@ -1,4 +1,4 @@
-"""What Dagster tells by no public Python API: the only module that imports its private ones.
+"""What Dagster tells by no public Python API. But for `assets.slots` none imports private modules.
 
 Dagster is pinned to the version that this is written for; a test names what an upgrade breaks.
 """

@@ -6,12 +6,12 @@ import pyarrow as pa
 from dagster import DagsterInstance, Definitions
 
 from alignment_assets.commands.dagster_private import StaleStatuses
+from alignment_assets.commands.home import dagster_instance
 from alignment_assets.commands.rows import show
 from alignment_assets.commands.terminal import (
     RecipeOption,
     chosen_run,
     console,
-    dagster_instance,
     expected,
 )
 from alignment_assets.definitions import build_defs, default_resources
@@ -40,7 +40,7 @@ def status(recipe: RecipeOption = None) -> None:
     """Show rows, requests, what is missing and what is stale, for each table and partition."""
     run = chosen_run(recipe)
     resources = default_resources(run)
-    with expected(QueryError), dagster_instance() as instance:
+    with expected(QueryError), dagster_instance(run) as instance:
         rows = table_status(resources["warehouse"], run, build_defs(run, resources), instance)
     show(rows, console)
 

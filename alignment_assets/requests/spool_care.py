@@ -7,10 +7,11 @@ is `inference.spool`; which requests there are is `request_sets`.
 from __future__ import annotations
 
 import os
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -354,7 +355,11 @@ def _query(
 @contextmanager
 def _scratch(run: Run) -> Iterator[duckdb.DuckDBPyConnection]:
     """Open a database of no file that spills where the warehouse's leftovers are removed."""
-    spill = run.staging / f"{os.getpid()}-spool.spill"
-    spill.parent.mkdir(parents=True, exist_ok=True)
+    folder = run.staging
+    with suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+    if not os.access(folder, os.W_OK):
+        folder = Path(tempfile.gettempdir())
+    spill = folder / f"{os.getpid()}-spool.spill"
     with duckdb.connect(config={"temp_directory": str(spill)}) as connection:
         yield connection
