@@ -25,14 +25,17 @@ from dagster import (
     asset,
 )
 
+from alignment_assets.assets.upstream import check_upstream
 from alignment_assets.gpus.pool import GpuPool
 from alignment_assets.inference.backend import Inference
 from alignment_assets.inference.run_process import process_tag
 from alignment_assets.recipe.model import Recipe
 from alignment_assets.recipe.run import Run
+from alignment_assets.recipe.settings import partition_settings, table_settings
 from alignment_assets.requests.request_sets import Fingerprint
 from alignment_assets.requests.runner import RequestRunner, RequestSet
 from alignment_assets.warehouse import sql_files
+from alignment_assets.warehouse.records import Record
 from alignment_assets.warehouse.resource import Staging, Warehouse
 
 # A run makes one partition: a backfill policy says so, and Dagster calls it beta.
@@ -156,16 +159,22 @@ def publish(
 
     Its data version is that of the rows' content. The recipe's fingerprint stands in it for those
     who look back; rows of another one are not refused.
+
+    Raises:
+        NeverMade: a table that the rows are made of was never made.
+        WarehouseError, OSError, LockTimeout: see `Staging.publish`.
     """
-    empty_is_fine = staging.table.name in MAY_BE_EMPTY
-    published = staging.publish(parameters, may_be_empty=empty_is_fine)
-    count = "dagster/partition_row_count" if _is_partitioned(context) else "dagster/row_count"
+    recipe, table = run.recipe, staging.table.name
+    check_upstream(context, staging, recipe.name)
+    partition = context.partition_key if _is_partitioned(context) else None
+    settings, database = partition_settings(recipe, table, partition), staging.created_at()
+    published = staging.publish(parameters, may_be_empty=table in MAY_BE_EMPTY)
     context.log.info(f"{published.table}: {published.rows:,} rows published")
+    record = Record(recipe.name, database, published.rows, settings)
     return MaterializeResult(
         metadata={
-            count: published.rows,
-            "recipe": run.recipe.name,
-            "recipe_fingerprint": run.recipe.fingerprint,
+            **record.metadata(partitioned=partition is not None),
+            "recipe_fingerprint": recipe.fingerprint,
             **(metadata or {}),
         },
         data_version=DataVersion(published.data_version),
@@ -217,7 +226,7 @@ def llm_asset(
         kinds={"llm"},
         deps=deps,
         version=sql_files.code_version(
-            query, *texts, settings={**without_members(recipe.settings()), **(settings or {})}
+            query, *texts, settings={**table_settings(recipe), **(settings or {})}
         ),
         partitions=partitions,
         pool="engine",
@@ -273,7 +282,7 @@ def sql_asset(
         group=group,
         kinds={"sql"},
         deps=deps,
-        version=sql_files.code_version(query, settings=without_members(settings)),
+        version=sql_files.code_version(query, settings=table_settings(run.recipe)),
         partitions=partitions,
     )
     def build(context: AssetExecutionContext, warehouse: Warehouse) -> MaterializeResult[None]:
@@ -296,12 +305,3 @@ def count_values(staging: Staging, column: str) -> dict[str, int]:
         f"SELECT {column}, count(*) FROM staging.{staging.table.name} GROUP BY ALL ORDER BY ALL"
     ).fetchall()
     return {f"{column}: {value}": count for value, count in rows}
-
-
-# Who answers: a model that joins makes no finished partition stale.
-_MEMBERS = {"completions_models", "completions_policies"}
-
-
-def without_members(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Leave out who answers."""
-    return {key: value for key, value in settings.items() if key not in _MEMBERS}

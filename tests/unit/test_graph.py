@@ -6,10 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from dagster import AssetKey
 
 from alignment_assets.assets.rewards import MissingRewards
-from alignment_assets.commands.dagster_private import StaleStatuses
+from alignment_assets.commands.status import look, statuses
 from alignment_assets.requests.runner import TooManyFailures
 from alignment_assets.warehouse.resource import WarehouseError
 from tests.conftest import Graph, changed_recipe
@@ -28,15 +27,10 @@ def with_newcomer(graph: Graph) -> Graph:
     return graph.with_recipe(changed_recipe({"models": models, "completions.models": names}))
 
 
-def stale_statuses(graph: Graph, table: str) -> dict[str, str]:
-    """Return each partition's status as the Dagster UI shows it."""
-    assets = graph.defs.resolve_asset_graph()
-    cut: Any = assets.get(AssetKey(table)).partitions_def
-    statuses = StaleStatuses(graph.instance, assets)
-    return {
-        name: statuses.status(AssetKey(table), name).split(":")[0].upper()
-        for name in cut.get_partition_keys()
-    }
+def partition_statuses(graph: Graph, table: str) -> dict[str | None, str]:
+    """Return what `status` says of each partition of a table."""
+    found = statuses(look(graph.warehouse), graph.run, graph.defs, graph.instance)
+    return {partition: status for (name, partition), status in found.items() if name == table}
 
 
 def test_a_run_fills_every_table_and_every_check_passes(graph: Graph) -> None:
@@ -80,9 +74,9 @@ def test_a_new_model_asks_for_itself_alone_and_leaves_the_others_fresh(graph: Gr
     more = with_newcomer(graph)
     finished = {"completion_requests", "completions", "rewards"}
     for table in finished:
-        statuses = stale_statuses(more, table)
-        assert statuses.pop("newcomer") == "MISSING"
-        assert set(statuses.values()) == {"FRESH"}, table
+        found = partition_statuses(more, table)
+        assert found.pop("newcomer") == "missing"
+        assert set(found.values()) == {"fresh"}, table
 
     more.materialize("key:completion_requests or key:completions or key:rewards", "newcomer")
 
@@ -94,7 +88,7 @@ def test_a_new_model_asks_for_itself_alone_and_leaves_the_others_fresh(graph: Gr
     assert len([r for r in new if r["task"] == "rate"]) == requested
     assert len(new) == 2 * requested
     for table in finished:
-        assert set(stale_statuses(more, table).values()) == {"FRESH"}, table
+        assert set(partition_statuses(more, table).values()) == {"fresh"}, table
 
 
 def test_a_training_set_refuses_and_names_the_model_without_rewards(
