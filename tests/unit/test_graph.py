@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from alignment_assets.assets.rewards import MissingRewards
+from alignment_assets.assets.upstream import NeverMade
 from alignment_assets.commands.status import look, statuses
+from alignment_assets.recipe.load import find_recipe, parse_recipe
 from alignment_assets.requests.runner import TooManyFailures
-from alignment_assets.warehouse.resource import WarehouseError
 from tests.conftest import Graph, changed_recipe
 
 POLICY = "smollm2-135m-policy"
@@ -194,6 +195,31 @@ def test_a_partition_that_fails_too_often_is_not_published_and_keeps_its_answers
     assert ledger[1][0] == ledger[1][1] > ledger[1][2] > 0
 
 
-def test_an_asset_without_its_upstream_refuses_to_be_empty(graph: Graph) -> None:
-    with pytest.raises(WarehouseError, match=r"completions\[smollm2-135m\]: no rows"):
+def test_an_asset_refuses_without_its_upstream_and_says_what_is_missing(graph: Graph) -> None:
+    with pytest.raises(NeverMade) as refused:
+        graph.materialize("key:dpo_pairs")
+    for part in ("dpo_pairs[", f"quantile_rewards[{POLICY}], selected_pairs[{POLICY}]", "first"):
+        assert part in str(refused.value)
+    for table in ("selected_pairs", "qrpo_samples", "selection_exclusions", "controversy_labels"):
+        with pytest.raises(NeverMade, match="never made"):
+            graph.materialize(f"key:{table}")
+    with pytest.raises(NeverMade, match=r"completion_requests\[smollm2-135m\]"):
         graph.materialize("key:completions", "smollm2-135m")
+
+
+def test_what_is_made_and_rightly_empty_is_not_missing(graph: Graph) -> None:
+    picky = graph.with_recipe(changed_recipe({"selection.min_references": 99}))
+    picky.materialize()  # no prompt has as many: no pairs, and so no samples
+    assert picky.query("SELECT count(*) FROM dpo_pairs") == [(0,)]
+    for table in ("selected_pairs", "dpo_pairs", "qrpo_samples"):
+        assert partition_statuses(picky, table) == {POLICY: "empty"}
+    # Rows of another recipe, by the same instance, stand for nothing of this one.
+    content = {**changed_recipe({"selection.min_references": 99}).model_dump(mode="json")}
+    mine = parse_recipe({**content, "name": "mine"}, find_recipe("demo"))
+    other = Graph(mine, graph.home.parent / "mine", graph.instance, graph.inference)
+    other.materialize("key:personas")
+    found = statuses(look(other.warehouse), other.run, other.defs, other.instance)
+    assert found.pop(("personas", None)) == "fresh"
+    assert set(found.values()) == {"missing: materialized by recipe demo"}
+    with pytest.raises(NeverMade, match="selected_pairs"):
+        other.materialize("key:dpo_pairs")
