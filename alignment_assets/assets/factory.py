@@ -30,10 +30,12 @@ from alignment_assets.inference.backend import Inference
 from alignment_assets.inference.run_process import process_tag
 from alignment_assets.recipe.model import Recipe
 from alignment_assets.recipe.run import Run
+from alignment_assets.recipe.settings import partition_settings, table_settings
 from alignment_assets.requests.request_sets import Fingerprint
 from alignment_assets.requests.runner import RequestRunner, RequestSet
 from alignment_assets.warehouse import sql_files
 from alignment_assets.warehouse.lineage import Lineage, TablePart
+from alignment_assets.warehouse.records import Record
 from alignment_assets.warehouse.resource import Staging, Warehouse
 
 # A run makes one partition: a backfill policy says so, and Dagster calls it beta.
@@ -158,21 +160,22 @@ def publish(
 
     Raises:
         InconsistentError: what the rows were made of does not belong together.
-        WarehouseError: see `Staging.publish`, whose other errors are raised too.
+        WarehouseError, OSError, LockTimeout: see `Staging.publish`.
     """
-    empty_is_fine = staging.table.name in MAY_BE_EMPTY
+    recipe, table = run.recipe, staging.table.name
     staging.open()
-    lineage = Lineage(staging.connection, run.recipe.settings())
+    lineage = Lineage(staging.connection, recipe.settings())
     lineage.check(staging.part)
     inputs = lineage.read(staging.part)
-    published = staging.publish(parameters, may_be_empty=empty_is_fine, inputs=inputs)
-    count = "dagster/partition_row_count" if _is_partitioned(context) else "dagster/row_count"
+    partition = context.partition_key if _is_partitioned(context) else None
+    settings, database = partition_settings(recipe, table, partition), staging.created_at()
+    published = staging.publish(parameters, may_be_empty=table in MAY_BE_EMPTY, inputs=inputs)
     context.log.info(f"{published.table}: {published.rows:,} rows published")
+    record = Record(recipe.name, database, published.rows, settings)
     return MaterializeResult(
         metadata={
-            count: published.rows,
-            "recipe": run.recipe.name,
-            "recipe_fingerprint": run.recipe.fingerprint,
+            **record.metadata(partitioned=partition is not None),
+            "recipe_fingerprint": recipe.fingerprint,
             **(metadata or {}),
         },
         data_version=DataVersion(published.data_version),
@@ -231,7 +234,7 @@ def llm_asset(
         kinds={"llm"},
         deps=deps,
         version=sql_files.code_version(
-            query, *texts, settings={**without_members(recipe.settings()), **(settings or {})}
+            query, *texts, settings={**table_settings(recipe), **(settings or {})}
         ),
         partitions=partitions,
         pool="engine",
@@ -284,7 +287,7 @@ def sql_asset(
         group=group,
         kinds={"sql"},
         deps=deps,
-        version=sql_files.code_version(query, settings=without_members(settings)),
+        version=sql_files.code_version(query, settings=table_settings(run.recipe)),
         partitions=partitions,
     )
     def build(context: AssetExecutionContext, warehouse: Warehouse) -> MaterializeResult[None]:
@@ -305,12 +308,3 @@ def count_values(staging: Staging, column: str) -> dict[str, int]:
         f"SELECT {column}, count(*) FROM staging.{staging.table.name} GROUP BY ALL ORDER BY ALL"
     ).fetchall()
     return {f"{column}: {value}": count for value, count in rows}
-
-
-# Who answers: a model that joins makes no finished partition stale.
-_MEMBERS = {"completions_models", "completions_policies"}
-
-
-def without_members(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Leave out who answers."""
-    return {key: value for key, value in settings.items() if key not in _MEMBERS}

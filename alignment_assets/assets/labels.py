@@ -15,6 +15,7 @@ from alignment_assets.assets.factory import (
 from alignment_assets.gpus.pool import GpuPool
 from alignment_assets.inference.backend import Inference
 from alignment_assets.recipe.run import Run
+from alignment_assets.recipe.settings import table_settings
 from alignment_assets.requests.request_sets import grading, grading_parameters
 from alignment_assets.requests.runner import RequestSet
 from alignment_assets.warehouse import sql_files
@@ -50,15 +51,14 @@ def _controversy_labels_asset(run: Run) -> AssetsDefinition:
     query = sql_files.read_sql("assets", table)
     asking = sql_files.read_sql("requests", f"{table}/grade")
     fixed = {**recipe.settings(), **grading_parameters(recipe)}
+    versioned = {**fixed, **table_settings(recipe), "attempt": grader.attempts}
 
     @table_asset(
         table,
         group=GROUP,
         kinds={"llm"},
         deps=["licensed_prompts", "wordings"],
-        version=sql_files.code_version(
-            query, asking, settings={**fixed, "attempts": grader.attempts}
-        ),
+        version=sql_files.code_version(query, asking, settings=versioned),
         pool="engine",
     )
     def build(

@@ -15,10 +15,10 @@ from alignment_assets.assets.factory import (
     publish,
     sql_asset,
     table_asset,
-    without_members,
 )
 from alignment_assets.assets.partitions import model_feeds_policies, policy_partitions
 from alignment_assets.recipe.run import Run
+from alignment_assets.recipe.settings import table_settings
 from alignment_assets.warehouse import sql_files
 from alignment_assets.warehouse.lineage import Lineage
 from alignment_assets.warehouse.resource import Warehouse, WarehouseError
@@ -76,7 +76,7 @@ def _selected_pairs_asset(run: Run) -> AssetsDefinition:
         sql_files.read_sql("selection", selection.strategy),
         sql_files.read_sql("pairs", "taken"),
         query,
-        settings=without_members(recipe.settings()),
+        settings=table_settings(recipe),
     )
 
     @table_asset(

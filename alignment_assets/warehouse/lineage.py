@@ -93,11 +93,16 @@ class Misfit:
 
     Attributes:
         part: it.
-        text: in which way.
+        how: in which way, to follow its name.
     """
 
     part: TablePart
-    text: str
+    how: str
+
+    @property
+    def text(self) -> str:
+        """The part, and in which way it does not fit."""
+        return f"{self.part.label} {self.how}"
 
 
 @dataclass
@@ -141,10 +146,10 @@ class Lineage:
     def misfits_of(self, part: TablePart) -> list[Misfit]:
         """Return in which ways a part does not fit what it was made of; none if it does."""
         if part not in self.made:
-            return [Misfit(part, f"{part.label} has not been made")]
+            return [Misfit(part, "has not been made")]
         before = self.inputs.get(part, {})
         found = [
-            Misfit(part, f"{part.label} was made of {source.label}, which is not part of it now")
+            Misfit(part, f"was made of {source.label}, which is not part of it now")
             for source, taken in before.items()
             if source not in self._sources(part) and taken.rows
         ]
@@ -156,13 +161,13 @@ class Lineage:
             if now.content == taken.content:
                 continue
             if source.table == RECIPE:
-                text = f"{part.label} was made by settings that the recipe has changed"
+                how = "was made by settings that the recipe has changed"
             else:
-                text = (
-                    f"{part.label} was made of other rows of {source.label} than stand there now "
+                how = (
+                    f"was made of other rows of {source.label} than stand there now "
                     f"({taken.rows:,} then, {now.rows:,} now)"
                 )
-            found.append(Misfit(part, text))
+            found.append(Misfit(part, how))
         return found
 
     def misfits_above(self, part: TablePart) -> list[Misfit]:
