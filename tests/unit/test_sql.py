@@ -199,7 +199,7 @@ def test_a_schema_file_is_one_plain_table_with_a_comment_on_everything(name: str
 def test_a_rule_finds_what_it_watches(ask: Ask, rule: str, change: str) -> None:
     table = rule.split("/")[0]
     assert [other for other in rules_of(table) if ask(sql_files.read_sql("checks", other))] == []
-    if not change.startswith(("INSERT", "DELETE")):
+    if not change.startswith(("INSERT", "DELETE", "UPDATE")):
         assignment, _, where = change.partition(" WHERE ")
         row = f"(SELECT min(rowid) FROM {{t}} WHERE {where or 'true'})"
         change = f"UPDATE {{t}} SET {assignment} WHERE rowid = {row}"
