@@ -169,7 +169,10 @@ class Project:
         ]
         return subprocess.Popen(
             [*command, "--recipe", str(self.recipe), "--select", select, *more],
-            env={**os.environ, "ALIGNMENT_HOME": str(self.home), "DAGSTER_HOME": str(self.home)},
+            env={
+                **{name: value for name, value in os.environ.items() if name != "DAGSTER_HOME"},
+                "ALIGNMENT_HOME": str(self.home),
+            },
             stdout=subprocess.DEVNULL,
             stderr=(self.home / "stderr.log").open("ab"),
             start_new_session=True,

@@ -68,7 +68,7 @@ def print_next_steps(warehouse: Warehouse, named: str | None, console: Console) 
     """
     recipe = f" --recipe {named}" if named else ""
     steps = {
-        "make dev": "the asset graph in the browser",
+        f"alignment-assets dev{recipe}": "the asset graph in the browser",
         f"alignment-assets status{recipe}": "what is done, missing or stale",
         f"alignment-assets query win_rate_by_model{recipe}": "a question of sql/analysis",
     }

@@ -12,7 +12,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import chdir, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,8 +39,7 @@ def prepare(folder: Path, selection: str | None = None) -> None:
     inference = FakeInference(log=str(folder / "asked.jsonl"))
     if selection is None:
         return
-    # Where the records are is relative to the working directory.
-    with chdir(folder), DagsterInstance.from_config(str(folder)) as instance:
+    with DagsterInstance.from_config(str(folder)) as instance:
         Graph(changed_recipe(), folder / "home", instance, inference).materialize(selection)
 
 

@@ -83,6 +83,7 @@ def test_a_file_and_a_line_of_the_recipe_add_a_strategy(
     checkout = tmp_path / "checkout"
     for folder in ("alignment_assets", "sql", "recipes"):
         shutil.copytree(REPOSITORY / folder, checkout / folder)
+    shutil.copy(REPOSITORY / "dagster.yaml", checkout)
     (checkout / "sql/selection/closest.sql").write_text(CLOSEST.strip(), encoding="utf-8")
     recipe = checkout / "recipes/demo.yaml"
     content = yaml.safe_load(recipe.read_text(encoding="utf-8"))
