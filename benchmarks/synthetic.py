@@ -44,6 +44,7 @@ SEED = 1
 CORPUS_BYTES = 16 << 20
 VOCABULARY = 8_000
 PART = 50_000  # answers that one task writes
+FILE_ROWS = 1_000
 POLICY = "apertus-8b-sft"
 ANSWERED_AT = datetime(2026, 1, 1)
 
