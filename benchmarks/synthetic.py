@@ -24,7 +24,7 @@ from dagster import DagsterInstance
 from alignment_assets.commands.materialize import QUIET, plan_launches
 from alignment_assets.definitions import build_defs
 from alignment_assets.inference.backend import Inference, Job
-from alignment_assets.inference.spool import FLUSH_ROWS, spool_folder
+from alignment_assets.inference.spool import spool_folder
 from alignment_assets.inference.types import ANSWER_SCHEMA
 from alignment_assets.recipe.load import find_recipe, parse_recipe
 from alignment_assets.recipe.model import Model, Recipe
@@ -44,6 +44,7 @@ SEED = 1
 CORPUS_BYTES = 16 << 20
 VOCABULARY = 8_000
 PART = 50_000  # answers that one task writes
+FILE_ROWS = 1_000
 POLICY = "apertus-8b-sft"
 ANSWERED_AT = datetime(2026, 1, 1)
 
@@ -213,8 +214,8 @@ def _write_answers(
 ) -> None:
     name = f"{task}-{first:010d}"
     draw = np.random.default_rng([SEED, first])
-    for number, start in enumerate(range(0, len(ids), FLUSH_ROWS)):
-        part = ids[start : start + FLUSH_ROWS]
+    for number, start in enumerate(range(0, len(ids), FILE_ROWS)):
+        part = ids[start : start + FILE_ROWS]
         rows = len(part)
         columns: dict[str, Any] = {
             "request_id": part,

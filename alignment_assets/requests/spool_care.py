@@ -193,7 +193,7 @@ def verify_spool(run: Run) -> tuple[pa.Table, list[str]]:
     Returns:
         One row for each folder (asset, partition, files, quarantined, quarantined_before,
         left_over, answered_again: requests with several answers, spare_answers: those of them
-        that do not count), and a line for each file that was quarantined now.
+        that do not count), and a line for each file that was quarantined now or cut off.
     """
     lines, found = [], []
     with _scratch(run) as connection, ThreadPoolExecutor(os.cpu_count()) as threads:
@@ -212,7 +212,7 @@ def verify_spool(run: Run) -> tuple[pa.Table, list[str]]:
                     "asset": folder.asset,
                     "partition": folder.partition,
                     "files": sum(path.name != EMPTY_FILE for path in whole),
-                    "quarantined": len(bad),
+                    "quarantined": folder.quarantined - before,
                     "quarantined_before": before,
                     "left_over": len(folder.left_over),
                     "answered_again": repeated[0].get("requests", 0),

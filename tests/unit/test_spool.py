@@ -17,6 +17,7 @@ import duckdb
 import pyarrow.parquet as pq
 import pytest
 
+from alignment_assets.inference import spool_files
 from alignment_assets.inference.spool import (
     EMPTY_FILE,
     FLUSH_ROWS,
@@ -272,6 +273,19 @@ def test_a_rerun_asks_what_is_missing_and_nothing_else(completed: Graph) -> None
     assert metadata["requests_asked"].value == len(lost)
     assert metadata["answers_reused"].value == len(files) - len(lost)
     assert completed.query("SELECT completion_id, text FROM completions ORDER BY ALL") == rows
+
+
+def test_a_run_that_asks_nothing_puts_many_small_files_together(
+    completed: Graph, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    query = "SELECT completion_id, request_id, text FROM completions ORDER BY ALL"
+    rows, asked = completed.query(query), len(completed.asked())
+    folder = spool_folder(completed.run.spool, "completions", MODEL)
+    monkeypatch.setattr(spool_files, "SPARED_FILES", 10)
+    for _ in range(2):
+        completed.materialize("key:completions", MODEL)
+        assert len(list(folder.glob("*.parquet"))) == 2  # with the one that has no rows
+    assert completed.query(query) == rows and len(completed.asked()) == asked
 
 
 def test_a_changed_question_is_asked_anew_and_a_restored_one_is_not(completed: Graph) -> None:

@@ -278,6 +278,53 @@ def test_prune_takes_all_of_a_partition_that_left_the_recipe(completed: Graph) -
     assert "gone" not in {row["partition"] for row in listed}
 
 
+def write_and_wait(pipe: Connection, folder: Path, names: list[str]) -> None:
+    with SpoolWriter(folder, AnsweredBy("fake", "1", "{}")) as writer:
+        for name in names:
+            writer.add(Answer(name, "generate", "stop", text="late"))
+        while not any(log.stat().st_size for log in folder.glob("*.log")):
+            time.sleep(0.001)
+        pipe.send("logged")
+        wait_for_word(pipe)
+
+
+def test_prune_leaves_a_live_writers_log_alone_and_prunes_a_dead_ones(completed: Graph) -> None:
+    folders = [spool_folder(completed.run.spool, "completions", name) for name in (MODEL, "gone")]
+    files = files_of(completed)
+    with (
+        other(write_and_wait, folders[0], ["nobody asks this"]) as mine,
+        other(write_and_wait, folders[1], ["nor this"]) as gone,
+    ):
+        mine.hear()
+        gone.hear()
+        logs = [next(folder.glob("*.log")) for folder in folders]
+        assert sum(cut.dropped for cut in prune(completed)) == 0
+        assert all(log.exists() for log in logs)
+        mine.kill()
+        gone.kill()
+        assert sum(cut.dropped for cut in prune(completed)) == 2
+    assert files_of(completed) == files and not list(folders[0].glob("*.log"))
+    assert not folders[1].exists()
+
+
+def test_list_and_verify_see_what_a_killed_writer_has_answered(completed: Graph) -> None:
+    folder = spool_folder(completed.run.spool, "completions", "gone")
+    with other(write_and_wait, folder, ["one", "two"]) as writer:
+        writer.hear()
+        (log,) = folder.glob("*.log")
+    rows = {row["partition"]: row for row in list_spool(completed.run).to_pylist()}
+    assert rows["gone"]["answers"] > 0 and not log.exists()
+    with other(write_and_wait, folder, ["three"]) as writer:
+        writer.hear()
+        (log,) = folder.glob("*.log")
+    with log.open("ab") as file:
+        file.write(b"torn")
+    found, lines = verify_spool(completed.run)
+    (row,) = (row for row in found.to_pylist() if row["partition"] == "gone")
+    assert (row["files"], row["quarantined"]) == (2, 0)
+    assert len(lines) == 1 and str(log) in lines[0]
+
+
 def test_prune_waits_for_whoever_reads(completed: Graph) -> None:
     changed = hotter(completed)
     files = files_of(changed)
