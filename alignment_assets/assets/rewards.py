@@ -14,7 +14,7 @@ from alignment_assets.assets.partitions import (
 from alignment_assets.recipe.run import Run
 from alignment_assets.requests.request_sets import comparing, scoring
 from alignment_assets.warehouse import sql_files
-from alignment_assets.warehouse.resource import Warehouse
+from alignment_assets.warehouse.resource import Warehouse, WarehouseError
 
 GROUP = "rewards"
 
@@ -61,7 +61,7 @@ def reward_assets(run: Run) -> list[AssetsDefinition]:
     ]
 
 
-class MissingRewards(RuntimeError):
+class MissingRewards(WarehouseError):
     """A training set cannot be built yet; the message names the models that are missing."""
 
 

@@ -38,6 +38,7 @@ from alignment_assets.commands.terminal import (
 )
 from alignment_assets.definitions import build_defs, default_resources
 from alignment_assets.inference.run_process import process_tag
+from alignment_assets.warehouse.resource import WarehouseError
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "WARNING"}}}}
 
@@ -176,7 +177,7 @@ def materialize(
         "seconds_answering": 0.0,
     }
     failed_checks: list[str] = []
-    with dagster_instance() as instance, shown_progress(console):
+    with expected(WarehouseError), dagster_instance() as instance, shown_progress(console):
         for ended in end_dead_runs(instance):
             say(f"run {ended} was killed and is ended now; what it had answered is kept")
         for number, launch in enumerate(launches, start=1):
