@@ -183,7 +183,12 @@ def materialize(
         "seconds_answering": 0.0,
     }
     failed_checks: list[str] = []
-    with ended_by_signals(), dagster_instance(run) as instance, shown_progress(console):
+    with (
+        expected(WarehouseError),
+        ended_by_signals(),
+        dagster_instance(run) as instance,
+        shown_progress(console),
+    ):
         end_killed(instance)
         for number, launch in enumerate(launches, start=1):
             say(f"[{number}/{len(launches)}] {launch.label}")

@@ -21,6 +21,7 @@ import duckdb
 import pyarrow as pa
 
 from alignment_assets.warehouse import sql_files
+from alignment_assets.warehouse.schema import WarehouseError
 
 # The column that holds a table's partition.
 PARTITION_COLUMNS = {
@@ -48,7 +49,7 @@ GROUP BY ALL
 """
 
 
-class InconsistentError(RuntimeError):
+class InconsistentError(WarehouseError):
     """Rows to be built from do not belong together; the message says which to make again."""
 
 

@@ -227,6 +227,17 @@ def test_status_shows_what_is_missing(made: Graph) -> None:
     assert sum(" 1 │" in line for line in lines) == 1
 
 
+@pytest.mark.slow
+def test_pairs_of_nothing_are_refused_in_a_line(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setenv("ALIGNMENT_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("DAGSTER_HOME", raising=False)
+    monkeypatch.chdir(tmp_path)
+    refused = run("materialize", "--select", "key:dpo_pairs")
+    assert isinstance(refused.exception, Expected)
+    assert "dpo_pairs[smollm2-135m-policy]: made of alignment_prompts, " in str(refused.exception)
+    assert "were never made" in str(refused.exception)
+
+
 def test_doctor_says_what_is_lacking(made: Graph, monkeypatch: Any) -> None:
     shown = run("doctor", "--recipe", "demo")
     assert "vLLM" in shown.output and "free to read" in shown.output
