@@ -28,7 +28,7 @@ COMMENT ON COLUMN completions.variant IS 'default, principle, persona, charter o
 COMMENT ON COLUMN completions.sample_index IS 'Which of several samples of the same variant, from 0.';
 COMMENT ON COLUMN completions.text IS 'The answer; NULL where the request failed for good.';
 COMMENT ON COLUMN completions.text_hash IS 'sha256 of the text.';
-COMMENT ON COLUMN completions.finish_reason IS 'stop, length (it ran into the token limit), context_length (it could not fit the model''s context) or rejected (the engine refused it).';
+COMMENT ON COLUMN completions.finish_reason IS 'stop, length (it ran into the token limit), context_length (it could not fit the model''s context), rejected (the engine refused it) or failed (in spite of retries).';
 COMMENT ON COLUMN completions.error IS 'Why a request failed for good; NULL otherwise.';
 COMMENT ON COLUMN completions.prompt_tokens IS 'Tokens of the prompt, system prompt and template included.';
 COMMENT ON COLUMN completions.completion_tokens IS 'Tokens of the answer.';

@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 
 from alignment_assets.commands.status import look, statuses
+from alignment_assets.inference.types import Answer, Request
 from alignment_assets.recipe.load import find_recipe, parse_recipe
 from alignment_assets.requests.runner import TooManyFailures
 from alignment_assets.warehouse.lineage import InconsistentError
 from tests.conftest import Graph, changed_recipe
+from tests.support.fakes import FakeInference
 
 POLICY = "smollm2-135m-policy"
 
@@ -194,6 +196,29 @@ def test_a_partition_that_fails_too_often_is_not_published_and_keeps_its_answers
     ledger = graph.query("SELECT requests, answered, failed, outcome FROM inference_runs")
     assert [row[3] for row in ledger] == ["done", "done"]  # the grader, and this model once
     assert ledger[1][0] == ledger[1][1] > ledger[1][2] > 0
+
+
+class OftenFailing(FakeInference):
+    """Fails on some requests in spite of all retries."""
+
+    def _answer(self, request: Request) -> Answer:
+        answer = super()._answer(request)
+        if int(request.request_id[:2], 16) % 5:
+            return answer
+        return Answer(request.request_id, request.task, "failed", error="the engine died twice")
+
+
+def test_what_fails_for_good_is_a_row_with_its_reason(materialized: Callable[..., Graph]) -> None:
+    model = "smollm2-135m"
+    graph = materialized("+key:completion_requests")
+    graph.inference = OftenFailing(log=graph.inference.log)
+    tolerant = graph.with_recipe(changed_recipe({"inference": {"max_failed_share": 0.9}}))
+    tolerant.materialize("key:completions or key:rewards", model)
+    failed = tolerant.query(
+        "SELECT DISTINCT completions.text, error, missing_reason FROM completions "
+        "JOIN rewards USING (completion_id) WHERE finish_reason = 'failed'"
+    )
+    assert failed == [(None, "the engine died twice", "no completion: failed")]
 
 
 def test_an_asset_refuses_without_its_upstream_and_says_what_is_missing(graph: Graph) -> None:
