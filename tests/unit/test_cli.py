@@ -234,7 +234,7 @@ def test_pairs_of_nothing_are_refused_in_a_line(tmp_path: Path, monkeypatch: Any
     monkeypatch.chdir(tmp_path)
     refused = run("materialize", "--select", "key:dpo_pairs")
     assert isinstance(refused.exception, Expected)
-    assert "dpo_pairs[smollm2-135m-policy]: made of alignment_prompts, " in str(refused.exception)
+    assert "dpo_pairs[smollm2-135m-policy]: nothing was made" in str(refused.exception)
     assert "has not been made" in str(refused.exception)
 
 
