@@ -29,7 +29,7 @@ from alignment_assets.inference.spool import (
 from alignment_assets.inference.types import ANSWER_SCHEMA, Answer, AnsweredBy
 from tests.conftest import Graph, changed_recipe
 from tests.support.processes import other
-from tests.support.tables import fill_prompts
+from tests.support.tables import fill_prompts, take_as_made
 
 SHORT = '{"max_model_len": 1024}'
 LONG = '{"max_model_len": 8192}'
@@ -207,6 +207,7 @@ def completed(worded: Graph) -> Graph:
     """A graph with the completions of one model, every answer in a file of its own."""
     slow = worded.with_inference(seconds_per_request=0.001)
     fill_prompts(slow.warehouse, {f"prompt {number}": "standard" for number in range(30)})
+    take_as_made(slow)
     slow.materialize("key:completion_requests or key:completions", MODEL)
     return slow
 
@@ -217,6 +218,7 @@ def test_shared_prefixes_are_asked_back_to_back_and_long_prompts_first(worded: G
         graph.warehouse,
         {"why " * (number % 7 + 1) + str(number): "standard" for number in range(20)},
     )
+    take_as_made(graph)
     for model in (MODEL, policy):
         graph.materialize("key:completion_requests or key:completions", model)
     asked = [request["messages"] for request in graph.asked() if request["model"] == policy]
@@ -239,6 +241,7 @@ def test_two_partitions_on_the_same_weights_share_no_answer_and_lose_none(worded
     weights = {graph.recipe.models[name].weights for name in (one, other)}
     assert len(weights) == 1
     fill_prompts(graph.warehouse, {f"prompt {number}": "standard" for number in range(9)})
+    take_as_made(graph)
     for model in (one, other):
         graph.materialize("key:completion_requests or key:completions", model)
     query = "SELECT count(*), count(DISTINCT request_id), count(DISTINCT model) FROM completions"

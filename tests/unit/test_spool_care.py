@@ -27,7 +27,7 @@ from alignment_assets.requests.request_sets import all_request_sets
 from alignment_assets.requests.spool_care import list_spool, prune_spool, verify_spool
 from tests.conftest import Graph, changed_recipe, demo_graph
 from tests.support.processes import other, wait_for_word
-from tests.support.tables import fill_prompts, new_warehouse
+from tests.support.tables import fill_prompts, new_warehouse, take_as_made
 
 MODEL = "smollm2-135m-cool"
 ROWS = "SELECT completion_id, request_id, text FROM completions ORDER BY ALL"
@@ -43,6 +43,7 @@ def completed_once(
         patch.setattr("alignment_assets.inference.spool.FLUSH_ROWS", 3)
         graph = demo_graph(folder, instance)
         fill_prompts(graph.warehouse, {f"prompt {number}": "standard" for number in range(15)})
+        take_as_made(graph)
         graph.materialize("key:completion_requests or key:completions", MODEL)
     return folder
 
