@@ -13,14 +13,23 @@ from typing import Any
 
 import pytest
 import yaml
+from dagster import DagsterInstance
 
 from alignment_assets.assets import training_sets
 from alignment_assets.recipe.run import Run
 from alignment_assets.warehouse import sql_files
 from alignment_assets.warehouse.resource import Warehouse, WarehouseError
-from tests.conftest import REPOSITORY, changed_recipe
+from tests.conftest import REPOSITORY, Graph, changed_recipe
+from tests.support.fakes import FakeInference
 from tests.support.reference_selection import Candidate, Rules
-from tests.support.tables import fill, fill_candidates, new_warehouse, read_rows, run_asset
+from tests.support.tables import (
+    fill,
+    fill_candidates,
+    new_warehouse,
+    read_rows,
+    run_asset,
+    take_as_made,
+)
 
 RECIPE = changed_recipe()
 (POLICY,) = RECIPE.completions.policies
@@ -75,11 +84,12 @@ def add(tmp_path: Path, warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.slow
 def test_a_file_and_a_line_of_the_recipe_add_a_strategy(
-    tmp_path: Path, warehouse: Warehouse
+    tmp_path: Path, warehouse: Warehouse, instance: DagsterInstance
 ) -> None:
     # The ranking of another prompt: without controversial ones it would have to be made first.
     ranked = {"policy": POLICY, "prompt_id": "three", "completion_id": "three/1"}
     fill(warehouse, "judge_rankings", [ranked])
+    take_as_made(Graph(changed_recipe(), warehouse.home, instance, FakeInference()))
     checkout = tmp_path / "checkout"
     for folder in ("alignment_assets", "sql", "recipes"):
         shutil.copytree(REPOSITORY / folder, checkout / folder)
