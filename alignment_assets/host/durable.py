@@ -9,8 +9,10 @@ import json
 import logging
 import os
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 logger = logging.getLogger(__name__)
 
@@ -48,11 +50,21 @@ def read_record(path: Path) -> dict[str, str]:
 
 
 def write_record(path: Path, content: Mapping[str, str]) -> None:
-    """Write what `read_record` reads: there whole or not at all, also when the machine stops."""
+    """Write what `read_record` reads, by `written_whole`."""
+    with written_whole(path) as file:
+        file.write(json.dumps(dict(content), indent=2, sort_keys=True).encode())
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[BinaryIO]:
+    """Yield a file that becomes ``path`` when the block ends well, synced.
+
+    So it is there whole or not at all, also when the machine stops.
+    """
     temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")
     try:
-        with temporary.open("w", encoding="utf-8") as file:
-            json.dump(dict(content), file, indent=2, sort_keys=True)
+        with temporary.open("wb") as file:
+            yield file
             file.flush()
             os.fsync(file.fileno())
         temporary.rename(path)

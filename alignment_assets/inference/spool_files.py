@@ -15,7 +15,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from alignment_assets.host.durable import sync
+from alignment_assets.host.durable import written_whole
 from alignment_assets.inference.types import ANSWER_SCHEMA, LATER_COLUMNS
 
 # What is put behind the name of a file that cannot be read: it is quarantined.
@@ -39,23 +39,10 @@ def missing_columns(names: Iterable[str]) -> list[str]:
 
 def write_file(table: pa.Table, path: Path) -> None:
     """Write answers to a file that is there whole or not at all, also when the machine stops."""
-    temporary = path.with_suffix(f".{uuid.uuid4().hex}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            pq.write_table(
-                table,
-                file,
-                compression="zstd",
-                write_page_checksum=True,
-                row_group_size=ROW_GROUP,
-            )
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.rename(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    sync(path.parent)
+    with written_whole(path) as file:
+        pq.write_table(
+            table, file, compression="zstd", write_page_checksum=True, row_group_size=ROW_GROUP
+        )
 
 
 def quarantine(path: Path) -> Path:
