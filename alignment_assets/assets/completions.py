@@ -27,7 +27,6 @@ def completion_assets(run: Run) -> list[AssetsDefinition]:
             group=GROUP,
             deps=["completion_requests", "alignment_prompts", "wordings", "personas"],
             partitions=model_partitions(run.recipe),
-            partition_column="model",
             files=["completions/generate"],
             counts="finish_reason",
         ),

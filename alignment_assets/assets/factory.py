@@ -204,7 +204,6 @@ def llm_asset(
     group: str,
     deps: Deps,
     partitions: PartitionsDefinition,
-    partition_column: str,
     files: Sequence[str],
     settings: Mapping[str, Any] | None = None,
     counts: str | None = None,
@@ -219,7 +218,6 @@ def llm_asset(
         group: the stage it belongs to.
         deps: upstream assets; see `table_asset`.
         partitions: how it is partitioned; a run makes one partition.
-        partition_column: the column that holds the partition, and the parameter that names it.
         files: the files of ``sql/requests`` that make the requests.
         settings: what those files name besides the recipe's settings, for the code version.
         counts: a column whose values are counted in the materialization's metadata.
@@ -242,14 +240,14 @@ def llm_asset(
     def build(
         context: AssetExecutionContext, warehouse: Warehouse, inference: Inference, gpus: GpuPool
     ) -> MaterializeResult[None]:
-        partition = context.partition_key
-        parameters = {**recipe.settings(), partition_column: partition}
+        part = TablePart(table, context.partition_key)
+        parameters = {**recipe.settings(), **part.values}
         runner = runner_for(context, run, warehouse, inference, gpus)
-        check_inputs(warehouse, run, TablePart(table, partition))
-        asked = requests(recipe, runner.fingerprint, partition)
+        check_inputs(warehouse, run, part)
+        asked = requests(recipe, runner.fingerprint, context.partition_key)
         for each in asked:
             runner.answer(each)
-        with warehouse.stage(table, {partition_column: partition}) as staging:
+        with warehouse.stage(table, part.values) as staging:
             runner.stage(staging, asked, query, parameters)
             counted = count_values(staging, counts) if counts else {}
             metadata = {**runner.metadata(), **counted}
@@ -265,7 +263,6 @@ def sql_asset(
     group: str,
     deps: Deps,
     partitions: PartitionsDefinition | None = None,
-    partition_column: str | None = None,
     counts: str | None = None,
 ) -> AssetsDefinition:
     """Make the asset of a table that is one SELECT, ``sql/assets/<table>.sql``.
@@ -276,7 +273,6 @@ def sql_asset(
         group: the stage it belongs to.
         deps: upstream assets; see `table_asset`.
         partitions: how it is partitioned; a run makes one partition.
-        partition_column: the column that holds the partition, and the parameter that names it.
         counts: a column whose values are counted in the materialization's metadata.
     """
     query = sql_files.read_sql("assets", table)
@@ -291,10 +287,10 @@ def sql_asset(
         partitions=partitions,
     )
     def build(context: AssetExecutionContext, warehouse: Warehouse) -> MaterializeResult[None]:
-        partition = {partition_column: context.partition_key} if partition_column else {}
-        parameters = {**settings, **partition}
-        with warehouse.stage(table, partition) as staging:
-            Lineage(staging.connection, settings).check(staging.part)
+        part = TablePart(table, context.partition_key if partitions else None)
+        parameters = {**settings, **part.values}
+        with warehouse.stage(table, part.values) as staging:
+            Lineage(staging.connection, settings).check(part)
             staging.insert(query, parameters)
             counted = count_values(staging, counts) if counts else {}
             return publish(context, run, staging, parameters, counted)

@@ -26,7 +26,6 @@ def reward_assets(run: Run) -> list[AssetsDefinition]:
             group=GROUP,
             deps=["completions", "completion_requests", "alignment_prompts", "wordings"],
             partitions=model_partitions(recipe),
-            partition_column="model",
             files=[f"rewards/{scorer.task}" for scorer in scorers],
             settings={"rubric": [scorer.rubric for scorer in scorers]},
         ),
@@ -41,7 +40,6 @@ def reward_assets(run: Run) -> list[AssetsDefinition]:
                 "wordings",
             ],
             partitions=policy_partitions(recipe),
-            partition_column="policy",
             files=["judge_comparisons/compare"],
         ),
         sql_asset(
@@ -50,6 +48,5 @@ def reward_assets(run: Run) -> list[AssetsDefinition]:
             group=GROUP,
             deps=["judge_comparisons", *from_models(["rewards"], model_feeds_policies(recipe))],
             partitions=policy_partitions(recipe),
-            partition_column="policy",
         ),
     ]

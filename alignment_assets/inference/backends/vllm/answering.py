@@ -61,8 +61,8 @@ class Answering:
             WorkerError: an engine cannot be started, or dies of whatever it is asked.
         """
         left = self._progress.total
-        for engine in self._engines:
-            engine.deaths = 0
+        for engine in self._engines:  # which may have answered for another step before
+            engine.begin()
         while True:
             deaths = self._deaths()
             command = self._command(requests)

@@ -106,7 +106,6 @@ class Engine:
         self.counts: dict[str, int] = dict.fromkeys(COUNTS, 0)
         self.version = ""
         self.restarts = 0
-        # In this answering; `Answering` sets it back.
         self.deaths = 0
         self.last_words = ""
         self.logs: list[Path] = []
@@ -121,6 +120,11 @@ class Engine:
         command = {"do": "load", "settings": self._settings}
         for event in worker.ask(command, until="ready", silence=SILENT_LOADING):
             self.version = event.get("version", "")
+
+    def begin(self) -> None:
+        """Count from here on: one more `Answering` starts."""
+        self.counts = dict.fromkeys(COUNTS, 0)
+        self.restarts = self.deaths = 0
 
     @property
     def is_closed(self) -> bool:
