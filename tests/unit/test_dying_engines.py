@@ -129,7 +129,7 @@ def test_what_an_engine_answered_for_another_step_is_not_counted(
     host.kills = lambda name, times: times == 1 and name == "r3"
     running = Engines("m", {"limits": LIMITS}, [{}], tmp_path / "logs")
     running.load()
-    for step, count, restarts in (("one", 30, 1), ("two", 20, 0)):
+    for step, count, restarts in (("one", 30, 1), ("two", 20, 0), ("three", 9, 0)):
         requests = [Request(f"r{number}", "t", "generate", []) for number in range(count)]
         write_requests(tmp_path / f"{step}.parquet", requests)
         progress = Progress(step, count)
