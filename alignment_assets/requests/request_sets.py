@@ -14,7 +14,7 @@ from duckdb import DuckDBPyConnection
 
 from alignment_assets.recipe.model import Recipe
 from alignment_assets.requests.runner import RequestSet
-from alignment_assets.warehouse import sql_files
+from alignment_assets.warehouse.lineage import SHOWN, Lineage, TablePart
 
 Fingerprint = Callable[[str], str]
 
@@ -129,37 +129,17 @@ def all_request_sets(
 def waits_for(
     connection: DuckDBPyConnection, recipe: Recipe, asset: str, partition: str | None
 ) -> str | None:
-    """Return the tables that have to be made before a partition's requests are all known.
+    """Return what has to be made before a partition's requests are all known.
 
     For example, the comparisons of a policy are asked about the best rewards of every model: while
-    ``rewards[qwen3-14b]`` lacks rows, their requests are too few, or of other completions. A
+    ``rewards[qwen3-14b]`` is behind, their requests are too few, or of other completions. A
     forecast then counts by arithmetic, and pruning leaves the partition's answers alone.
 
     Returns:
-        The tables, with their partitions, that are empty or lack rows; None if all are whole.
+        The tables above, with their partitions, that are not made or do not fit what they were
+        made of; None if all do.
     """
-    (prompts, wordings) = connection.execute(
-        "SELECT (SELECT count(*) FROM licensed_prompts), (SELECT count(*) FROM wordings)"
-    ).fetchone() or (0, 0)
-    if not wordings:
-        return "wordings"
-    if asset == "controversy_labels":
-        return None if prompts else "licensed_prompts"
-    query = sql_files.read_sql("analysis", "unanswered_requests")
-    values = sql_files.named_parameters(query, recipe.settings())
-    needed = (
-        {*recipe.completions.models, partition} if asset == "judge_comparisons" else {partition}
-    )
-    missing = [
-        f"{table}[{model}]"
-        for model, requested, completed, rewarded, not_asked in connection.execute(
-            query, values
-        ).fetchall()
-        for table, lacks in (
-            ("completion_requests", not requested or not_asked),
-            ("completions", completed < requested and asset != "completions"),
-            ("rewards", rewarded < completed and asset == "judge_comparisons"),
-        )
-        if model in needed and lacks
-    ]
-    return ", ".join(missing) or None
+    above = Lineage(connection, recipe.settings()).misfits_above(TablePart(asset, partition))
+    names = list(dict.fromkeys(misfit.part.label for misfit in above))
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return f"{', '.join(names[:SHOWN])}{more}" if names else None

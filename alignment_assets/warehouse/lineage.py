@@ -119,6 +119,7 @@ class Lineage:
     connection: duckdb.DuckDBPyConnection
     parameters: Mapping[str, Any]
     _now: dict[tuple[TablePart, str], dict[TablePart, Input]] = field(default_factory=dict)
+    _rows: dict[str, dict[str | None, int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Read all that is on record."""
@@ -149,6 +150,9 @@ class Lineage:
         """Return in which ways a part does not fit what it was made of; none if it does."""
         if part not in self.made:
             return [Misfit(part, "has not been made")]
+        made, there = self.made[part].rows, self._rows_of(part)
+        if made != there:  # changed by no asset
+            return [Misfit(part, f"has {there:,} rows where {made:,} were made")]
         before = self.inputs.get(part, {})
         found = [
             Misfit(part, f"was made of {source.label}, which is not part of it now")
@@ -189,6 +193,16 @@ class Lineage:
             f"{f'; and {more} more' if more > 0 else ''}. Materialize first, in this order: "
             f"{', '.join(again)}"
         )
+
+    def _rows_of(self, part: TablePart) -> int:
+        if part.table not in self._rows:
+            column = PARTITION_COLUMNS.get(part.table, "NULL")
+            self._rows[part.table] = dict(
+                self.connection.execute(
+                    f"SELECT {column}, count(*) FROM {part.table} GROUP BY ALL"
+                ).fetchall()
+            )
+        return self._rows[part.table].get(part.partition, 0)
 
     def _above(self, part: TablePart, seen: set[TablePart]) -> Iterator[TablePart]:
         for source in self._sources(part):

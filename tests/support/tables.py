@@ -14,7 +14,7 @@ from dagster import AssetKey
 
 from alignment_assets.assets.training_sets import draw_pairs
 from alignment_assets.warehouse import sql_files
-from alignment_assets.warehouse.lineage import Lineage, TablePart, lineage_rows
+from alignment_assets.warehouse.lineage import PARTITION_COLUMNS, Lineage, TablePart, lineage_rows
 from alignment_assets.warehouse.resource import Published, Warehouse
 from tests.conftest import Graph
 from tests.support.reference_selection import Candidate, Rules
@@ -159,7 +159,12 @@ def take_as_made(graph: Graph) -> None:
         with graph.warehouse.read() as connection:
             inputs = Lineage(connection, settings).read(part)
         with graph.warehouse.get_connection() as connection:
-            connection.register("made", lineage_rows(part, 0, "0-0", inputs))
+            column = PARTITION_COLUMNS.get(part.table, "NULL")
+            ((rows,),) = connection.execute(
+                f"SELECT count(*) FROM {part.table} WHERE {column} IS NOT DISTINCT FROM $partition",
+                {"partition": part.partition},
+            ).fetchall()
+            connection.register("made", lineage_rows(part, rows, f"{rows}-0", inputs))
             connection.execute(
                 "DELETE FROM lineage WHERE table_name = $table "
                 "AND partition IS NOT DISTINCT FROM $partition",

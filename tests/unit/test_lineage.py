@@ -223,6 +223,13 @@ def test_a_pair_without_anything_above_it_is_refused(graph: Graph) -> None:
     assert "source_prompts[preference_mix] has not been made" in str(refused.value)
 
 
+def test_rows_that_somebody_took_away_are_missed(made: Graph) -> None:
+    with made.warehouse.get_connection() as connection:
+        connection.execute(f"DELETE FROM rewards WHERE model = '{COOL}' AND track = 'standard'")
+    message = refusal(made)
+    assert f"rewards[{COOL}] has " in message and "rows where" in message
+
+
 def test_rows_of_a_dropped_table_count_no_more(made: Graph) -> None:
     with made.warehouse.get_connection() as connection:
         connection.execute("DROP TABLE quantile_rewards")

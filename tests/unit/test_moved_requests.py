@@ -90,8 +90,11 @@ def test_a_wording_that_was_made_again_is_not_put_under_the_old_name(
     ("change", "reason"),
     [
         ("UPDATE alignment_prompts SET messages_hash = 'another'", "a prompt's messages"),
-        ("DELETE FROM alignment_prompts", "no longer among alignment_prompts"),
-        ("DELETE FROM personas", "a persona"),
+        (
+            "UPDATE alignment_prompts SET prompt_id = 'other' || prompt_id",
+            "no longer among alignment_prompts",
+        ),
+        ("UPDATE personas SET persona_id = 'other' || persona_id", "a persona"),
     ],
 )
 def test_rows_that_changed_since_are_named(change: str, reason: str, prepared: Graph) -> None:
