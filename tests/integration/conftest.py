@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from alignment_assets.gpus.pool import GpuPool
+from alignment_assets.inference.answer_log import settle_logs
 from alignment_assets.inference.backend import Job
 from alignment_assets.inference.backends.vllm.backend import VllmInference, close_engines
 from alignment_assets.inference.progress import Progress
@@ -42,7 +43,8 @@ def write_requests(path: Path, requests: Sequence[Request]) -> None:
 
 
 def read_spool(folder: Path) -> dict[str, dict[str, Any]]:
-    """Return a spool's answers by request; fails on a doubled one."""
+    """Return a spool's answers by request, those of killed writers too; fails on a doubled one."""
+    settle_logs(folder, print)
     rows = [
         row for file in sorted(folder.glob("*.parquet")) for row in pq.read_table(file).to_pylist()
     ]
