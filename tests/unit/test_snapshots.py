@@ -12,13 +12,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from alignment_assets.warehouse.resource import Warehouse, WarehouseError
+from tests.support.ids import uid
 from tests.support.processes import other, wait_for_word
 from tests.support.tables import fill, new_warehouse
 
 
 def people(count: int) -> list[dict[str, object]]:
     return [
-        {"row_number": number, "persona_id": f"id {number}", "persona": "p"}
+        {"row_number": number, "persona_id": uid(f"id {number}"), "persona_hash": "h", "persona": "p"}
         for number in range(count)
     ]
 
