@@ -1,7 +1,5 @@
 """Stage two: how controversial each licensed prompt is, and how far people and grades agree."""
 
-from typing import Any
-
 from dagster import AssetExecutionContext, AssetsDefinition, MaterializeResult
 
 from alignment_assets.assets.factory import (

@@ -143,8 +143,8 @@ def view_answers(
 ) -> list[Path]:
     """Make the temporary view ``answers``: the answer to each request that counts.
 
-    Its columns are those of `ANSWER_SCHEMA`, ``request_id`` as UUID. It reads the files when it is used; an error then may
-    be a file's: see `raise_unreadable`.
+    Its columns are those of `ANSWER_SCHEMA`, with ``request_id`` as UUID. It reads the files when
+    it is used; an error then may be a file's: see `raise_unreadable`.
 
     Args:
         connection: takes the view.

@@ -94,7 +94,8 @@ def write_unanswered(
         read_final(connection, spool, [limits])
         missing = (
             "FROM read_parquet($requests, file_row_number = true) "
-            f"WHERE coalesce({ANSWERED_ID} NOT IN (FROM final), true) AND NOT list_contains($without, request_id) "
+            f"WHERE coalesce({ANSWERED_ID} NOT IN (FROM final), true) "
+            "AND NOT list_contains($without, request_id) "
             "AND ($rows IS NULL OR file_row_number < $rows)"
         )
         values = {"requests": str(requests), "without": sorted(without), "rows": rows}

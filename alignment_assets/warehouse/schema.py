@@ -76,6 +76,7 @@ def plan_migration(
     found = sql_files.describe_tables(connection, database)
     info = _read_info(connection, database) if "database_info" in found else {}
     owner = info.get("recipe")
+    named = owner or recipe
     if recipe and owner and owner != recipe:
         raise WarehouseError(
             f"{path} is the database of the recipe {owner}, not of {recipe}; "
@@ -97,8 +98,7 @@ def plan_migration(
                 statements.append(step.statement)
                 changes.append(f"{name}: {step.text}")
     if obstacles:
-        raise WarehouseError(_refusal(path, obstacles, info.get("product_version")))
-    named = owner or recipe
+        raise WarehouseError(_refusal(path, obstacles, info.get("product_version"), named))
     if not statements and (owner, info.get("schema_version")) == (
         named,
         sql_files.schema_version(),
@@ -200,7 +200,9 @@ def _differences(wanted: sql_files.Table, found: sql_files.Table) -> Iterator[_D
         yield _Difference("new comment", statement)
 
 
-def _refusal(path: Path, obstacles: dict[str, list[str]], made_by: str | None) -> str:
+def _refusal(
+    path: Path, obstacles: dict[str, list[str]], made_by: str | None, recipe: str | None
+) -> str:
     lines = [f"{path} differs from sql/schema in what cannot be changed without losing rows:"]
     lines += [f"  {table}: {'; '.join(texts)}" for table, texts in obstacles.items()]
     if made_by not in (None, product_version()):
@@ -209,10 +211,11 @@ def _refusal(path: Path, obstacles: dict[str, list[str]], made_by: str | None) -
     if made_again:
         drops = "; ".join(f"DROP TABLE {table}" for table in made_again)
         selected = " or ".join(f"+key:{table}" for table in made_again)
+        of = f" --recipe {recipe}" if recipe else ""
         lines.append(
             "To rebuild, drop them and materialize them again (answers come from the spool):\n"
             f'  python -c "import duckdb; duckdb.connect({str(path)!r}).execute({drops!r})"\n'
-            f"  alignment-assets materialize --select {selected!r}"
+            f"  alignment-assets materialize{of} --select {selected!r}"
         )
     for table in obstacles:
         if table in RECORDS:

@@ -12,10 +12,9 @@ import pytest
 from alignment_assets.warehouse import sql_files
 from alignment_assets.warehouse.resource import Warehouse, WarehouseError
 from alignment_assets.warehouse.schema import cast_is_checked, loses_nothing
-from tests.support.ids import uid
 from tests.support.tables import new_warehouse
 
-ROW = "(0, 'id', 'a person', NULL)"
+ROW = "(0, uuid(), 'hash', 'a person', NULL)"
 
 
 @pytest.fixture
