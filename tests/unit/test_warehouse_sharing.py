@@ -121,7 +121,8 @@ def test_a_writer_killed_at_any_moment_leaves_old_or_new_rows(
 def stage_and_wait(pipe: Connection, home: Path) -> None:
     with new_warehouse(home, memory_limit="20MB", threads=1).stage("personas") as staging:
         staging.insert(
-            "SELECT range AS row_number, md5(range::VARCHAR)::UUID AS persona_id, 'hash' AS persona_hash, "
+            "SELECT range AS row_number, md5(range::VARCHAR)::UUID AS persona_id, "
+            "'hash' AS persona_hash, "
             "repeat(md5(range::VARCHAR), 20) AS persona, NULL::VARCHAR AS malformed_reason "
             "FROM range(60_000)",
             {},
