@@ -193,10 +193,6 @@ class Checker:
             upstream = [(name, model) for name in MODEL_TABLES for model in models]
             upstream += [(name, partition) for name in POLICY_INPUTS[table]]
             note(published, self._mixed_scorers(models))
-        elif table in MODEL_TABLES:
-            upstream = [
-                (name, partition) for name in MODEL_TABLES[: MODEL_TABLES.index(table)]
-            ]
         elif table == "alignment_prompts":
             upstream = [("controversy_labels", None)]
         elif table == "licensed_prompts":
