@@ -182,9 +182,7 @@ class Checker:
             for what, example in problems:
                 seen.setdefault(what, example)
             label = label_of(published)
-            found.extend(
-                Finding(label, label_of(place), what, text) for what, text in seen.items()
-            )
+            found.extend(Finding(label, label_of(place), what, text) for what, text in seen.items())
 
         note(published, self._problems(published, self.recipe))
         upstream: list[Place] = []
@@ -203,9 +201,9 @@ class Checker:
             note(place, self._upstream_problems(place))
         return found
 
-    def differs(self, place: Place) -> bool:
-        """Whether a table would have other rows if it were made now, by the recipe as it is."""
-        return any(True for _ in self._problems(place, self.recipe))
+    def differences(self, place: Place) -> list[tuple[str, str]]:
+        """Return in what a table would be another if it were made now, by the recipe as it is."""
+        return list(self._problems(place, self.recipe))
 
     def leftovers(self) -> list[str]:
         """Return what has rows of models, policies or sources that the recipe no longer has."""
@@ -298,8 +296,7 @@ class Checker:
 
     def _personas(self, recipe: Recipe, _: str | None) -> tuple[Any, list[Row]]:
         return ("persona_id",), [
-            {"persona_id": name, "persona": text}
-            for name, text in reading.personas(recipe).items()
+            {"persona_id": name, "persona": text} for name, text in reading.personas(recipe).items()
         ]
 
     def _wordings(self, recipe: Recipe, _: str | None) -> tuple[Any, list[Row]]:
@@ -374,9 +371,7 @@ class Checker:
         return {row["origin_url"]: row["status"] for row in self.tables["origin_consent"]}
 
     def _licensed_prompts(self, recipe: Recipe, _: str | None) -> tuple[Any, list[Row]]:
-        dropped = {
-            (row["dataset"], row["row_number"]) for row in self.tables["prompt_exclusions"]
-        }
+        dropped = {(row["dataset"], row["row_number"]) for row in self.tables["prompt_exclusions"]}
         tracks = {source.name: source.track for source in recipe.prompts}
         kept = ("dataset", "row_number", "prompt_id", "messages", "source", "upstream_id")
         return ("dataset", "row_number"), [
@@ -447,6 +442,9 @@ class Checker:
                 for answer in answers
             ):
                 yield "grades that are no answer to what is asked now", _shown(row, "raw_answer")
+            enough = row["attempts"] == grader.attempts
+            if row["attempts"] > grader.attempts or (row["grade"] is None and not enough):
+                yield "grades of another number of attempts", _shown(row, "attempts")
             grade = _grade(row["raw_answer"])
             controversial = None if grade is None else grade >= grader.threshold
             if (row["grade"], row["is_controversial"]) != (grade, controversial):
@@ -703,7 +701,10 @@ class Checker:
             common[track] = common.get(track, ways) & ways
             if not common[track] and track not in told:
                 told.add(track)
-                yield f"rewards of one track ({track}) by different scorers or rubrics", row["model"]
+                yield (
+                    f"rewards of one track ({track}) by different scorers or rubrics",
+                    row["model"],
+                )
 
     def _judge_comparisons(
         self, rows: list[Row], recipe: Recipe, policy: str, upstream: bool
@@ -1078,4 +1079,3 @@ def _shown(row: Row, *names: str) -> str:
     return f"{place} {same_id(row['prompt_id'])[:8]} " + ", ".join(
         f"{name} {row[name]!r:.60}" for name in names
     )
-

@@ -43,9 +43,7 @@ def read_lines(reference: DatasetReference, recipe: Recipe) -> list[Row]:
     """Return the rows of a JSON lines file with our column names."""
     lines = recipe.resolve(reference.dataset).read_text().splitlines()
     rows = [json.loads(line) for line in lines if line.strip()]
-    return [
-        {ours: row.get(theirs) for ours, theirs in reference.columns.items()} for row in rows
-    ]
+    return [{ours: row.get(theirs) for ours, theirs in reference.columns.items()} for row in rows]
 
 
 def source_rows(source: PromptSource, recipe: Recipe) -> list[Row]:
@@ -83,7 +81,9 @@ def _messages(values: Row, form: str) -> list[dict[str, str]] | None:
     if not isinstance(turns, list):
         return None
     answers = [number for number, turn in enumerate(turns) if turn["role"] == "assistant"]
-    prompt = [{"role": t["role"], "content": t["content"]} for t in turns[: max(answers, default=0)]]
+    prompt = [
+        {"role": t["role"], "content": t["content"]} for t in turns[: max(answers, default=0)]
+    ]
     usable = prompt and prompt[-1]["role"] == "user" and all(t["content"].strip() for t in prompt)
     return prompt if usable else None
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from random import Random
 from typing import Any, get_args
 
 from hypothesis import strategies as st
@@ -141,103 +142,98 @@ def _places(pattern: str) -> list[str]:
     return [pattern.replace("*", str(name)) for name in names]
 
 
-_number = st.integers(0, 2)
 # What changes the meaning of rows often, beside each field alike.
-_TELLING = (
+TELLING = (
     *("licence.excluded_subsets", "limit", "seed", "controversy.threshold"),
     *("rewards.standard.task", "rewards.standard.rubric", "rewards.controversial.rubric"),
     *("rewards.controversial.model", "completions.sampling.temperature", "template_date"),
     "models.*.temperature",
 )
-
-
-@st.composite
-def _settings(draw: st.DrawFn, patterns: tuple[str, ...] = tuple(ALTERNATIVES)) -> Step:
-    pattern = draw(st.sampled_from(patterns))
-    path = draw(st.sampled_from(_places(pattern)))
-    return ["set", path, draw(st.sampled_from(ALTERNATIVES[pattern]))]
-
-
-_edits = st.tuples(
-    st.just("edit"),
-    st.sampled_from(["mix", "toxic", "prism", "personas"]),
-    st.integers(0, 4),
-    st.sampled_from(["space", "word", "space", "word", "drop", "again"]),
-).map(list)
-_rewordings = st.tuples(
-    st.just("reword"),
-    st.sampled_from(
-        [
-            *("judge_charter_system.txt", "judge_helpfulness_system.txt", "judge_question.txt"),
-            *("compare_charter_system.txt", "compare_question.txt", "controversy_system.txt"),
-            *("persona.txt", "charter_persona.txt", "principles.yaml"),
-        ]
-    ),
-    st.sampled_from(["Be fair.", "Be exact."]),
-).map(list)
-_robots = st.tuples(
-    st.just("robots"),
-    st.sampled_from(["open.example", "closed.example"]),
-    st.sampled_from(["Allow: /", "Disallow: /"]),
-).map(list)
-_spool = st.tuples(
-    st.just("spool"),
-    st.sampled_from(ASKING),
-    _number,
-    st.sampled_from(["drop", "quarantine", "damage"]),
-).map(list)
-_members = st.sampled_from(
-    [
-        ["members", "models", ["large"]],
-        ["members", "models", ["small"]],
-        ["members", "models", ["large", "small"]],
-        ["members", "policies", ["sibling"]],
-        ["members", "policies", ["policy"]],
-        ["sources", ["mix", "prism"]],
-        ["sources", ["toxic", "mix", "prism"]],
-        ["sources", ["mix", "toxic", "prism"]],
-    ]
+WORDINGS = (
+    *("judge_charter_system.txt", "judge_helpfulness_system.txt", "judge_question.txt"),
+    *("compare_charter_system.txt", "compare_question.txt", "controversy_system.txt"),
+    *("persona.txt", "charter_persona.txt", "principles.yaml"),
 )
-_change = st.one_of(
-    _settings(), _settings(_TELLING), _settings(_TELLING), _edits, _edits, _rewordings, _spool,
-    _spool, _members, _robots,
-)  # fmt: skip
-_upstream = st.one_of(
-    st.just(["make", "prompts", 0]),
-    st.just(["make", "prompts", 0]),
-    *(
-        st.tuples(st.just("make"), st.just(chain), _number).map(list)
-        for chain in ("wordings", "model", "answers", "completions", "rewards", "rewards")
-    ),
-    st.tuples(st.just("make"), st.sampled_from(sorted(CHAINS)), _number).map(list),
+MEMBERS: tuple[Step, ...] = (
+    ["members", "models", ["large"]],
+    ["members", "models", ["small"]],
+    ["members", "models", ["large", "small"]],
+    ["members", "policies", ["sibling"]],
+    ["members", "policies", ["policy"]],
+    ["sources", ["mix", "prism"]],
+    ["sources", ["toxic", "mix", "prism"]],
+    ["sources", ["mix", "toxic", "prism"]],
 )
-_last = st.one_of(
-    *[st.just(["make", "policy", 0])] * 5,
-    st.just(["make", "pairs", 0]),
-    st.tuples(st.just("make_but"), st.sampled_from(ASKING[1:3]), _number).map(list),
-    st.just(["make", "all", 0]),
-)
-_killed = st.tuples(
-    st.just("make"),
-    st.sampled_from(["model", "policy", "prompts", "completions", "rewards"]),
-    _number,
-    st.sampled_from(KILLS),
-    st.integers(0, 5),
-).map(list)
 
 
-@st.composite
-def sequences(draw: st.DrawFn, longest: int = 12, shortest: int = 4) -> list[Step]:
-    """Draw steps: what people do is to change something, remake a part, and use the result."""
+def setting(draw: Random, patterns: Sequence[str] = tuple(ALTERNATIVES)) -> Step:
+    """Draw a field of the recipe, and more often another value than the study's for it."""
+    pattern = draw.choice(patterns)
+    first, *others = ALTERNATIVES[pattern]
+    value = draw.choice(others) if others and draw.random() < 0.8 else first
+    return ["set", draw.choice(_places(pattern)), value]
+
+
+def change(draw: Random) -> Step:
+    """Draw something that is done to the recipe, its files or the spool."""
+    kind = draw.choices(
+        ("field", "telling", "edit", "reword", "spool", "members", "robots"),
+        (3, 4, 4, 2, 3, 2, 1),
+    )[0]
+    if kind in ("field", "telling"):
+        return setting(draw, TELLING if kind == "telling" else tuple(ALTERNATIVES))
+    if kind == "edit":
+        file = draw.choice(("mix", "mix", "toxic", "prism", "personas"))
+        how = draw.choice(("space", "space", "word", "word", "drop", "again"))
+        return ["edit", file, draw.randrange(6), how]
+    if kind == "reword":
+        return ["reword", draw.choice(WORDINGS), draw.choice(("Be fair.", "Be exact."))]
+    if kind == "spool":
+        how = draw.choice(("drop", "quarantine", "damage"))
+        return ["spool", draw.choice(ASKING), draw.randrange(3), how]
+    if kind == "members":
+        return list(draw.choice(MEMBERS))
+    domain = draw.choice(("open.example", "closed.example"))
+    return ["robots", domain, draw.choice(("Allow: /", "Disallow: /"))]
+
+
+def upstream(draw: Random) -> Step:
+    """Draw something to remake that the policy's assets are made from."""
+    common = ("prompts", "prompts", "wordings", "model", "model", "answers", "completions")
+    chains = (*common, "rewards", "rewards")
+    chain = draw.choice(chains) if draw.random() < 0.8 else draw.choice(sorted(CHAINS)[1:])
+    return ["make", chain, draw.randrange(3)]
+
+
+def use(draw: Random) -> Step:
+    """Draw something to remake that uses what was remade."""
+    kind = draw.choices(("policy", "pairs", "but", "all"), (10, 1, 2, 1))[0]
+    if kind == "but":
+        return ["make_but", draw.choice(("completions", "rewards")), draw.randrange(3)]
+    return ["make", kind, 0]
+
+
+def killed(draw: Random) -> Step:
+    chain = draw.choice(("model", "policy", "prompts", "completions", "rewards"))
+    return ["make", chain, draw.randrange(3), draw.choice(KILLS), draw.randrange(6)]
+
+
+def sequence(number: int, longest: int = 12, shortest: int = 4) -> list[Step]:
+    """Return the steps of a number: people change something, remake a part, and use the result."""
+    draw = Random(number)
     steps: list[Step] = []
-    wanted = draw(st.integers(shortest, longest))
+    wanted = draw.randint(shortest, longest)
     while len(steps) < wanted:
-        steps += draw(st.lists(_change, min_size=1, max_size=2))
-        if draw(st.integers(0, 7)) == 7:
-            steps.append(draw(_killed))
-        steps += draw(st.lists(_upstream, min_size=0, max_size=3))
-        steps.append(draw(_last))
+        steps += [change(draw) for _ in range(draw.randint(1, 2))]
+        if draw.random() < 0.15:
+            steps.append(killed(draw))
+        steps += [upstream(draw) for _ in range(draw.randint(0, 2))]
+        steps.append(use(draw))
     return steps[:longest]
+
+
+# Drawn as numbers: what hypothesis draws by parts is mostly small and alike at first.
+numbers = st.integers(0, 2**48)
 
 
 def as_lines(steps: list[Step]) -> str:

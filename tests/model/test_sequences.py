@@ -20,7 +20,7 @@ from hypothesis import seed as seeded
 
 from alignment_assets.recipe.model import Recipe
 from tests.model.checker import Finding
-from tests.model.steps import ALTERNATIVES, UNCHANGED, as_lines, recipe_fields, sequences
+from tests.model.steps import ALTERNATIVES, UNCHANGED, as_lines, numbers, recipe_fields, sequence
 from tests.model.world import Step, World
 
 SHRINKING_SECONDS = 60.0
@@ -64,7 +64,7 @@ def run_sequences(
     number: int, seed: int, finished: World, folder: Path, longest: int, shortest: int = 4
 ) -> None:
     """Take so many sequences; fail with the shortest steps that do so too."""
-    failed: list[list[Step]] = []
+    failed: list[tuple[int, list[Step]]] = []
 
     # Sequences only: those that fail are shortened here, where it can be bounded.
     @seeded(seed)
@@ -75,14 +75,15 @@ def run_sequences(
         phases=[Phase.generate],
         suppress_health_check=list(HealthCheck),
     )
-    @given(sequences(longest, shortest))
-    def sequence(steps: list[Step]) -> None:
+    @given(numbers)
+    def drawn(which: int) -> None:
+        steps = sequence(which, longest, shortest)
         if not failed and take(steps, finished, folder)[0]:
-            failed.append(steps)
+            failed.append((which, steps))
 
-    sequence()
-    if failed:
-        tell(failed[0], finished, folder, f"MODEL_SEED={seed}")
+    drawn()
+    for which, steps in failed:
+        tell(steps, finished, folder, f"MODEL_SEED={seed}, sequence {which}")
 
 
 def tell(steps: list[Step], finished: World, folder: Path, seed: str) -> None:

@@ -242,9 +242,7 @@ class World:
         partitions = self.partitions(table)
         partition = partitions[number % len(partitions)]
         folder = self.run.spool / table / (partition or "all")
-        files = sorted(
-            path for path in folder.glob("*.parquet") if path.name != "0-empty.parquet"
-        )
+        files = sorted(path for path in folder.glob("*.parquet") if path.name != "0-empty.parquet")
         self.told.append(f"spool of {label_of((table, partition))}: {how} ({len(files)} files)")
         for path in files:
             if how == "drop":
@@ -423,7 +421,10 @@ class World:
             found += checker.check(place)
         touched = {*published, *self._opened()}
         for table in TABLES:
-            was, now = _by_partition(table, before[table]), _by_partition(table, checker.tables[table])
+            was, now = (
+                _by_partition(table, before[table]),
+                _by_partition(table, checker.tables[table]),
+            )
             for partition in was.keys() | now.keys():
                 place = (table, partition)
                 if place not in touched and was.get(partition) != now.get(partition):
