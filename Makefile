@@ -19,9 +19,7 @@ endif
 BIN := .venv/bin
 INSTALLED := .venv/installed-$(DEVICE)
 
-# Dagster reads dagster.yaml there.
-export DAGSTER_HOME := $(CURDIR)
-# dagster.yaml says so too; without this the UI makes empty folders for what it will not send.
+# `dg check` reads no dagster.yaml, which says so too.
 export DAGSTER_DISABLE_TELEMETRY := 1
 # Programs that are looked up by name (ninja, which torch compiles with) come from .venv first.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
@@ -48,7 +46,7 @@ demo: install ## Run the whole asset graph on this machine's CPU, with the model
 
 .PHONY: dev
 dev: install ## Start the Dagster UI on http://127.0.0.1:3000; PORT=3001 takes another port
-	$(BIN)/dg dev --host 127.0.0.1 --port $(PORT)
+	$(BIN)/alignment-assets dev --port $(PORT)
 
 .PHONY: test
 test: install ## Run all tests; says first what it skips on this machine, and last what it took

@@ -16,6 +16,7 @@ from alignment_assets.assets.completions import completion_assets
 from alignment_assets.assets.labels import label_assets
 from alignment_assets.assets.prompts import prompt_assets
 from alignment_assets.assets.rewards import reward_assets
+from alignment_assets.assets.slots import wait_with_patience
 from alignment_assets.assets.training_sets import training_set_assets
 from alignment_assets.gpus.pool import GpuPool
 from alignment_assets.inference.backends.by_model import InferenceByModel, check_backends
@@ -58,6 +59,7 @@ def build_defs(run: Run, resources: Mapping[str, Any] | None = None) -> Definiti
         run: the recipe and its home.
         resources: stand in for `default_resources` of the same name: warehouse, inference, gpus.
     """
+    wait_with_patience()
     return Definitions(
         assets=[
             *prompt_assets(run),

@@ -1,7 +1,8 @@
 """Asset checks, made from ``sql/checks``: one for each rule of a table.
 
 The same rules run inside each asset before it publishes; a check shows that they hold for what is
-in the database now, all partitions together.
+in the database now, all partitions together. One more, `BELONGS`, shows that rows were made of what
+stands in the tables above now: of the run's partition, or of all if a run has none.
 """
 
 from collections.abc import Iterator
@@ -16,14 +17,21 @@ from dagster import (
 
 from alignment_assets.recipe.run import Run
 from alignment_assets.warehouse import sql_files
+from alignment_assets.warehouse.lineage import PARTITION_COLUMNS, Lineage, TablePart, upstream_of
 from alignment_assets.warehouse.resource import Warehouse, rules_of
 
 SHOWN_ROWS = 5
+BELONGS = "belongs_together"
+PARTITION_TAG = "dagster/partition"
 
 
 def table_checks(run: Run) -> list[AssetChecksDefinition]:
     """Build the checks of every table that has rules."""
-    return [_checks_of(run, table) for table in sql_files.tables() if rules_of(table)]
+    return [
+        _checks_of(run, table)
+        for table in sql_files.tables()
+        if rules_of(table) or upstream_of(table)
+    ]
 
 
 def describe_rule(rule: str) -> str:
@@ -34,13 +42,16 @@ def describe_rule(rule: str) -> str:
 
 def _checks_of(run: Run, table: str) -> AssetChecksDefinition:
     rules = {rule.split("/", 1)[1]: rule for rule in rules_of(table)}
+    edges = upstream_of(table)
+    partitions = _partitions(run, table)
 
     @multi_asset_check(
         name=f"{table}_rules",
         specs=[
             AssetCheckSpec(name, asset=table, description=describe_rule(rule))
             for name, rule in rules.items()
-        ],
+        ]
+        + ([AssetCheckSpec(BELONGS, asset=table, description=_BELONGS)] if edges else []),
         can_subset=True,
     )
     def check(
@@ -48,6 +59,21 @@ def _checks_of(run: Run, table: str) -> AssetChecksDefinition:
     ) -> Iterator[AssetCheckResult]:
         with warehouse.read() as connection:
             for key in sorted(context.selected_asset_check_keys):
+                if key.name == BELONGS:
+                    made = context.run.tags.get(PARTITION_TAG)
+                    lineage = Lineage(connection, run.recipe.settings())
+                    misfits = [
+                        misfit.text
+                        for partition in ([made] if made in partitions else partitions)
+                        for misfit in lineage.misfits_of(TablePart(table, partition))
+                    ]
+                    yield AssetCheckResult(
+                        passed=not misfits,
+                        check_name=key.name,
+                        asset_key=key.asset_key,
+                        metadata={"misfits": misfits[:SHOWN_ROWS]} if misfits else None,
+                    )
+                    continue
                 query = sql_files.read_sql("checks", rules[key.name])
                 offending = connection.execute(
                     query, sql_files.named_parameters(query, run.recipe.settings())
@@ -61,3 +87,16 @@ def _checks_of(run: Run, table: str) -> AssetChecksDefinition:
                 )
 
     return check
+
+
+_BELONGS = "The rows were made of what stands in the tables above now (sql/edges)."
+
+
+def _partitions(run: Run, table: str) -> list[str | None]:
+    recipe, column = run.recipe, PARTITION_COLUMNS.get(table)
+    named: dict[str | None, list[str]] = {
+        "dataset": [source.name for source in recipe.prompts],
+        "model": recipe.answering_models,
+        "policy": recipe.policies,
+    }
+    return [*named.get(column, [])] or [None]

@@ -8,6 +8,7 @@ from alignment_assets.assets.factory import count_values, llm_asset, publish, ta
 from alignment_assets.assets.partitions import model_partitions
 from alignment_assets.inference.backend import Inference
 from alignment_assets.recipe.run import Run
+from alignment_assets.recipe.settings import table_settings
 from alignment_assets.requests.request_sets import completing
 from alignment_assets.warehouse import sql_files
 from alignment_assets.warehouse.resource import Warehouse
@@ -42,7 +43,7 @@ def _completion_requests_asset(run: Run) -> AssetsDefinition:
         group=GROUP,
         kinds={"sql"},
         deps=["alignment_prompts", "wordings", "personas"],
-        version=sql_files.code_version(query, settings=recipe.settings()),
+        version=sql_files.code_version(query, settings=table_settings(recipe)),
         partitions=model_partitions(recipe),
     )
     def build(

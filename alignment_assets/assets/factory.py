@@ -30,9 +30,12 @@ from alignment_assets.inference.backend import Inference
 from alignment_assets.inference.run_process import process_tag
 from alignment_assets.recipe.model import Recipe
 from alignment_assets.recipe.run import Run
+from alignment_assets.recipe.settings import partition_settings, table_settings
 from alignment_assets.requests.request_sets import Fingerprint
 from alignment_assets.requests.runner import RequestRunner, RequestSet
 from alignment_assets.warehouse import sql_files
+from alignment_assets.warehouse.lineage import Lineage, TablePart
+from alignment_assets.warehouse.records import Record
 from alignment_assets.warehouse.resource import Staging, Warehouse
 
 # A run makes one partition: a backfill policy says so, and Dagster calls it beta.
@@ -59,8 +62,6 @@ MAY_BE_EMPTY = {
 Deps = Iterable[str | AssetDep]
 # Gives the requests of a partition; of the recipe's models, it is told the fingerprints.
 RequestsOf = Callable[[Recipe, Fingerprint, str], Sequence[RequestSet]]
-# Raises if a table, which its label names, cannot be made yet of what the parameters name.
-Requirement = Callable[[Warehouse, Mapping[str, Any], str], None]
 
 
 def table_asset(
@@ -156,20 +157,38 @@ def publish(
 
     Its data version is that of the rows' content. The recipe's fingerprint stands in it for those
     who look back; rows of another one are not refused.
+
+    Raises:
+        InconsistentError: what the rows were made of does not belong together.
+        WarehouseError, OSError, LockTimeout: see `Staging.publish`.
     """
-    empty_is_fine = staging.table.name in MAY_BE_EMPTY
-    published = staging.publish(parameters, may_be_empty=empty_is_fine)
-    count = "dagster/partition_row_count" if _is_partitioned(context) else "dagster/row_count"
+    recipe, table = run.recipe, staging.table.name
+    staging.open()
+    lineage = Lineage(staging.connection, recipe.settings())
+    lineage.check(staging.part)
+    inputs = lineage.read(staging.part)
+    partition = context.partition_key if _is_partitioned(context) else None
+    settings, database = partition_settings(recipe, table, partition), staging.created_at()
+    published = staging.publish(parameters, may_be_empty=table in MAY_BE_EMPTY, inputs=inputs)
     context.log.info(f"{published.table}: {published.rows:,} rows published")
+    record = Record(recipe.name, database, published.rows, settings)
     return MaterializeResult(
         metadata={
-            count: published.rows,
-            "recipe": run.recipe.name,
-            "recipe_fingerprint": run.recipe.fingerprint,
+            **record.metadata(partitioned=partition is not None),
+            "recipe_fingerprint": recipe.fingerprint,
             **(metadata or {}),
         },
         data_version=DataVersion(published.data_version),
     )
+
+
+def check_inputs(warehouse: Warehouse, run: Run, part: TablePart) -> None:
+    """Raise an InconsistentError if what a part is made of does not belong together.
+
+    `publish` looks again; this is for what would take long, or cost money, in vain.
+    """
+    with warehouse.read() as connection:
+        Lineage(connection, run.recipe.settings()).check(part)
 
 
 def _is_partitioned(context: AssetExecutionContext) -> bool:
@@ -188,7 +207,6 @@ def llm_asset(
     partition_column: str,
     files: Sequence[str],
     settings: Mapping[str, Any] | None = None,
-    requires: Requirement | None = None,
     counts: str | None = None,
 ) -> AssetsDefinition:
     """Make the asset of a table that engines answer for, one partition at a time.
@@ -204,7 +222,6 @@ def llm_asset(
         partition_column: the column that holds the partition, and the parameter that names it.
         files: the files of ``sql/requests`` that make the requests.
         settings: what those files name besides the recipe's settings, for the code version.
-        requires: raises if the partition cannot be made yet.
         counts: a column whose values are counted in the materialization's metadata.
     """
     recipe = run.recipe
@@ -217,7 +234,7 @@ def llm_asset(
         kinds={"llm"},
         deps=deps,
         version=sql_files.code_version(
-            query, *texts, settings={**without_members(recipe.settings()), **(settings or {})}
+            query, *texts, settings={**table_settings(recipe), **(settings or {})}
         ),
         partitions=partitions,
         pool="engine",
@@ -228,8 +245,7 @@ def llm_asset(
         partition = context.partition_key
         parameters = {**recipe.settings(), partition_column: partition}
         runner = runner_for(context, run, warehouse, inference, gpus)
-        if requires:
-            requires(warehouse, parameters, runner.label)
+        check_inputs(warehouse, run, TablePart(table, partition))
         asked = requests(recipe, runner.fingerprint, partition)
         for each in asked:
             runner.answer(each)
@@ -250,7 +266,6 @@ def sql_asset(
     deps: Deps,
     partitions: PartitionsDefinition | None = None,
     partition_column: str | None = None,
-    requires: Requirement | None = None,
     counts: str | None = None,
 ) -> AssetsDefinition:
     """Make the asset of a table that is one SELECT, ``sql/assets/<table>.sql``.
@@ -262,7 +277,6 @@ def sql_asset(
         deps: upstream assets; see `table_asset`.
         partitions: how it is partitioned; a run makes one partition.
         partition_column: the column that holds the partition, and the parameter that names it.
-        requires: raises if the table cannot be made yet.
         counts: a column whose values are counted in the materialization's metadata.
     """
     query = sql_files.read_sql("assets", table)
@@ -273,16 +287,14 @@ def sql_asset(
         group=group,
         kinds={"sql"},
         deps=deps,
-        version=sql_files.code_version(query, settings=without_members(settings)),
+        version=sql_files.code_version(query, settings=table_settings(run.recipe)),
         partitions=partitions,
     )
     def build(context: AssetExecutionContext, warehouse: Warehouse) -> MaterializeResult[None]:
         partition = {partition_column: context.partition_key} if partition_column else {}
         parameters = {**settings, **partition}
-        if requires:
-            label = f"{table}[{', '.join(partition.values())}]" if partition else table
-            requires(warehouse, parameters, label)
         with warehouse.stage(table, partition) as staging:
+            Lineage(staging.connection, settings).check(staging.part)
             staging.insert(query, parameters)
             counted = count_values(staging, counts) if counts else {}
             return publish(context, run, staging, parameters, counted)
@@ -296,12 +308,3 @@ def count_values(staging: Staging, column: str) -> dict[str, int]:
         f"SELECT {column}, count(*) FROM staging.{staging.table.name} GROUP BY ALL ORDER BY ALL"
     ).fetchall()
     return {f"{column}: {value}": count for value, count in rows}
-
-
-# Who answers: a model that joins makes no finished partition stale.
-_MEMBERS = {"completions_models", "completions_policies"}
-
-
-def without_members(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Leave out who answers."""
-    return {key: value for key, value in settings.items() if key not in _MEMBERS}

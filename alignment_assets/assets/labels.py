@@ -5,6 +5,7 @@ from typing import Any
 from dagster import AssetExecutionContext, AssetsDefinition, MaterializeResult
 
 from alignment_assets.assets.factory import (
+    check_inputs,
     count_values,
     publish,
     runner_for,
@@ -14,9 +15,11 @@ from alignment_assets.assets.factory import (
 from alignment_assets.gpus.pool import GpuPool
 from alignment_assets.inference.backend import Inference
 from alignment_assets.recipe.run import Run
+from alignment_assets.recipe.settings import table_settings
 from alignment_assets.requests.request_sets import grading, grading_parameters
 from alignment_assets.requests.runner import RequestSet
 from alignment_assets.warehouse import sql_files
+from alignment_assets.warehouse.lineage import TablePart
 from alignment_assets.warehouse.resource import Staging, Warehouse
 
 GROUP = "controversy"
@@ -48,20 +51,20 @@ def _controversy_labels_asset(run: Run) -> AssetsDefinition:
     query = sql_files.read_sql("assets", table)
     asking = sql_files.read_sql("requests", f"{table}/grade")
     fixed = {**recipe.settings(), **grading_parameters(recipe)}
+    versioned = {**fixed, **table_settings(recipe), "attempt": grader.attempts}
 
     @table_asset(
         table,
         group=GROUP,
         kinds={"llm"},
         deps=["licensed_prompts", "wordings"],
-        version=sql_files.code_version(
-            query, asking, settings={**fixed, "attempts": grader.attempts}
-        ),
+        version=sql_files.code_version(query, asking, settings=versioned),
         pool="engine",
     )
     def build(
         context: AssetExecutionContext, warehouse: Warehouse, inference: Inference, gpus: GpuPool
     ) -> MaterializeResult[None]:
+        check_inputs(warehouse, run, TablePart(table))
         runner = runner_for(context, run, warehouse, inference, gpus)
         asked: list[RequestSet] = []
         unparsed: list[str] | None = None  # all prompts

@@ -63,8 +63,7 @@ def _source_prompts_asset(run: Run) -> AssetsDefinition:
     recipe = run.recipe
     sources = {source.name: source for source in recipe.prompts}
 
-    # A version is the whole asset's: with what the entries say in it, a source that joins would
-    # make the others stale. A changed entry shows when its partition is read again.
+    # A version is the whole asset's: what an entry says is kept with its partition.
     @table_asset(
         "source_prompts",
         group=GROUP,
@@ -153,7 +152,7 @@ def _origin_consent_asset(run: Run) -> AssetsDefinition:
         group=GROUP,
         kinds={"python"},
         deps=["source_prompts"],
-        version=sql_files.digest([rule.agents, inspect.getsource(consent)]),
+        version=sql_files.digest([rule.agents, rule.robots, inspect.getsource(consent)]),
     )
     def build(context: AssetExecutionContext, warehouse: Warehouse) -> MaterializeResult[None]:
         folder = recipe.resolve(rule.robots) if rule.robots else None

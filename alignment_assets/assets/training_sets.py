@@ -15,12 +15,12 @@ from alignment_assets.assets.factory import (
     publish,
     sql_asset,
     table_asset,
-    without_members,
 )
 from alignment_assets.assets.partitions import model_feeds_policies, policy_partitions
-from alignment_assets.assets.rewards import require_rewards
 from alignment_assets.recipe.run import Run
+from alignment_assets.recipe.settings import table_settings
 from alignment_assets.warehouse import sql_files
+from alignment_assets.warehouse.lineage import Lineage
 from alignment_assets.warehouse.resource import Warehouse, WarehouseError
 
 GROUP = "training_sets"
@@ -49,7 +49,6 @@ def training_set_assets(run: Run) -> list[AssetsDefinition]:
             ],
             partitions=policy_partitions(recipe),
             partition_column="policy",
-            requires=require_rewards,
             counts="band",
         ),
         _selected_pairs_asset(run),
@@ -77,7 +76,7 @@ def _selected_pairs_asset(run: Run) -> AssetsDefinition:
         sql_files.read_sql("selection", selection.strategy),
         sql_files.read_sql("pairs", "taken"),
         query,
-        settings=without_members(recipe.settings()),
+        settings=table_settings(recipe),
     )
 
     @table_asset(
@@ -91,6 +90,7 @@ def _selected_pairs_asset(run: Run) -> AssetsDefinition:
     def build(context: AssetExecutionContext, warehouse: Warehouse) -> MaterializeResult[None]:
         parameters = {**recipe.settings(), "policy": context.partition_key}
         with warehouse.stage(table, {"policy": context.partition_key}) as staging:
+            Lineage(staging.connection, parameters).check(staging.part)
             draw_pairs(staging.connection, parameters)
             staging.insert(query, parameters)
             counted = count_values(staging, "chosen_band")

@@ -1,4 +1,4 @@
-"""What Dagster tells by no public Python API: the only module that imports its private ones.
+"""What Dagster tells by no public Python API. But for `assets.slots` none imports private modules.
 
 Dagster is pinned to the version that this is written for; a test names what an upgrade breaks.
 """
@@ -13,18 +13,15 @@ from dagster._core.definitions.data_version import CachingStaleStatusResolver
 from dagster._core.loader import LoadingContextForTest
 
 
-class StaleStatuses:
-    """Which assets and partitions are fresh, stale or missing, as Dagster's web server tells."""
+class StaleCauses:
+    """Why assets and partitions are stale, as Dagster's web server tells."""
 
     def __init__(self, instance: DagsterInstance, graph: BaseAssetGraph[Any]) -> None:
         self._resolver = CachingStaleStatusResolver(
             instance, graph, LoadingContextForTest(instance)
         )
 
-    def status(self, key: AssetKey, partition: str | None = None) -> str:
-        """Return ``fresh``, ``missing``, or ``stale`` with the causes."""
-        status = self._resolver.get_status(key, partition).value.lower()
-        if status != "stale":
-            return status
-        causes = {cause.reason for cause in self._resolver.get_stale_root_causes(key, partition)}
-        return f"stale: {', '.join(sorted(causes))}" if causes else status
+    def causes(self, key: AssetKey, partition: str | None = None) -> set[str]:
+        """Return why a table or partition that was made is stale; nothing if it is not."""
+        causes = self._resolver.get_stale_root_causes(key, partition)
+        return {cause.reason for cause in causes}

@@ -14,6 +14,7 @@ from alignment_assets.commands.terminal import RecipeOption, chosen_run, console
 from alignment_assets.definitions import default_resources
 from alignment_assets.host.locking import LockTimeout
 from alignment_assets.host.machine import GIBI
+from alignment_assets.host.paths import why_unwritable
 from alignment_assets.inference.backend import Examination, Finding
 from alignment_assets.recipe.run import Run
 from alignment_assets.requests.forecast import all_expected_completions
@@ -43,6 +44,9 @@ def doctor(recipe: RecipeOption = None) -> None:
 
 def examine(run: Run, resources: Mapping[str, Any]) -> Iterator[Finding]:
     """Yield what there is to say about a run on these resources, the database first."""
+    reason = why_unwritable(run.home)
+    if reason:
+        yield Finding("home", "problem", f"{run.home} can be read only: {reason}")
     yield _database(resources["warehouse"])
     yield _disk(run, resources["warehouse"])
     examined = Examination(run, run.recipe.models, resources["gpus"])

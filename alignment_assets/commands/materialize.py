@@ -24,20 +24,22 @@ from dagster import (
     PartitionsDefinition,
 )
 
-from alignment_assets.commands.dead_runs import end_dead_runs
+from alignment_assets.commands.home import check_home, dagster_instance, end_killed
+from alignment_assets.commands.signals import ended_by_signals
 from alignment_assets.commands.summary import print_next_steps, print_summary
 from alignment_assets.commands.terminal import (
     Expected,
     RecipeOption,
     chosen_run,
     console,
-    dagster_instance,
     expected,
     say,
     shown_progress,
 )
 from alignment_assets.definitions import build_defs, default_resources
+from alignment_assets.host.locking import LockTimeout
 from alignment_assets.inference.run_process import process_tag
+from alignment_assets.warehouse.resource import WarehouseError
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "WARNING"}}}}
 
@@ -167,6 +169,11 @@ def materialize(
     defs = build_defs(run, resources)
     with expected(SelectionError):
         launches = plan_launches(defs, select, partition)
+    check_home(run)
+    warehouse = resources["warehouse"]
+    if warehouse.is_there:  # what else it may be is told before a run begins
+        with expected(WarehouseError, LockTimeout):
+            warehouse.prepare()
     started = time.monotonic()
     totals = {
         "requests_asked": 0,
@@ -176,15 +183,13 @@ def materialize(
         "seconds_answering": 0.0,
     }
     failed_checks: list[str] = []
-    with dagster_instance() as instance, shown_progress(console):
-        for ended in end_dead_runs(instance):
-            say(f"run {ended} was killed and is ended now; what it had answered is kept")
+    with ended_by_signals(), dagster_instance(run) as instance, shown_progress(console):
+        end_killed(instance)
         for number, launch in enumerate(launches, start=1):
             say(f"[{number}/{len(launches)}] {launch.label}")
             for _, result in execute(defs, [launch], instance):
                 failed_checks += _count(result, totals)
     seconds = time.monotonic() - started
-    warehouse = resources["warehouse"]
     if select is None and partition is None:
         print_summary(warehouse, run, console)
     console.print(_spent(totals, seconds), highlight=False)

@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
-import pyarrow as pa
-from dagster import DagsterInstance, Definitions
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
-from alignment_assets.commands.dagster_private import StaleStatuses
+import pyarrow as pa
+from dagster import AssetKey, DagsterInstance, Definitions
+
+from alignment_assets.commands.dagster_private import StaleCauses
+from alignment_assets.commands.home import dagster_instance
 from alignment_assets.commands.rows import show
 from alignment_assets.commands.terminal import (
     RecipeOption,
     chosen_run,
     console,
-    dagster_instance,
     expected,
 )
 from alignment_assets.definitions import build_defs, default_resources
 from alignment_assets.recipe.run import Run
+from alignment_assets.recipe.settings import partition_settings
 from alignment_assets.warehouse import sql_files
+from alignment_assets.warehouse.lineage import PARTITION_COLUMNS, Lineage, TablePart
 from alignment_assets.warehouse.query import QueryError, run_query
+from alignment_assets.warehouse.records import Record, last_record
 from alignment_assets.warehouse.resource import Warehouse
 
-# The column that holds a table's partition; that of all others is `policy`.
-_COLUMNS = {
-    "source_prompts": "dataset",
-    **dict.fromkeys(("completion_requests", "completions", "rewards"), "model"),
-}
+# A table, and its partition if it has such.
+Place = tuple[str, str | None]
 
 REQUESTED = """
 SELECT 'controversy_labels' AS name, NULL AS partition,
@@ -40,7 +43,7 @@ def status(recipe: RecipeOption = None) -> None:
     """Show rows, requests, what is missing and what is stale, for each table and partition."""
     run = chosen_run(recipe)
     resources = default_resources(run)
-    with expected(QueryError), dagster_instance() as instance:
+    with expected(QueryError), dagster_instance(run) as instance:
         rows = table_status(resources["warehouse"], run, build_defs(run, resources), instance)
     show(rows, console)
 
@@ -51,7 +54,7 @@ def table_status(
     """Return rows (table, partition, rows, requested, missing, status), upstream first.
 
     ``requested`` and ``missing`` count what engines are asked: answers to requests that are no
-    longer asked do not count. ``status`` is Dagster's: fresh, stale or missing.
+    longer asked do not count. For ``status`` see `statuses`.
     """
     settings = run.recipe.settings()
     requested = {
@@ -62,33 +65,105 @@ def table_status(
     for row in run_query(warehouse, unanswered, settings).to_pylist():
         requested["completions", row["model"]] = (row["requested"], row["completed"])
         requested["rewards", row["model"]] = (row["requested"], row["rewarded"])
-    graph = defs.resolve_asset_graph()
-    statuses = StaleStatuses(instance, graph)
+    there = look(warehouse, run, defs)
     lines = []
-    for key in graph.toposorted_asset_keys:
-        name = key.to_user_string()
-        partitions = graph.get(key).partitions_def
-        counts = _row_counts(warehouse, name, partitioned=partitions is not None)
-        for partition in partitions.get_partition_keys() if partitions else [None]:
-            asked, answered = requested.get((name, partition), (None, None))
-            lines.append(
-                {
-                    "table": name,
-                    "partition": partition,
-                    "rows": counts.get(partition, 0),
-                    "requested": asked,
-                    "missing": None if asked is None or answered is None else asked - answered,
-                    "status": statuses.status(key, partition),
-                }
-            )
+    for (table, partition), status in statuses(there, run, defs, instance).items():
+        asked, answered = requested.get((table, partition), (None, None))
+        lines.append(
+            {
+                "table": table,
+                "partition": partition,
+                "rows": there.rows.get((table, partition), 0),
+                "requested": asked,
+                "missing": None if asked is None or answered is None else asked - answered,
+                "status": status,
+            }
+        )
     return pa.Table.from_pylist(lines)
 
 
-def _row_counts(warehouse: Warehouse, table: str, *, partitioned: bool) -> dict[str | None, int]:
-    column = _COLUMNS.get(table, "policy") if partitioned else "NULL"
-    rows = run_query(
-        warehouse,
-        f"SELECT {column} AS partition, count(*) AS rows FROM {table} GROUP BY ALL",
-        {},
+@dataclass(frozen=True)
+class There:
+    """What is in a database.
+
+    Attributes:
+        created_at: when it was created.
+        rows: of each table and partition.
+        misfits: how a table and partition does not fit what it was made of.
+    """
+
+    created_at: str
+    rows: Mapping[Place, int]
+    misfits: Mapping[Place, list[str]]
+
+
+def look(warehouse: Warehouse, run: Run, defs: Definitions) -> There:
+    """Return what is in a database."""
+    counts = " UNION ALL ".join(
+        f"SELECT '{table}' AS name, {PARTITION_COLUMNS.get(table, 'NULL')} AS partition, "
+        f"count(*) AS rows FROM {table} GROUP BY ALL"
+        for table in sql_files.tables()
     )
-    return {row["partition"]: row["rows"] for row in rows.to_pylist()}
+    with warehouse.read() as connection:
+        lineage = Lineage(connection, run.recipe.settings())
+        misfits = {
+            place: [misfit.how for misfit in lineage.misfits_of(TablePart(*place))]
+            for place in _places(defs)
+        }
+    (info,) = run_query(warehouse, "SELECT created_at FROM database_info", {}).to_pylist()
+    rows = run_query(warehouse, counts, {}).to_pylist()
+    return There(
+        str(info["created_at"]),
+        {(row["name"], row["partition"]): row["rows"] for row in rows},
+        misfits,
+    )
+
+
+def _places(defs: Definitions) -> Iterator[Place]:
+    graph = defs.resolve_asset_graph()
+    for key in graph.toposorted_asset_keys:
+        partitions = graph.get(key).partitions_def
+        for partition in partitions.get_partition_keys() if partitions else [None]:
+            yield key.to_user_string(), partition
+
+
+def statuses(
+    there: There, run: Run, defs: Definitions, instance: DagsterInstance
+) -> dict[Place, str]:
+    """Return the status of each table and partition, upstream first.
+
+    - fresh: its rows are those that the recipe asks for;
+    - empty: so it is, and has no rows;
+    - inconsistent: made of other rows than stand there now, so nothing is built on it;
+    - stale, with the reasons: made by other code, settings or rows, or not the rows recorded;
+    - missing: never made, or not by this recipe or not in this database.
+    """
+    stale = StaleCauses(instance, defs.resolve_asset_graph())
+    found = {}
+    for table, partition in _places(defs):
+        record = last_record(instance, table, partition)
+        rows, misfits = there.rows.get((table, partition), 0), there.misfits.get((table, partition))
+        if record is None:
+            status = "missing"
+        elif record.recipe != run.recipe.name:
+            status = f"missing: materialized by recipe {record.recipe}"
+        elif record.database != there.created_at:
+            status = "missing: materialized in another database"
+        elif misfits:
+            status = f"inconsistent: {'; '.join(misfits)}"
+        else:
+            changed = _changed_settings(record, partition_settings(run.recipe, table, partition))
+            causes = sorted({*changed, *stale.causes(AssetKey(table), partition)})
+            if record.rows != rows:
+                causes.append(f"{record.rows:,} rows recorded, {rows:,} there")
+            status = f"stale: {', '.join(causes)}" if causes else "fresh" if rows else "empty"
+        found[table, partition] = status
+    return found
+
+
+def _changed_settings(record: Record, now: Mapping[str, str]) -> list[str]:
+    return [
+        f"settings of {whose} changed"
+        for whose, value in now.items()
+        if record.settings.get(whose) != value
+    ]

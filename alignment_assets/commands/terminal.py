@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from dagster import DagsterInstance
 from rich.console import Console
 from rich.status import Status
 
@@ -45,6 +44,16 @@ class Expected(Exception):
     """A failure that the user can act on; shown without a traceback."""
 
 
+class Ended(Exception):
+    """A signal asked the command to end."""
+
+    def __init__(self, number: signal.Signals) -> None:
+        super().__init__(
+            f"ended by {number.name}; what was answered is kept: run this again to go on"
+        )
+        self.status = 128 + number
+
+
 @contextmanager
 def expected(*kinds: type[Exception]) -> Iterator[None]:
     """Show these errors without a traceback."""
@@ -58,16 +67,6 @@ def chosen_run(recipe: str | None) -> Run:
     """Return the run of the recipe that the user names."""
     with expected(RecipeError):
         return open_run(recipe)
-
-
-def dagster_instance() -> DagsterInstance:
-    """Return the Dagster instance of this folder's dagster.yaml, or one that is not kept."""
-    if "DAGSTER_HOME" not in os.environ and Path("dagster.yaml").exists():
-        os.environ["DAGSTER_HOME"] = str(Path.cwd())
-    if "DAGSTER_HOME" not in os.environ:
-        errors.print("no dagster.yaml here and no DAGSTER_HOME: the UI will not know of these runs")
-        return DagsterInstance.ephemeral()
-    return DagsterInstance.get()
 
 
 def say(text: str) -> None:

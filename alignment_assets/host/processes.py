@@ -37,6 +37,16 @@ def is_gone(named: str) -> bool:
         return False
 
 
+def describe(named: str) -> str | None:
+    """Return a process that `this_process` named, for people; None if the text names none."""
+    try:
+        told = json.loads(named)
+        text = f"process {told['process']} of {told['host']}"
+    except (KeyError, RecursionError, TypeError, ValueError):
+        return None
+    return f"{text}, which is gone" if is_gone(named) else text
+
+
 def _named(process: int) -> dict[str, object]:
     return {
         "host": socket.gethostname(),

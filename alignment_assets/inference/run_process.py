@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from alignment_assets.host.processes import is_gone, this_process
+from alignment_assets.host.processes import describe, is_gone, this_process
 
 PROCESS_TAG = "alignment_assets/process"
 
@@ -19,3 +19,8 @@ def was_killed(run_id: str, tags: Mapping[str, str]) -> bool:
     """Return whether a run that has not ended has lost its process, by its tags."""
     told, _, process = tags.get(PROCESS_TAG, "").partition(" ")
     return told == run_id and is_gone(process)
+
+
+def describe_process(tags: Mapping[str, str]) -> str | None:
+    """Return the process that executes a run, for people; None if its tags do not tell."""
+    return describe(tags.get(PROCESS_TAG, "").partition(" ")[2])

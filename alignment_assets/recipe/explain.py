@@ -35,12 +35,13 @@ def _allowed_keys(model: type[BaseModel], location: tuple[int | str, ...]) -> li
         if not (isinstance(part, type) and issubclass(part, BaseModel)):
             break
         annotation = part.model_fields[str(step)].annotation if step in part.model_fields else part
-        part = next((kind for kind in _models_in(annotation)), part)
+        part = next((kind for kind in models_in(annotation)), part)
     return sorted(part.model_fields)
 
 
-def _models_in(annotation: Any) -> list[type[BaseModel]]:
+def models_in(annotation: Any) -> list[type[BaseModel]]:
+    """Return the models that a field's annotation names, such as those in a list or mapping."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     arguments = getattr(annotation, "__args__", ())
-    return [model for argument in arguments for model in _models_in(argument)]
+    return [model for argument in arguments for model in models_in(argument)]

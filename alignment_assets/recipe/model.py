@@ -270,13 +270,19 @@ class Recipe(Part):
         A value is named by its place in the recipe: ``selection.rejected_quantile`` is
         ``$selection_rejected_quantile``. Mappings become DuckDB's MAP. ``$prompts`` is a list of
         structs in the recipe's order, with the parts of a source that are rules: name, track, keep.
-        Models, which SQL has no use for, are left out.
+        Who answers has no order. Models, which SQL has no use for, are left out.
         """
         rules = [
             {"name": source.name, "track": source.track, "keep": _as_map(source.keep)}
             for source in self.prompts
         ]
-        return {**dict(_settings_of(self)), "prompts": rules}
+        asked = self.completions
+        return {
+            **dict(_settings_of(self)),
+            "prompts": rules,
+            "completions_models": sorted(asked.models),
+            "completions_policies": sorted(asked.policies),
+        }
 
 
 def _as_map(values: Mapping[str, Any]) -> dict[str, list[Any]]:

@@ -24,6 +24,7 @@ from alignment_assets.inference.backend import Inference, Job
 from alignment_assets.inference.progress import Progress, ProgressLog
 from alignment_assets.inference.spool import (
     UNREADABLE,
+    merge_small_files,
     raise_unreadable,
     read_final,
     spool_folder,
@@ -184,6 +185,7 @@ class RequestRunner:
             MovedError: a request has other inputs now than those that it is named by.
         """
         with self.warehouse.read() as connection:
+            merge_small_files(self.folder, self.log)
             total, pending = self._count(connection, requests)
             if has_own_names(requests.name):
                 values = {
@@ -206,7 +208,8 @@ class RequestRunner:
         Args:
             staging: takes the rows.
             asked: all of the requests; each must be answered.
-            query: makes the rows; ``requests`` and ``answers`` stand beside the tables for it.
+            query: makes the rows; ``requests``, each with the ``model_fingerprint`` of whom it was
+                asked, and ``answers`` stand beside the tables for it.
             parameters: what the query may name.
 
         Raises:
@@ -222,7 +225,9 @@ class RequestRunner:
                 else "INSERT INTO requests BY NAME"
             )
             connection.execute(
-                f"{create} SELECT * EXCLUDE ({_RENDERED}) FROM ({requests.sql}\n)", requests.values
+                f"{create} SELECT * EXCLUDE ({_RENDERED}), $asked_model AS model_fingerprint "
+                f"FROM ({requests.sql}\n)",
+                {**requests.values, "asked_model": self.fingerprint(requests.model)},
             )
         limits = [self._limits(requests) for requests in asked]
         files = view_answers(connection, self.folder, limits, self.log)

@@ -7,10 +7,11 @@ is `inference.spool`; which requests there are is `request_sets`.
 from __future__ import annotations
 
 import os
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -21,16 +22,14 @@ import pyarrow.parquet as pq
 
 from alignment_assets.inference.spool import (
     EMPTY_FILE,
-    QUARANTINED,
     UNREADABLE,
     as_patterns,
-    quarantine,
     raise_unreadable,
     spool_folder,
     what_is_wrong,
     whole_files,
-    write_file,
 )
+from alignment_assets.inference.spool_files import QUARANTINED, quarantine, write_file
 from alignment_assets.recipe.run import Run
 from alignment_assets.requests.request_sets import asked_partitions, waits_for
 from alignment_assets.requests.runner import RequestSet
@@ -356,7 +355,11 @@ def _query(
 @contextmanager
 def _scratch(run: Run) -> Iterator[duckdb.DuckDBPyConnection]:
     """Open a database of no file that spills where the warehouse's leftovers are removed."""
-    spill = run.staging / f"{os.getpid()}-spool.spill"
-    spill.parent.mkdir(parents=True, exist_ok=True)
+    folder = run.staging
+    with suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+    if not os.access(folder, os.W_OK):
+        folder = Path(tempfile.gettempdir())
+    spill = folder / f"{os.getpid()}-spool.spill"
     with duckdb.connect(config={"temp_directory": str(spill)}) as connection:
         yield connection

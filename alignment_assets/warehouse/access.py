@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -30,7 +31,9 @@ from alignment_assets.host.locking import (
     take,
     write_holder,
 )
+from alignment_assets.host.paths import why_unwritable
 from alignment_assets.host.ticket_queue import Ticket, outside, queued, tickets
+from alignment_assets.warehouse.schema import WarehouseError
 
 T = TypeVar("T")
 
@@ -78,8 +81,19 @@ class SharedFile:
             purpose: what for, told to those who wait.
 
         Raises:
+            WarehouseError: this user may not write there, nor stand in line to do it.
             LockTimeout: the file stayed with somebody else.
         """
+        reason = why_unwritable(self.folder)
+        if reason and exclusive:
+            raise WarehouseError(
+                f"{self.path} has to be written ({purpose}), and {reason}; have a user run this "
+                f"who may, or work on a copy"
+            )
+        if reason:
+            with self._opened_as_guest(open_it, purpose) as opened:
+                yield opened
+            return
         wait = _Wait(self, purpose)
         with ExitStack() as held:
             line = held.enter_context(ExitStack())
@@ -118,6 +132,27 @@ class SharedFile:
             break
         return found or ["another process"]
 
+    @contextmanager
+    def _opened_as_guest(
+        self, open_it: Callable[[], AbstractContextManager[T]], purpose: str
+    ) -> Iterator[T]:
+        """Open the file to read where nothing can be written, between those who write it."""
+        wait = _Wait(self, purpose)
+        with ExitStack() as held:
+            while True:
+                try:
+                    opened = _open(open_it, held)
+                    break
+                except _OpenOutside as error:
+                    outsider = str(error)
+                wait.go_on(OUTSIDE_SECONDS, partial(self._writers, outsider))
+            wait.end()
+            yield opened
+
+    def _writers(self, outsider: str) -> list[str]:
+        """Return who has the file: those of ours that say so, else who DuckDB says."""
+        return self.holders() if self._notes() else [outsider]
+
     def _take(self, ticket: Ticket | None, exclusive: bool, wait: _Wait) -> int | None:
         """Take the lock if it is our turn: a writer always stands in line, a reader if others do.
 
@@ -144,13 +179,7 @@ class SharedFile:
         with ExitStack() as held:
             held.callback(os.close, taken)  # frees the lock, last of all
             held.enter_context(self._noted(purpose, exclusive))
-            try:
-                opened = held.enter_context(open_it())
-            except duckdb.IOException as error:
-                if "could not set lock" in str(error).lower():
-                    raise _OpenOutside(_outsider(error)) from error
-                raise
-            yield opened
+            yield _open(open_it, held)
 
     @property
     def _lock_path(self) -> Path:
@@ -223,6 +252,20 @@ class _Wait:
 
 class _OpenOutside(Exception):
     """Somebody outside of the product has the file open; the message says who."""
+
+
+def _open(open_it: Callable[[], AbstractContextManager[T]], held: ExitStack) -> T:
+    try:
+        return held.enter_context(open_it())
+    except duckdb.IOException as error:
+        if is_conflict(error):
+            raise _OpenOutside(_outsider(error)) from error
+        raise
+
+
+def is_conflict(error: Exception) -> bool:
+    """Return whether DuckDB did not open a file because another process has it."""
+    return "could not set lock" in str(error).lower()
 
 
 def _pause_for(outsider: str, ticket: Ticket | None, wait: _Wait) -> None:

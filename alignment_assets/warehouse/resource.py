@@ -11,6 +11,7 @@ import hashlib
 import logging
 import os
 import shutil
+import tempfile
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
@@ -25,8 +26,9 @@ from dagster_duckdb import DuckDBResource
 from pydantic import Field, PrivateAttr
 
 from alignment_assets.host.machine import MEBI, cores, ensure_room, memory_bytes
+from alignment_assets.host.paths import why_unwritable
 from alignment_assets.warehouse import snapshots, sql_files
-from alignment_assets.warehouse.access import SharedFile
+from alignment_assets.warehouse.access import SharedFile, is_conflict
 from alignment_assets.warehouse.rewrite import STORAGE, ZSTD_FROM_CHARACTERS, temporary_sibling
 from alignment_assets.warehouse.schema import (
     Migration,
@@ -82,7 +84,9 @@ class Warehouse(DuckDBResource):
     @property
     def spill_folder(self) -> Path:
         """Where queries that outgrow memory spill, each process in a folder of its own."""
-        return Path(self.connection_config.get("temp_directory") or self.home / "staging")
+        own = self.home / "staging"
+        spare = tempfile.gettempdir() if why_unwritable(own) else own
+        return Path(self.connection_config.get("temp_directory") or spare)
 
     @contextmanager
     def get_connection(self) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -276,7 +280,14 @@ class Warehouse(DuckDBResource):
             **self.connection_config,
             "temp_directory": str(own),
         }
-        connection = duckdb.connect(database, read_only=read_only, config=config)
+        try:
+            connection = duckdb.connect(database, read_only=read_only, config=config)
+        except duckdb.Error as error:
+            if is_conflict(error):
+                raise
+            raise WarehouseError(
+                f"{database} cannot be opened: {str(error).splitlines()[0]}"
+            ) from error
         connection.execute("SET enable_progress_bar = false")  # it would print into logs
         connection.execute(f"SET zstd_min_string_length = {ZSTD_FROM_CHARACTERS}")
         connection.execute(sql_files.macros())

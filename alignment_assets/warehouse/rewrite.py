@@ -7,7 +7,7 @@ is `staging`'s part.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -43,6 +43,7 @@ def rewrite_file(
     table: str,
     condition: str,
     values: Mapping[str, str],
+    finish: Callable[[str], None],
 ) -> None:
     """Write a new file with ``staging``'s rows for a table's old ones, and put it in place.
 
@@ -54,6 +55,7 @@ def rewrite_file(
         table: whose rows are replaced.
         condition: which of its rows are.
         values: the parameters of the condition.
+        finish: told the name that the new file is attached by, does what else there is to do in it.
     """
     sibling = temporary_sibling(path)
     try:
@@ -73,6 +75,7 @@ def rewrite_file(
             connection.execute(
                 f"INSERT INTO fresh.main.{table} BY NAME SELECT * FROM staging.{table}"
             )
+            finish("fresh")
         except BaseException:
             with suppress(duckdb.Error):
                 connection.execute("DETACH fresh")

@@ -20,7 +20,7 @@ from duckdb.sqltypes import DuckDBPyType
 from alignment_assets.warehouse import sql_files
 
 # Tables that no asset makes: they cannot be made again.
-RECORDS = {"database_info", "inference_runs"}
+RECORDS = {"database_info", "inference_runs", "lineage"}
 
 _SIGNED = {"tinyint": 8, "smallint": 16, "integer": 32, "bigint": 64, "hugeint": 128}
 _UNSIGNED = {"utinyint": 8, "usmallint": 16, "uinteger": 32, "ubigint": 64, "uhugeint": 128}
@@ -84,10 +84,12 @@ def plan_migration(
     statements: list[str] = []
     changes: list[str] = []
     obstacles: dict[str, list[str]] = {}
+    new: list[str] = []
     for name, table in sql_files.tables().items():
         there = found.get(name)
         if there is None:
             statements.append(table.ddl)
+            new.append(name)
             changes.append(f"{name}: a new table")
             continue
         for step in _differences(table, there):
@@ -98,6 +100,8 @@ def plan_migration(
                 changes.append(f"{name}: {step.text}")
     if obstacles:
         raise WarehouseError(_refusal(path, obstacles, info.get("product_version")))
+    # Of what was in a table that somebody has dropped nothing is left.
+    statements += [f"DELETE FROM lineage WHERE table_name = '{name}'" for name in new]
     named = owner or recipe
     if not statements and (owner, info.get("schema_version")) == (
         named,

@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from alignment_assets.host.machine import MEBI, ensure_room
 from alignment_assets.warehouse import sql_files
+from alignment_assets.warehouse.lineage import Input, TablePart, lineage_rows
 from alignment_assets.warehouse.rewrite import rewrite_file, temporary_sibling
 from alignment_assets.warehouse.schema import WarehouseError, cast_is_checked
 
@@ -82,7 +83,7 @@ class Staging:
     ) -> None:
         self.connection = connection
         self.table = table
-        self._partition = partition
+        self.partition = partition
         self._attach = attach
         self._database = database
         self._reading: ExitStack | None = None
@@ -127,13 +128,13 @@ class Staging:
             WarehouseError: a rule found offending rows; the message shows some.
         """
         self.open()
-        for column, value in self._partition.items():
+        for column, value in self.partition.items():
             others = self._scalar(
                 f"SELECT count(*) FROM staging.{self.table.name} WHERE {column} <> $value",
                 {"value": value},
             )
             if others:
-                raise WarehouseError(f"{self._label}: {others} new rows are of another {column}")
+                raise WarehouseError(f"{self.label}: {others} new rows are of another {column}")
         for rule in rules_of(self.table.name):
             query = sql_files.read_sql("checks", rule)
             offending = self.connection.execute(
@@ -144,16 +145,27 @@ class Staging:
                     "; …" if len(offending) > 3 else ""
                 )
                 raise WarehouseError(
-                    f"{self._label}: the rule sql/checks/{rule}.sql found {shown}; "
-                    f"the old rows stay"
+                    f"{self.label}: the rule sql/checks/{rule}.sql found {shown}; the old rows stay"
                 )
 
-    def publish(self, parameters: Mapping[str, Any], *, may_be_empty: bool = True) -> Published:
+    @property
+    def part(self) -> TablePart:
+        """What is replaced."""
+        return TablePart(self.table.name, next(iter(self.partition.values()), None))
+
+    def publish(
+        self,
+        parameters: Mapping[str, Any],
+        *,
+        may_be_empty: bool = True,
+        inputs: Sequence[Input] | None = None,
+    ) -> Published:
         """Audit the new rows, then replace the old ones in one transaction.
 
         Args:
             parameters: what the table's rules may name.
             may_be_empty: whether no rows at all is a result.
+            inputs: what they were made of; without it nothing is built from them by an asset.
 
         Raises:
             WarehouseError: a rule is broken, there are no rows where there should be some, or the
@@ -168,28 +180,35 @@ class Staging:
         ).fetchone() or (0, 0)
         if rows == 0 and not may_be_empty:
             raise WarehouseError(
-                f"{self._label}: no rows came out, and the old ones stay; is everything upstream "
+                f"{self.label}: no rows came out, and the old ones stay; is everything upstream "
                 f"materialized? `alignment-assets status` shows it"
             )
+        content = f"{rows}-{total:x}"
+        made = None if inputs is None else lineage_rows(self.part, rows, content, inputs)
         self.close()
-        with self._attach(self.connection, exclusive=True, purpose=f"replacing {self._label}"):
+        with self._attach(self.connection, exclusive=True, purpose=f"replacing {self.label}"):
             is_most = self._is_most_of_the_file()
             ensure_room(
-                self._database.parent, self._needed_bytes(is_most), f"{self._label}: replacing"
+                self._database.parent, self._needed_bytes(is_most), f"{self.label}: replacing"
             )
-            self._replace(rewrite=is_most)
-        return Published(name, rows, f"{rows}-{total:x}")
+            self._replace(made, rewrite=is_most)
+        return Published(name, rows, content)
 
     def open(self) -> None:
         """Attach the database to read; it stays so until the rows are published."""
         if self._reading is None:
-            purpose = f"reading for {self._label}"
+            purpose = f"reading for {self.label}"
             with ExitStack() as reading:
                 reading.enter_context(
                     self._attach(self.connection, exclusive=False, purpose=purpose)
                 )
                 self.connection.execute("SET search_path = 'staging.main,warehouse.main'")
                 self._reading = reading.pop_all()
+
+    def created_at(self) -> str:
+        """Return when the database was created, which tells it from others of its name."""
+        self.open()
+        return str(self._scalar("SELECT created_at FROM warehouse.main.database_info"))
 
     def close(self) -> None:
         """Let the database go."""
@@ -218,12 +237,19 @@ class Staging:
             return staged + int(self._scalar(_USED)) - self.stored_bytes()
         return staged - int(self._scalar(_REUSABLE))
 
-    def _replace(self, rewrite: bool) -> None:
+    def _replace(self, made: pa.Table | None, rewrite: bool) -> None:
         name, (condition, values) = self.table.name, self._condition()
         temporary_sibling(self._database)  # so that a killed writer's part of a file does not stay
         if rewrite:
             try:
-                rewrite_file(self.connection, self._database, name, condition, values)
+                rewrite_file(
+                    self.connection,
+                    self._database,
+                    name,
+                    condition,
+                    values,
+                    lambda database: self._write_lineage(database, made),
+                )
             except duckdb.Error as error:
                 raise self._not_replaced(error) from error
             return
@@ -233,6 +259,7 @@ class Staging:
             self.connection.execute(
                 f"INSERT INTO warehouse.main.{name} BY NAME SELECT * FROM staging.{name}"
             )
+            self._write_lineage("warehouse", made)
             self.connection.commit()
         except BaseException as error:
             with suppress(duckdb.Error):
@@ -241,17 +268,30 @@ class Staging:
                 raise self._not_replaced(error) from error
             raise
 
+    def _write_lineage(self, database: str, made: pa.Table | None) -> None:
+        """Put what the new rows were made of in place of what the old ones were."""
+        self.connection.execute(
+            f"DELETE FROM {database}.main.lineage "
+            "WHERE table_name = $table AND ($partition IS NULL OR partition = $partition)",
+            {"table": self.part.table, "partition": self.part.partition},
+        )
+        if made is not None:
+            self.connection.register("made", made)
+            self.connection.execute(f"INSERT INTO {database}.main.lineage BY NAME FROM made")
+            self.connection.unregister("made")
+
     def _not_replaced(self, error: duckdb.Error) -> WarehouseError:
         reason = str(error).splitlines()[0]
-        return WarehouseError(f"{self._label}: not replaced, the old rows stay: {reason}")
+        return WarehouseError(f"{self.label}: not replaced, the old rows stay: {reason}")
 
     def _condition(self) -> tuple[str, dict[str, str]]:
-        named = " AND ".join(f"{column} = ${column}" for column in self._partition)
-        return named or "true", self._partition
+        named = " AND ".join(f"{column} = ${column}" for column in self.partition)
+        return named or "true", self.partition
 
     @property
-    def _label(self) -> str:
-        place = f"[{', '.join(self._partition.values())}]" if self._partition else ""
+    def label(self) -> str:
+        """The table, with its partition in brackets."""
+        place = f"[{', '.join(self.partition.values())}]" if self.partition else ""
         return f"{self.table.name}{place}"
 
     def _check_columns(self, found: Sequence[str]) -> None:

@@ -4,6 +4,7 @@ WITH rated AS (
     SELECT
         requests.completion_id,
         requests.request_id,
+        requests.model_fingerprint,
         answers.finish_reason,
         answers.error,
         answers.value,
@@ -36,6 +37,7 @@ SELECT
         WHEN 'standard' THEN $rewards_standard_model
         ELSE $rewards_controversial_model
     END AS scorer,
+    scored.model_fingerprint AS scorer_fingerprint,
     CASE completion_requests.track
         WHEN 'standard' THEN $rewards_standard_task
         ELSE $rewards_controversial_task

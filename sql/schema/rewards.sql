@@ -9,6 +9,7 @@ CREATE TABLE rewards (
     reward DOUBLE,
     missing_reason VARCHAR,
     scorer VARCHAR NOT NULL,
+    scorer_fingerprint VARCHAR,
     task VARCHAR NOT NULL,
     score_mass DOUBLE,
     label_logprobs STRUCT(label VARCHAR, logprob DOUBLE)[]
@@ -24,6 +25,7 @@ COMMENT ON COLUMN rewards.variant IS 'The completion''s variant.';
 COMMENT ON COLUMN rewards.reward IS 'A classifier''s raw logit, or the probability-weighted mean of the labels that a judge weighed (rate: 1 to 9). NULL with a reason.';
 COMMENT ON COLUMN rewards.missing_reason IS 'Why there is no reward; NULL where there is one.';
 COMMENT ON COLUMN rewards.scorer IS 'The scoring model.';
+COMMENT ON COLUMN rewards.scorer_fingerprint IS 'The scorer''s weights, chat template, its arguments and template date, as one hash; NULL where nothing was asked.';
 COMMENT ON COLUMN rewards.task IS 'What the scorer was asked, a file of sql/requests/rewards: classify (a reward model''s logit), rate (a judge''s number).';
 COMMENT ON COLUMN rewards.score_mass IS 'The probability that the judge gave to the labels together; NULL for a logit.';
 COMMENT ON COLUMN rewards.label_logprobs IS 'The log-probability of each label; NULL for a logit.';

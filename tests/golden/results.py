@@ -173,8 +173,12 @@ def _build(warehouse: Warehouse, table: str, partition: Row) -> None:
     with warehouse.stage(table, partition) as staging:
         asked = [
             staging.connection.execute(
-                f"SELECT *, $task AS task FROM ({text}\n)",
-                {**sql_files.named_parameters(text, values), "task": name.rsplit("/", 1)[-1]},
+                f"SELECT *, $task AS task, $asked_model AS model_fingerprint FROM ({text}\n)",
+                {
+                    **sql_files.named_parameters(text, values),
+                    "task": name.rsplit("/", 1)[-1],
+                    "asked_model": values.get("scorer_fingerprint"),
+                },
             ).to_arrow_table()
             for name, values in questions(table, partition)
             for text in [sql_files.read_sql("requests", name)]

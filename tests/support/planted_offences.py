@@ -49,6 +49,13 @@ PLANTED: dict[str, list[str]] = {
     "dpo_pairs/enough_references": ["reference_rewards = reference_rewards[:2]"],
     "human_labels/label_or_reason": ["label = NULL", "label = 4", "malformed_reason = 'no label'"],
     "judge_comparisons/both_orders": [LESS],
+    **{
+        f"{table}/one_scorer": [
+            "UPDATE rewards SET scorer_fingerprint = 'another' "
+            "WHERE track = 'controversial' AND model = (SELECT min(policy) FROM {t})"
+        ]
+        for table in ("judge_comparisons", "quantile_rewards")
+    },
     "judge_rankings/complete_positions": [
         "position = 2 WHERE position = 1",
         "position = 99 WHERE position = 1",

@@ -10,10 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+from dagster import AssetKey
 
 from alignment_assets.assets.training_sets import draw_pairs
 from alignment_assets.warehouse import sql_files
+from alignment_assets.warehouse.lineage import Lineage, TablePart, lineage_rows
 from alignment_assets.warehouse.resource import Published, Warehouse
+from tests.conftest import Graph
 from tests.support.reference_selection import Candidate, Rules
 
 
@@ -142,3 +145,30 @@ def read_selection(warehouse: Warehouse, rules: Rules) -> list[list[dict[str, An
         read_rows(warehouse, f"FROM {table} WHERE policy = '{rules.policy}' ORDER BY {order}")
         for table, order in SELECTION.items()
     ]
+
+
+def take_as_made(graph: Graph) -> None:
+    """Enter all rows that stand, filled by hand, as makings of assets that belong together."""
+    settings = graph.recipe.settings()
+    parts = [
+        TablePart(key.to_user_string(), partition)
+        for key in graph.defs.resolve_asset_graph().toposorted_asset_keys
+        for partition in partitions_of(graph, key)
+    ]
+    for part in parts:
+        with graph.warehouse.read() as connection:
+            inputs = Lineage(connection, settings).read(part)
+        with graph.warehouse.get_connection() as connection:
+            connection.register("made", lineage_rows(part, 0, "0-0", inputs))
+            connection.execute(
+                "DELETE FROM lineage WHERE table_name = $table "
+                "AND partition IS NOT DISTINCT FROM $partition",
+                {"table": part.table, "partition": part.partition},
+            )
+            connection.execute("INSERT INTO lineage BY NAME FROM made")
+
+
+def partitions_of(graph: Graph, key: AssetKey) -> list[str | None]:
+    """Return an asset's partitions; None alone if it has none."""
+    partitions = graph.defs.resolve_asset_graph().get(key).partitions_def
+    return list(partitions.get_partition_keys()) if partitions else [None]

@@ -6,12 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from dagster import AssetKey
 
-from alignment_assets.assets.rewards import MissingRewards
-from alignment_assets.commands.dagster_private import StaleStatuses
+from alignment_assets.commands.status import look, statuses
+from alignment_assets.recipe.load import find_recipe, parse_recipe
 from alignment_assets.requests.runner import TooManyFailures
-from alignment_assets.warehouse.resource import WarehouseError
+from alignment_assets.warehouse.lineage import InconsistentError
 from tests.conftest import Graph, changed_recipe
 
 POLICY = "smollm2-135m-policy"
@@ -28,15 +27,12 @@ def with_newcomer(graph: Graph) -> Graph:
     return graph.with_recipe(changed_recipe({"models": models, "completions.models": names}))
 
 
-def stale_statuses(graph: Graph, table: str) -> dict[str, str]:
-    """Return each partition's status as the Dagster UI shows it."""
-    assets = graph.defs.resolve_asset_graph()
-    cut: Any = assets.get(AssetKey(table)).partitions_def
-    statuses = StaleStatuses(graph.instance, assets)
-    return {
-        name: statuses.status(AssetKey(table), name).split(":")[0].upper()
-        for name in cut.get_partition_keys()
-    }
+def partition_statuses(graph: Graph, table: str) -> dict[str | None, str]:
+    """Return what `status` says of each partition of a table."""
+    found = statuses(
+        look(graph.warehouse, graph.run, graph.defs), graph.run, graph.defs, graph.instance
+    )
+    return {partition: status for (name, partition), status in found.items() if name == table}
 
 
 def test_a_run_fills_every_table_and_every_check_passes(graph: Graph) -> None:
@@ -80,9 +76,9 @@ def test_a_new_model_asks_for_itself_alone_and_leaves_the_others_fresh(graph: Gr
     more = with_newcomer(graph)
     finished = {"completion_requests", "completions", "rewards"}
     for table in finished:
-        statuses = stale_statuses(more, table)
-        assert statuses.pop("newcomer") == "MISSING"
-        assert set(statuses.values()) == {"FRESH"}, table
+        found = partition_statuses(more, table)
+        assert found.pop("newcomer") == "missing"
+        assert set(found.values()) == {"fresh"}, table
 
     more.materialize("key:completion_requests or key:completions or key:rewards", "newcomer")
 
@@ -94,14 +90,14 @@ def test_a_new_model_asks_for_itself_alone_and_leaves_the_others_fresh(graph: Gr
     assert len([r for r in new if r["task"] == "rate"]) == requested
     assert len(new) == 2 * requested
     for table in finished:
-        assert set(stale_statuses(more, table).values()) == {"FRESH"}, table
+        assert set(partition_statuses(more, table).values()) == {"fresh"}, table
 
 
 def test_a_training_set_refuses_and_names_the_model_without_rewards(
     materialized: Callable[..., Graph],
 ) -> None:
     graph = materialized()
-    with pytest.raises(MissingRewards, match="newcomer"):
+    with pytest.raises(InconsistentError, match=r"rewards\[newcomer\] has not been made"):
         with_newcomer(graph).materialize("key:quantile_rewards", POLICY)
 
 
@@ -200,6 +196,29 @@ def test_a_partition_that_fails_too_often_is_not_published_and_keeps_its_answers
     assert ledger[1][0] == ledger[1][1] > ledger[1][2] > 0
 
 
-def test_an_asset_without_its_upstream_refuses_to_be_empty(graph: Graph) -> None:
-    with pytest.raises(WarehouseError, match=r"completions\[smollm2-135m\]: no rows"):
+def test_an_asset_refuses_without_its_upstream_and_says_what_is_missing(graph: Graph) -> None:
+    for table in ("dpo_pairs", "selected_pairs", "qrpo_samples", "controversy_labels"):
+        with pytest.raises(InconsistentError, match=r"source_prompts\[.*\] has not been made"):
+            graph.materialize(f"key:{table}")
+    with pytest.raises(InconsistentError, match=r"completion_requests\[smollm2-135m\]$"):
         graph.materialize("key:completions", "smollm2-135m")
+
+
+def test_what_is_made_and_rightly_empty_is_not_missing(graph: Graph) -> None:
+    picky = graph.with_recipe(changed_recipe({"selection.min_references": 99}))
+    picky.materialize()  # no prompt has as many: no pairs, and so no samples
+    assert picky.query("SELECT count(*) FROM dpo_pairs") == [(0,)]
+    for table in ("selected_pairs", "dpo_pairs", "qrpo_samples"):
+        assert partition_statuses(picky, table) == {POLICY: "empty"}
+    # Rows of another recipe, by the same instance, stand for nothing of this one.
+    content = {**changed_recipe({"selection.min_references": 99}).model_dump(mode="json")}
+    mine = parse_recipe({**content, "name": "mine"}, find_recipe("demo"))
+    other = Graph(mine, graph.home.parent / "mine", graph.instance, graph.inference)
+    other.materialize("key:personas")
+    found = statuses(
+        look(other.warehouse, other.run, other.defs), other.run, other.defs, other.instance
+    )
+    assert found.pop(("personas", None)) == "fresh"
+    assert set(found.values()) == {"missing: materialized by recipe demo"}
+    with pytest.raises(InconsistentError, match="selected_pairs"):
+        other.materialize("key:dpo_pairs")

@@ -18,7 +18,7 @@ from alignment_assets.inference.types import Answer, Request
 from tests.conftest import Graph, changed_recipe
 from tests.support.fakes import FakeInference
 from tests.support.reference_selection import Candidate
-from tests.support.tables import fill_candidates, read_rows
+from tests.support.tables import fill_candidates, read_rows, take_as_made
 
 MODEL, POLICY = "smollm2-135m", "smollm2-135m-policy"
 
@@ -60,6 +60,7 @@ def graph_of(
     graph = Graph(recipe, home, instance, ScriptedInference(log=str(home / "asked"), script=script))
     graph.materialize("key:wordings")
     fill_candidates(graph.warehouse, candidates)
+    take_as_made(graph)
     return graph
 
 

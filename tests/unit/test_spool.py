@@ -6,7 +6,6 @@ import hashlib
 import os
 import shutil
 import socket
-import time
 from collections.abc import Callable
 from datetime import timedelta
 from itertools import pairwise
@@ -20,6 +19,7 @@ import pytest
 
 from alignment_assets.inference.spool import (
     EMPTY_FILE,
+    FLUSH_ROWS,
     SpoolWriter,
     spool_folder,
     view_answers,
@@ -27,7 +27,7 @@ from alignment_assets.inference.spool import (
 )
 from alignment_assets.inference.types import ANSWER_SCHEMA, Answer, AnsweredBy
 from tests.conftest import Graph, changed_recipe
-from tests.support.processes import other, wait_for_word
+from tests.support.processes import other
 from tests.support.tables import fill_prompts
 
 SHORT = '{"max_model_len": 1024}'
@@ -66,37 +66,19 @@ def read(folder: Path, *settings: str) -> dict[str, dict[str, Any]]:
     return {row["request_id"]: row for row in rows}
 
 
-def test_a_thousand_answers_are_on_disk_at_once(tmp_path: Path) -> None:
-    writer = SpoolWriter(tmp_path, answered_by())
-    for number in range(999):
-        writer.add(answer(f"request {number}"))
-    assert list(tmp_path.iterdir()) == []
-    writer.add(answer("request 999"))
-    assert len(read(tmp_path)) == 1000
-    for number in range(1000, 2500):
-        writer.add(answer(f"request {number}"))
-    assert len(read(tmp_path)) == 2000
-    writer.flush()
-    assert len(read(tmp_path)) == 2500
-
-
-def test_a_few_answers_are_on_disk_after_five_seconds(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_answers_are_in_files_of_four_thousand_and_all_of_them_after_a_flush(
+    tmp_path: Path,
 ) -> None:
-    clock = [100.0]
-    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
-    writer = SpoolWriter(tmp_path, answered_by())
-    writer.add(answer("one"))
-    clock[0] += 4.9
-    writer.tick()
-    assert list(tmp_path.iterdir()) == []
-    clock[0] += 0.2
-    writer.tick()
-    assert read(tmp_path).keys() == {"one"}
-    clock[0] += 60
-    before = set(tmp_path.iterdir())
-    writer.tick()  # nothing to write, no file
-    assert set(tmp_path.iterdir()) == before
+    with SpoolWriter(tmp_path, answered_by()) as writer:
+        for number in range(FLUSH_ROWS + 500):
+            writer.add(answer(f"request {number}"))
+        writer.flush()
+        assert len(read(tmp_path)) == FLUSH_ROWS + 500
+        files = [path for path in tmp_path.iterdir() if path.name != EMPTY_FILE]
+        assert sorted(pq.read_metadata(file).num_rows for file in files) == [500, FLUSH_ROWS]
+        writer.flush()  # nothing to write, no file
+        assert len(list(tmp_path.iterdir())) == len(files) + 1
+    assert len(list(tmp_path.iterdir())) == len(files) + 1
 
 
 def test_an_engine_that_fails_leaves_what_it_answered(tmp_path: Path) -> None:
@@ -211,19 +193,6 @@ def test_several_writers_fill_a_folder_that_is_readable_all_the_time(tmp_path: P
             seen = found
     # Killed at any moment, the writers leave whole files; the one at work is not read.
     assert len(read(tmp_path)) % 10 == 0
-
-
-def write_one(pipe: Connection, folder: Path) -> None:
-    with SpoolWriter(folder, answered_by()) as writer:
-        writer.add(answer("one"))
-        pipe.send("added")
-        wait_for_word(pipe)
-
-
-def test_answers_of_a_killed_writer_that_were_not_on_disk_are_missing(tmp_path: Path) -> None:
-    with other(write_one, tmp_path) as writer:
-        writer.hear()
-    assert read(tmp_path) == {}
 
 
 @pytest.fixture

@@ -43,10 +43,11 @@ CHANGES: Row = {
 }
 # Parameters of questions that are no setting of the recipe, with a value that suits a test.
 GIVEN: Row = {"pair_id": None, "pending": "[]"}
-KINDS = ("assets", "requests", "moved", "pairs", "selection", "checks", "analysis")
+KINDS = ("assets", "requests", "moved", "edges", "pairs", "selection", "checks", "analysis")
 # What a kind may name beside the recipe's settings; assets and requests may name anything.
 BESIDES: dict[str, set[str]] = {
     "analysis": set(GIVEN),
+    "edges": {"model", "policy"},
     "moved": {"model", "model_fingerprint"},
     "pairs": {"policy", "pair_index"},
     "selection": {"policy", "pair_index"},
@@ -146,10 +147,14 @@ def put_answers(graph: Graph, database: Database, asset: str, partition: str | N
         for n in sql_files.sql_names("requests")
         if n.startswith(asset)
     ]
-    asked = {repr(values): (query, values) for query in texts for values in RAN[query]}
-    for query, values in asked.values():
+    ran = {repr(values): (query, values) for query in texts for values in RAN[query]}
+    for query, values in ran.values():
         if values.get("model", values.get("policy")) == partition:
-            database.execute(f"{create} FROM ({query}\n)", values)
+            asked = values.get("scorer_fingerprint")
+            database.execute(
+                f"{create} SELECT *, $asked AS model_fingerprint FROM ({query}\n)",
+                {**values, "asked": asked},
+            )
             create = "INSERT INTO requests BY NAME"
     settings = [graph.inference.limits(graph.recipe.models[POLICY])]
     view_answers(database, spool_folder(graph.run.spool, asset, partition), settings)

@@ -20,7 +20,7 @@ from alignment_assets.warehouse import sql_files
 from alignment_assets.warehouse.resource import Warehouse, WarehouseError
 from tests.conftest import REPOSITORY, changed_recipe
 from tests.support.reference_selection import Candidate, Rules
-from tests.support.tables import fill_candidates, new_warehouse, read_rows, run_asset
+from tests.support.tables import fill, fill_candidates, new_warehouse, read_rows, run_asset
 
 RECIPE = changed_recipe()
 (POLICY,) = RECIPE.completions.policies
@@ -77,6 +77,9 @@ def add(tmp_path: Path, warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch) -
 def test_a_file_and_a_line_of_the_recipe_add_a_strategy(
     tmp_path: Path, warehouse: Warehouse
 ) -> None:
+    # The ranking of another prompt: without controversial ones it would have to be made first.
+    ranked = {"policy": POLICY, "prompt_id": "three", "completion_id": "three/1"}
+    fill(warehouse, "judge_rankings", [ranked])
     checkout = tmp_path / "checkout"
     for folder in ("alignment_assets", "sql", "recipes"):
         shutil.copytree(REPOSITORY / folder, checkout / folder)

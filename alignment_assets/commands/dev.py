@@ -1,0 +1,39 @@
+"""``alignment-assets dev``: the Dagster UI on the records of a recipe's home."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from alignment_assets.commands.home import check_home, dagster_home, dagster_instance, end_killed
+from alignment_assets.commands.terminal import RecipeOption, chosen_run
+
+MODULE = "alignment_assets.definitions"
+
+
+def dev(
+    recipe: RecipeOption = None,
+    port: Annotated[int, typer.Option(help="The port of the UI.")] = 3000,
+) -> None:
+    """Start the Dagster UI on http://127.0.0.1:3000, with the records of the recipe's home."""
+    run = chosen_run(recipe)
+    check_home(run)
+    with dagster_instance(run) as instance:
+        end_killed(instance)
+    environment = {
+        **os.environ,
+        "DAGSTER_HOME": str(dagster_home(run)),
+        # dagster.yaml says so too; without this the UI makes empty folders for what it sends not.
+        "DAGSTER_DISABLE_TELEMETRY": "1",
+    }
+    if recipe:
+        environment["ALIGNMENT_RECIPE"] = recipe
+    command = Path(sys.executable).with_name("dg")
+    address = ["--host", "127.0.0.1", "--port", str(port)]
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # ignored behind a shell, and so in all that runs
+    os.execve(command, ["dg", "dev", *address, "-m", MODULE], environment)

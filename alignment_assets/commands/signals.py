@@ -1,0 +1,52 @@
+"""Signals that ask a command to end, and how it was started notwithstanding."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from dagster import DagsterExecutionInterruptedError
+
+from alignment_assets.commands.terminal import Ended
+
+_ENDING = (signal.SIGINT, signal.SIGTERM)
+
+
+@contextmanager
+def ended_by_signals() -> Iterator[None]:
+    """End the body on SIGINT and SIGTERM, at the next point where that is safe.
+
+    A shell starts what it puts behind (`&`) with SIGINT ignored, and around each run Dagster gives
+    SIGTERM the meaning of SIGINT: without this, neither would end the command.
+
+    Raises:
+        Ended: it was asked to end.
+    """
+    # Dagster's handlers do not keep which signal came; the interpreter writes it here.
+    reader, writer = os.pipe()
+    os.set_blocking(reader, False)
+    os.set_blocking(writer, False)
+    before = {number: signal.getsignal(number) for number in _ENDING}
+    woken = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    for number in _ENDING:
+        signal.signal(number, signal.default_int_handler)
+    try:
+        yield
+    except (KeyboardInterrupt, DagsterExecutionInterruptedError) as error:
+        raise Ended(_last(reader)) from error
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        signal.set_wakeup_fd(woken)
+        os.close(reader)
+        os.close(writer)
+
+
+def _last(reader: int) -> signal.Signals:
+    try:
+        came = [number for number in os.read(reader, 1 << 16) if number in _ENDING]
+    except BlockingIOError:
+        came = []
+    return signal.Signals(came[-1] if came else signal.SIGINT)

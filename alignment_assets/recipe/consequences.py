@@ -1,0 +1,189 @@
+"""What a change of each field of a recipe makes stale: every field is declared here, once.
+
+A field is in the code version of tables (*graph*), in the hash that is kept with some of their
+partitions (*partition*), or in neither, with the reason. ``recipe/settings.py`` and the assets do
+what stands here; a test changes every field and compares what `status` says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel
+
+from alignment_assets.recipe.explain import models_in
+from alignment_assets.recipe.model import Recipe
+
+
+@dataclass(frozen=True)
+class Consequence:
+    """What a change of a field makes stale; what is made from it follows when that is made again.
+
+    Attributes:
+        why: the reason, or what exactly counts.
+        graph: tables in whose code version the field is: all of their partitions are stale.
+        partition: tables of which only the partitions that the field concerns are stale.
+    """
+
+    why: str
+    graph: tuple[str, ...] = ()
+    partition: tuple[str, ...] = ()
+
+
+def graph(*tables: str, why: str = "") -> Consequence:
+    """Declare a field that is in the code version of tables."""
+    return Consequence(why, graph=tables)
+
+
+def partition(*tables: str, why: str) -> Consequence:
+    """Declare a field that is in the hash kept with partitions of tables."""
+    return Consequence(why, partition=tables)
+
+
+def nothing(why: str) -> Consequence:
+    """Declare a field that makes nothing stale."""
+    return Consequence(why)
+
+
+_SAMPLING = (
+    *("temperature", "top_p", "top_k", "min_p", "repetition_penalty"),
+    *("presence_penalty", "frequency_penalty", "max_tokens"),
+)
+_READING = ("dataset", "configs", "split", "revision", "columns")
+_SCORER = ("task", "model")
+
+_OF_SOURCE = partition("source_prompts", why="of the source: its rows are read by it")
+_RULE_OF_SOURCES = graph("prompt_exclusions", "licensed_prompts", why="a rule over the rows read")
+_OF_MODEL = partition(
+    *("completion_requests", "controversy_labels", "rewards", "judge_comparisons"),
+    why="of the model where it answers, and of every partition that it grades, scores or judges: "
+    "a request is named by it",
+)
+_LIMITS = partition(
+    *("completions", "controversy_labels", "rewards", "judge_comparisons"),
+    why="of the model where it answers, and of every partition that it grades, scores or judges: "
+    "what was refused is asked again under other limits",
+)
+_OWN_SAMPLING = partition("completion_requests", why="of the model, where it answers")
+_SAMPLING_OF_ALL = partition(
+    "completion_requests", why="of the models that do not have it of their own"
+)
+_VARIANTS = Consequence(
+    "of the models, not of the policies; of `wordings`, if it needs other texts",
+    graph=("wordings",),
+    partition=("completion_requests",),
+)
+_RESOURCES = nothing("of the machine, not of the rows")
+
+# By place in the recipe; `*` stands for each entry of a list or mapping.
+CONSEQUENCES: dict[str, Consequence] = {
+    "name": nothing("another name is another recipe: all is missing, and the home is another"),
+    "description": nothing("for readers"),
+    "seed": graph(
+        *("prompt_exclusions", "completion_requests", "judge_comparisons", "judge_rankings"),
+        "selected_pairs",
+        why="every table that draws",
+    ),
+    "limit": graph("prompt_exclusions"),
+    "wordings": graph("wordings", why="if a text in the folder is another"),
+    "template_date": graph(
+        *("completion_requests", "controversy_labels", "rewards", "judge_comparisons"),
+        why="a request is named by it",
+    ),
+    "max_prompt_characters": graph("prompt_exclusions"),
+    "prompts": graph(
+        *("prompt_exclusions", "licensed_prompts"),
+        why="which sources there are, in which order; a new one is a partition that is missing",
+    ),
+    "prompts.*.name": graph(
+        *("prompt_exclusions", "licensed_prompts"), why="another name is another source"
+    ),
+    **dict.fromkeys((f"prompts.*.{field}" for field in (*_READING, "form")), _OF_SOURCE),
+    "prompts.*.track": _RULE_OF_SOURCES,
+    "prompts.*.keep": _RULE_OF_SOURCES,
+    **dict.fromkeys((f"personas.{field}" for field in _READING), graph("personas")),
+    "human_labels": graph("human_labels"),
+    **dict.fromkeys((f"human_labels.{field}" for field in _READING), graph("human_labels")),
+    "licence.excluded_subsets": graph("prompt_exclusions"),
+    "consent.agents": graph("origin_consent"),
+    "consent.robots": graph("origin_consent", why="which folder; not the files in it"),
+    "consent.unknown_origins": graph("prompt_exclusions"),
+    "consent.sources": graph("prompt_exclusions"),
+    "models": nothing("a model that no other field names does nothing"),
+    "models.*.weights": _OF_MODEL,
+    "models.*.revision": _OF_MODEL,
+    "models.*.chat_template": _OF_MODEL,
+    "models.*.chat_template_arguments": _OF_MODEL,
+    "models.*.backend": _LIMITS,
+    "models.*.backend.*.*": nothing(
+        "how and where a model runs names no request: the answers that are there stay"
+    ),
+    "models.*.billions": nothing("orders partitions"),
+    "models.*.max_model_len": _LIMITS,
+    "models.*.max_tokens": _OWN_SAMPLING,
+    "models.*.temperature": _OWN_SAMPLING,
+    "inference.attempts": nothing("what failed is asked again by the next run in any case"),
+    "inference.max_failed_share": nothing("bars publishing; what is published stays"),
+    "controversy.model": graph("controversy_labels"),
+    "controversy.threshold": graph("controversy_labels", "controversy_agreement"),
+    "controversy.attempts": graph("controversy_labels"),
+    "controversy.reasoning_characters": graph("controversy_labels"),
+    **{f"controversy.sampling.{field}": graph("controversy_labels") for field in _SAMPLING},
+    "completions.models": graph(
+        *("judge_comparisons", "judge_rankings", "quantile_rewards"),
+        why="whose candidates a policy has; a new model's own partitions are missing, the other "
+        "models' are fresh",
+    ),
+    "completions.policies": nothing("a new policy's partitions are missing, all others are fresh"),
+    "completions.reference_completions": partition(
+        "completion_requests", why="of the policies, not of the models"
+    ),
+    "completions.standard_variants": _VARIANTS,
+    "completions.controversial_variants": _VARIANTS,
+    "completions.standard_charter_models": partition(
+        "completion_requests", why="of the models that join or leave the list"
+    ),
+    **{f"completions.sampling.{field}": _SAMPLING_OF_ALL for field in _SAMPLING},
+    **{
+        f"rewards.{track}.{field}": graph("rewards")
+        for track in ("standard", "controversial")
+        for field in _SCORER
+    },
+    **dict.fromkeys(
+        ("rewards.standard.rubric", "rewards.controversial.rubric"),
+        graph("rewards", "wordings", why="`wordings`, if it needs other texts"),
+    ),
+    "rewards.comparison_judge": graph("judge_comparisons"),
+    "rewards.compared_candidates": graph("judge_comparisons", "judge_rankings"),
+    "selection.strategy": graph("selected_pairs", why="by its file in `sql/selection`"),
+    "selection.pairs_per_prompt": graph("selected_pairs"),
+    "selection.rejected_quantile": graph("quantile_rewards"),
+    "selection.min_references": graph("selected_pairs", "selection_exclusions"),
+    "selection.max_sequence_tokens": graph("quantile_rewards"),
+    "selection.allow_truncated": graph("quantile_rewards"),
+    "warehouse.memory_limit": _RESOURCES,
+    "warehouse.threads": _RESOURCES,
+    "warehouse.temp_directory": _RESOURCES,
+    "published_prompts": nothing("shown beside the run's own numbers"),
+}
+
+
+def fields_of(model: type[BaseModel] = Recipe, place: str = "") -> Iterator[str]:
+    """Yield the place of every field of a recipe's models, in the order of their declaration.
+
+    A part that has to be there is no field of its own; a list, a mapping and a part that may be
+    left out are, beside the fields in them.
+    """
+    for name, field in model.model_fields.items():
+        here, parts = f"{place}{name}", models_in(field.annotation)
+        if not parts or field.annotation not in parts:
+            yield here
+        for part in parts:
+            inside = f"{here}.*." if _is_many(field.annotation) else f"{here}."
+            yield from fields_of(part, inside)
+
+
+def _is_many(annotation: Any) -> bool:
+    return getattr(annotation, "__origin__", None) in (tuple, dict)

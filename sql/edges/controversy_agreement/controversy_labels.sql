@@ -1,0 +1,3 @@
+-- The grades.
+SELECT prompt_id, grade
+FROM controversy_labels

@@ -1,0 +1,3 @@
+-- The prompts' texts.
+SELECT prompt_id, messages_hash
+FROM alignment_prompts

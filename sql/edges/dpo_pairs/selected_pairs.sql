@@ -1,0 +1,4 @@
+-- The pairs.
+SELECT policy AS upstream_partition, * EXCLUDE (policy)
+FROM selected_pairs
+WHERE policy = $policy

@@ -1,0 +1,3 @@
+-- What a prompt is admitted by.
+SELECT origin_url, status
+FROM origin_consent

@@ -1,0 +1,3 @@
+-- Which rows are dropped.
+SELECT dataset, row_number
+FROM prompt_exclusions
