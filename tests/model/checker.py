@@ -248,9 +248,10 @@ class Checker:
     ) -> Iterator[tuple[str, str]]:
         table, partition = place
         rows = self._rows(place)
-        if table in ("completion_requests", "completions", "rewards"):
-            yield from getattr(self, f"_{table}")(rows, recipe, partition, upstream)
-        elif table in ("controversy_labels", "judge_comparisons"):
+        if table in ("completion_requests", "completions", "rewards") or table in (
+            "controversy_labels",
+            "judge_comparisons",
+        ):
             yield from getattr(self, f"_{table}")(rows, recipe, partition, upstream)
         else:
             key, expected = getattr(self, f"_{table}")(recipe, partition)

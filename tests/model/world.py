@@ -304,9 +304,9 @@ class World:
                 kind = type(error)
                 if isinstance(error, KilledError) or kind.__module__.startswith("alignment_assets"):
                     self._event("refused", place, f"{kind.__name__}")
-                    return f"{label_of(place)} {kind.__name__}: {str(error):.300}"
+                    return f"{label_of(place)} {kind.__name__}: {error!s:.300}"
                 if "materialize its rewards and what follows again" in str(error):
-                    return f"{label_of(place)} refused: {str(error):.300}"
+                    return f"{label_of(place)} refused: {error!s:.300}"
                 self._event("crashed", place, traceback.format_exc())
                 return f"{label_of(place)} crashed: {error!r:.500}"
         return "done"
