@@ -197,8 +197,8 @@ class Checker:
             upstream = [("prompt_exclusions", None), ("origin_consent", None)]
         elif table == "prompt_exclusions":
             upstream = [("origin_consent", None)]
-        for place in upstream:
-            note(place, self._upstream_problems(place))
+        for above in upstream:
+            note(above, self._upstream_problems(above))
         return found
 
     def differences(self, place: Place) -> list[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""The steps of random sequences: every field of a recipe, its files, remakes, spool files, kills."""
+"""The steps of random sequences: every field of a recipe, its files, remakes, spool, kills."""
 
 from __future__ import annotations
 
@@ -213,12 +213,16 @@ def use(draw: Random) -> Step:
     return ["make", kind, 0]
 
 
-def killed(draw: Random) -> Step:
+def killed(draw: Random, by_process: bool) -> Step:
+    """Draw what is killed: after so many calls of a point, or so many milliseconds."""
     chain = draw.choice(("model", "policy", "prompts", "completions", "rewards"))
-    return ["make", chain, draw.randrange(3), draw.choice(KILLS), draw.randrange(6)]
+    count = draw.randrange(1500) if by_process else draw.randrange(6)
+    return ["make", chain, draw.randrange(3), draw.choice(KILLS), count]
 
 
-def sequence(number: int, longest: int = 12, shortest: int = 4) -> list[Step]:
+def sequence(
+    number: int, longest: int = 12, shortest: int = 4, by_process: bool = False
+) -> list[Step]:
     """Return the steps of a number: people change something, remake a part, and use the result."""
     draw = Random(number)
     steps: list[Step] = []
@@ -226,7 +230,7 @@ def sequence(number: int, longest: int = 12, shortest: int = 4) -> list[Step]:
     while len(steps) < wanted:
         steps += [change(draw) for _ in range(draw.randint(1, 2))]
         if draw.random() < 0.15:
-            steps.append(killed(draw))
+            steps.append(killed(draw, by_process))
         steps += [upstream(draw) for _ in range(draw.randint(0, 2))]
         steps.append(use(draw))
     return steps[:longest]

@@ -1,7 +1,7 @@
 """Random sequences of changes, remakes and kills: a build refuses, or all that it used fits.
 
-``MODEL_SEED`` repeats a run, ``MODEL_SEQUENCES`` says how many sequences it has, and
-``MODEL_STEPS`` (a JSON list) takes one sequence alone.
+``MODEL_SEED`` repeats a run and ``MODEL_STEPS`` (a JSON list) takes one sequence alone. In a soak
+(``MODEL_SEQUENCES`` of them) what is killed is a process of its own, by SIGKILL.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import random
 import shutil
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -77,7 +78,7 @@ def run_sequences(
     )
     @given(numbers)
     def drawn(which: int) -> None:
-        steps = sequence(which, longest, shortest)
+        steps = sequence(which, longest, shortest, finished.by_process)
         if not failed and take(steps, finished, folder)[0]:
             failed.append((which, steps))
 
@@ -128,5 +129,14 @@ def test_a_build_refuses_or_all_that_it_used_fits(finished: World, tmp_path: Pat
         return
     seed = int(os.environ.get("MODEL_SEED") or random.SystemRandom().randrange(1_000_000))
     print(f"MODEL_SEED={seed}")
-    number = int(os.environ.get("MODEL_SEQUENCES", "25"))
-    run_sequences(number, seed, finished, tmp_path / "home", longest=12)
+    run_sequences(25, seed, finished, tmp_path / "home", longest=12)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(0)
+def test_the_same_of_long_sequences_with_real_kills(finished: World, tmp_path: Path) -> None:
+    seed = int(os.environ.get("MODEL_SEED") or random.SystemRandom().randrange(1_000_000))
+    print(f"MODEL_SEED={seed}")
+    number = int(os.environ.get("MODEL_SEQUENCES") or 100)
+    killed = replace(finished, by_process=True)
+    run_sequences(number, seed, killed, tmp_path / "home", longest=40, shortest=10)
