@@ -15,6 +15,7 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 
 import duckdb
@@ -238,6 +239,7 @@ class Lineage:
         return standing
 
 
+@cache
 def upstream_of(table: str) -> list[str]:
     """Return the tables that a table is made of, and ``recipe``, by the files of ``sql/edges``."""
     start = f"{table}/"
