@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pyarrow as pa
 from dagster import AssetKey, DagsterInstance, Definitions
@@ -94,7 +94,7 @@ class There:
 
     created_at: str
     rows: Mapping[Place, int]
-    misfits: Mapping[Place, list[str]]
+    misfits: Mapping[Place, list[str]] = field(default_factory=dict)
 
 
 def look(warehouse: Warehouse, run: Run, defs: Definitions) -> There:

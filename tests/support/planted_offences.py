@@ -61,7 +61,10 @@ PLANTED: dict[str, list[str]] = {
         "position = 99 WHERE position = 1",
         "rank_reward = rank_reward + 1 WHERE position = 1",
     ],
-    "judge_rankings/unique_candidate": [SAME.replace("variant = 'default'", "position = 1")],
+    "judge_rankings/unique_candidate": [
+        "completion_id = (SELECT max(completion_id) FROM {t} AS other "
+        "WHERE other.policy = {t}.policy AND other.position = 2) WHERE position = 1"
+    ],
     "licensed_prompts/no_blocked_origin": [
         "origin_url = 'https://river-gazette.example/2024/05/footbridge-tolls'"
     ],
