@@ -10,6 +10,8 @@ MAKEFLAGS += --no-builtin-rules
 PYTHON ?= python3
 # The port of the Dagster UI.
 PORT ?= 3000
+# How many random sequences a soak takes.
+N ?= 100
 # What .venv was made for, else cpu.
 DEVICE ?= $(or $(file < .venv/device),cpu)
 ifeq ($(filter $(DEVICE),cpu cuda),)
@@ -57,8 +59,8 @@ quick: install ## Run the tests that take no engine, server, browser or run of t
 	$(BIN)/python -m pytest -m "not integration and not gpu and not slow and not soak"
 
 .PHONY: soak
-soak: install ## Backfill the whole graph, kill runs and writers many times over; by hand, takes long
-	$(BIN)/python -m pytest -m soak
+soak: install ## Backfill the whole graph, kill runs and writers many times over; N=1000 random sequences
+	MODEL_SEQUENCES=$(N) $(BIN)/python -m pytest -m soak
 	$(BIN)/python -m benchmarks.crash
 	$(BIN)/python -m benchmarks.killed_writers
 	$(BIN)/python -m benchmarks.writers

@@ -124,7 +124,7 @@ def write_work(path: Path, requests: int) -> None:
             numbers = range(first, min(first + ROW_GROUP, requests))
             rows = [
                 {
-                    "request_id": f"{number:064d}",
+                    "request_id": f"{number:032d}",
                     "task": "generate",
                     "kind": "generate",
                     "messages": [{"role": "user", "content": f"#{number} {QUESTION}"}],

@@ -20,6 +20,7 @@ import statistics
 import sys
 import tempfile
 import time
+import uuid
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -89,7 +90,7 @@ def whole_path(recipe: Recipe, home: Path, asked: Sequence[Chat]) -> tuple[int, 
     work = folder / "requests.parquet"
     rows = [
         {
-            "request_id": str(number),
+            "request_id": str(uuid.UUID(int=number)),
             "task": "generate",
             "kind": "generate",
             "messages": messages,
@@ -105,7 +106,8 @@ def whole_path(recipe: Recipe, home: Path, asked: Sequence[Chat]) -> tuple[int, 
     VllmInference().answer(job)
     seconds = time.monotonic() - started
     answers = pq.read_table(folder / "spool", columns=["request_id", "completion_tokens"])
-    assert sorted(map(int, answers["request_id"].to_pylist())) == list(range(len(rows)))
+    numbers = [uuid.UUID(name).int for name in answers["request_id"].to_pylist()]
+    assert sorted(numbers) == list(range(len(rows)))
     return sum(answers["completion_tokens"].to_pylist()), seconds
 
 

@@ -24,7 +24,7 @@ def generation(number: int) -> pa.Table:
     return pa.table(
         {
             "policy": ["policy"] * ROWS,
-            "prompt_id": [f"prompt {row} of {number}" for row in range(ROWS)],
+            "prompt_id": [f"{number:016d}{row:016d}" for row in range(ROWS)],
             "track": ["standard"] * ROWS,
             "reason": ["too_few_references"] * ROWS,
             "n_references": [1] * ROWS,

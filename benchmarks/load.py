@@ -47,7 +47,7 @@ NEIGHBOURS = """
 INSERT INTO completions BY NAME
 SELECT
     * EXCLUDE (number)
-    REPLACE (completion_id || number AS completion_id, 'neighbour ' || number AS model)
+    REPLACE (uuid() AS completion_id, 'neighbour ' || number AS model)
 FROM completions
 CROSS JOIN range($others) AS numbers (number)
 """

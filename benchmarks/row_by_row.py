@@ -25,6 +25,8 @@ SELECT
     any_value(messages) AS messages,
     list({
         'completion_id': completion_id,
+        'hash': completion_hash(
+            prompt_hash, completions.model, completions.variant, completions.sample_index),
         'text': completions.text,
         'reward': quantile_rewards.reward,
         'is_reference': completions.variant = 'reference',
@@ -73,7 +75,7 @@ def select(row: dict[str, Any], seed: str, rules: dict[str, Any]) -> dict[str, A
             continue
         order = (
             BEST_FIRST.index(one["band"]),
-            draw(seed, f"chosen/{POLICY}", one["completion_id"]),
+            draw(seed, f"chosen/{POLICY}", one["hash"]),
         )
         if best is None or order < best[0]:
             best = (order, one)
@@ -84,7 +86,7 @@ def select(row: dict[str, Any], seed: str, rules: dict[str, Any]) -> dict[str, A
         (o for o in eligible if o["reward"] < chosen["reward"] and o["text"] != chosen["text"]),
         key=lambda o: (
             WORST_FIRST.index(o["band"]),
-            draw(seed, f"rejected/{POLICY}", o["completion_id"]),
+            draw(seed, f"rejected/{POLICY}", o["hash"]),
         ),
     )
     return {
@@ -108,7 +110,7 @@ def select_row_by_row(warehouse: Warehouse, prompts: int, folder: Path) -> float
     with warehouse.read() as connection:
         table = connection.execute(_CANDIDATES, {"prompts": prompts}).to_arrow_table()
         pairs = {
-            prompt: (chosen, rejected)
+            str(prompt): (str(chosen), str(rejected))
             for prompt, chosen, rejected in connection.execute(
                 "SELECT prompt_id, chosen_completion_id, rejected_completion_id FROM dpo_pairs"
             ).fetchall()

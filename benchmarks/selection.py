@@ -32,7 +32,7 @@ WITH scored AS (
     SELECT
         prompts.range AS prompt,
         numbers.range AS number,
-        sha256(prompt || '/' || number) AS completion_id,
+        as_id(sha256(prompt || '/' || number)) AS completion_id,
         list_sum([hash(prompt, number, part) % 64 for part in [1, 2, 3, 4]]) / 8 AS reward
     FROM range($prompts) AS prompts, range({CANDIDATES}) AS numbers
 ),
@@ -44,14 +44,23 @@ placed AS (
     FROM scored
 )
 SELECT
-    $policy AS policy, sha256(prompt::VARCHAR) AS prompt_id, completion_id, 'standard' AS track,
+    $policy AS policy, as_id(sha256(prompt::VARCHAR)) AS prompt_id, completion_id,
+    'standard' AS track,
     CASE WHEN number < {REFERENCES} THEN $policy ELSE 'model' END AS model,
     CASE WHEN number < {REFERENCES} THEN 'reference' ELSE 'default' END AS variant,
-    sha256('text' || completion_id) AS text_hash, reward, {REFERENCES} AS n_references, quantile,
+    number AS sample_index, sha256('text' || completion_id) AS text_hash, reward,
+    {REFERENCES} AS n_references, quantile,
     CASE WHEN reward > list_max(s) THEN 'above_all' WHEN quantile = 1 THEN 'best'
         WHEN quantile <= 0.2 THEN 'worst' ELSE 'middle' END AS band
 FROM placed
 ORDER BY hash(completion_id)
+"""
+_FILL_PROMPTS = """
+INSERT INTO alignment_prompts BY NAME
+SELECT
+    as_id(sha256(range::VARCHAR)) AS prompt_id, sha256(range::VARCHAR) AS prompt_hash,
+    'standard' AS track, [] AS messages, '' AS messages_hash, '' AS dataset, [] AS datasets
+FROM range($prompts)
 """
 
 
@@ -69,9 +78,11 @@ def _connect(path: Path, **options: Any) -> duckdb.DuckDBPyConnection:
 
 
 def fill(path: Path, prompts: int) -> None:
-    """Fill ``quantile_rewards`` of a new database."""
+    """Fill ``quantile_rewards`` and ``alignment_prompts`` of a new database."""
     with _connect(path) as connection:
-        connection.execute(sql_files.tables()["quantile_rewards"].ddl)
+        for table in ("alignment_prompts", "quantile_rewards"):
+            connection.execute(sql_files.tables()[table].ddl)
+        connection.execute(_FILL_PROMPTS, {"prompts": prompts})
         connection.execute(_FILL, {"prompts": prompts, "policy": POLICY})
 
 

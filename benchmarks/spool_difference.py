@@ -43,8 +43,8 @@ WORDS = ("river", "value", "because", "people", "rarely", "freedom", "bread", "s
 REQUESTS = """
 INSERT INTO completion_requests BY NAME
 SELECT
-    content_hash([prompt_id, $model, sample_index::VARCHAR]) AS completion_id,
-    content_hash(['request', prompt_id, $model, sample_index::VARCHAR]) AS request_id,
+    as_id(completion_hash(prompt_hash, $model, 'reference', sample_index)) AS completion_id,
+    as_id(content_hash(['request', prompt_hash, $model, sample_index::VARCHAR])) AS request_id,
     prompt_id,
     track,
     $model AS model,

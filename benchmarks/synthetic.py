@@ -97,7 +97,8 @@ def materialize(
 MANY_PROMPTS = """
 INSERT INTO alignment_prompts BY NAME
 SELECT
-    content_hash(['prompt', number::VARCHAR]) AS prompt_id,
+    as_id(prompt_hash) AS prompt_id,
+    content_hash(['prompt', number::VARCHAR]) AS prompt_hash,
     'standard' AS track,
     [{'role': 'user', 'content': repeat('a question about life ', 15) || number}] AS messages,
     sha256(number::VARCHAR) AS messages_hash,
@@ -114,7 +115,8 @@ INSERT INTO source_prompts BY NAME
 SELECT
     '{dataset}' AS dataset,
     row_number,
-    content_hash(['{dataset}', row_number::VARCHAR]) AS prompt_id,
+    as_id(prompt_hash) AS prompt_id,
+    content_hash(['{dataset}', row_number::VARCHAR]) AS prompt_hash,
     [{{'role': 'user', 'content': text}}] AS messages,
     content_hash([text]) AS messages_hash,
     {more}
@@ -152,7 +154,8 @@ def fill_sources(warehouse: Warehouse, prompts: int, characters: int = PROMPT_CH
                 connection.execute(_SOURCE.format(dataset=dataset, more=more))
         connection.execute(
             "INSERT INTO personas BY NAME SELECT range AS row_number, "
-            "content_hash(['persona', range::VARCHAR]) AS persona_id, "
+            "content_hash(['persona', range::VARCHAR]) AS persona_hash, "
+            "as_id(persona_hash) AS persona_id, "
             "'Somebody who does ' || range AS persona FROM range($personas)",
             {"personas": PERSONAS},
         )

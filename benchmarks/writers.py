@@ -35,7 +35,7 @@ def replace(connection: duckdb.DuckDBPyConnection, policy: str, number: int) -> 
         "DELETE FROM selection_exclusions WHERE policy = $policy", {"policy": policy}
     )
     connection.execute(
-        "INSERT INTO selection_exclusions SELECT $policy, 'prompt ' || range, 'standard', "
+        "INSERT INTO selection_exclusions SELECT $policy, uuid(), 'standard', "
         "'too_few_references', 1, $number, 2 FROM range(1000)",
         {"policy": policy, "number": number},
     )

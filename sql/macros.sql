@@ -1,23 +1,34 @@
 -- Temporary macros that every connection of the warehouse defines.
--- Identifiers are sha256 over parts joined by the unit separator (U+001F), so that ('ab','c') and
--- ('a','bc') differ.
+-- Hashes are sha256 over parts joined by the unit separator (U+001F), so that ('ab','c') and
+-- ('a','bc') differ. Ids are the first 128 bits of them.
 
--- A name for a row: one value for the same parts, whatever the machine or the thread count.
-CREATE OR REPLACE TEMP MACRO content_hash(parts) AS
-    sha256(array_to_string(list_transform(parts, lambda part: coalesce(part, chr(30))), chr(31)));
+-- A name for some parts: one value for the same parts, whatever the machine or the thread count.
+CREATE OR REPLACE TEMP MACRO joined_parts(parts) AS
+    array_to_string(list_transform(parts, lambda part: coalesce(part, chr(30))), chr(31));
+CREATE OR REPLACE TEMP MACRO content_hash(parts) AS sha256(joined_parts(parts));
 
--- A reproducible draw for a row: a sortable, uniformly distributed text.
-CREATE OR REPLACE TEMP MACRO sample_key(seed, purpose, id) AS
-    content_hash([seed::VARCHAR, purpose, id]);
+-- The id that a hash gives. Ids have the same order as their hashes.
+CREATE OR REPLACE TEMP MACRO as_id(hashed) AS left(hashed, 32)::UUID;
+
+-- What names a completion, and its hash, of which `completion_id` is the first half. Draws and requests go by
+-- the whole hash.
+CREATE OR REPLACE TEMP MACRO completion_parts(prompt_hash, model, variant, sample_index) AS
+    joined_parts([prompt_hash, model, variant, sample_index::VARCHAR]);
+CREATE OR REPLACE TEMP MACRO completion_hash(prompt_hash, model, variant, sample_index) AS
+    sha256(completion_parts(prompt_hash, model, variant, sample_index));
+
+-- A reproducible draw for a row, by its hash: a sortable, uniformly distributed text.
+CREATE OR REPLACE TEMP MACRO sample_key(seed, purpose, hashed) AS
+    content_hash([seed::VARCHAR, purpose, hashed]);
 
 -- The same draw as an index in 0 .. size-1 (52 bits of it, so the bias is below 1e-9).
-CREATE OR REPLACE TEMP MACRO sampled_index(seed, purpose, id, size) AS
-    (('0x' || left(sample_key(seed, purpose, id), 13))::UBIGINT % size)::BIGINT;
+CREATE OR REPLACE TEMP MACRO sampled_index(seed, purpose, hashed, size) AS
+    (('0x' || left(sample_key(seed, purpose, hashed), 13))::UBIGINT % size)::BIGINT;
 
--- A request is known by its content. `about` names the rows that are asked about, `asked` is the hash of the
--- texts that are shown.
+-- A request is known by its content: this is its id. `about` has the hashes of the rows that are asked about,
+-- `asked` is the hash of the texts that are shown.
 CREATE OR REPLACE TEMP MACRO request_hash(about, task, fingerprint, asked, sampling, answer_schema) AS
-    content_hash([about, task, fingerprint, asked, sampling, answer_schema]);
+    as_id(content_hash([about, task, fingerprint, asked, sampling, answer_schema]));
 
 -- A conversation with our system prompt before it; a system message of its own is kept, after ours.
 -- One message holds both, because many chat templates take only one.
@@ -49,18 +60,26 @@ CREATE OR REPLACE TEMP MACRO conversation_length(messages) AS
 
 -- Who is compared for a policy: the scored and unscored candidates of each controversial prompt, by their
 -- place in the order of scores; equal scores are ordered by a draw. Without a score there is no place. The
--- table is given by its name, 'rewards': a macro may not read one that is made after it.
-CREATE OR REPLACE TEMP MACRO controversial_candidates(rewards, seed, models, policy) AS TABLE
+-- tables are given by their names, 'rewards' and 'alignment_prompts': a macro may not read one that is made
+-- after it.
+CREATE OR REPLACE TEMP MACRO controversial_candidates(rewards, prompts, seed, models, policy) AS TABLE
+    WITH candidates AS (
+        SELECT
+            prompt_id,
+            completion_id,
+            completion_hash(prompt_hash, model, variant, sample_index) AS completion_hash,
+            reward AS score
+        FROM query_table(rewards) AS scored
+        LEFT JOIN (SELECT prompt_id, prompt_hash FROM query_table(prompts)) AS asked USING (prompt_id)
+        WHERE track = 'controversial' AND (list_contains(models, model) OR model = policy)
+    )
     SELECT
-        prompt_id,
-        completion_id,
-        reward AS score,
-        CASE WHEN reward IS NOT NULL THEN row_number() OVER (
+        *,
+        CASE WHEN score IS NOT NULL THEN row_number() OVER (
             PARTITION BY prompt_id
-            ORDER BY reward DESC NULLS LAST, sample_key(seed, 'ranking', completion_id), completion_id)
+            ORDER BY score DESC NULLS LAST, sample_key(seed, 'ranking', completion_hash), completion_id)
         END AS score_position
-    FROM query_table(rewards)
-    WHERE track = 'controversial' AND (list_contains(models, model) OR model = policy);
+    FROM candidates;
 
 -- Which of some sub-collections a row belongs to: those that are a part of its source or id, between
 -- characters that are no letter or digit.

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 import yaml
@@ -80,8 +81,10 @@ class Graph:
         return [result for _, result in execute(self.defs, runs, self.instance)]
 
     def query(self, sql: str, parameters: dict[str, Any] | None = None) -> list[tuple[Any, ...]]:
+        """Return a query's rows, ids as text."""
         with self.warehouse.read() as connection:
-            return connection.execute(sql, parameters or {}).fetchall()
+            rows = connection.execute(sql, parameters or {}).fetchall()
+        return [tuple(str(v) if isinstance(v, UUID) else v for v in row) for row in rows]
 
     def asked(self) -> list[dict[str, Any]]:
         """Return every request that reached the fake engine, in order."""

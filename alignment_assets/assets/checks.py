@@ -23,7 +23,7 @@ from alignment_assets.assets.partitions import (
 from alignment_assets.recipe.run import Run
 from alignment_assets.warehouse import sql_files
 from alignment_assets.warehouse.lineage import PARTITION_COLUMNS, Lineage, TablePart, upstream_of
-from alignment_assets.warehouse.resource import Warehouse, rules_of
+from alignment_assets.warehouse.resource import Warehouse, rules_of, shown_row
 
 SHOWN_ROWS = 5
 BELONGS = "belongs_together"
@@ -83,7 +83,7 @@ def _checks_of(run: Run, table: str) -> AssetChecksDefinition:
                 offending = connection.execute(
                     query, sql_files.named_parameters(query, run.recipe.settings())
                 ).fetchmany(SHOWN_ROWS + 1)
-                shown = [str(row)[:300] for row in offending[:SHOWN_ROWS]]
+                shown = [shown_row(row)[:300] for row in offending[:SHOWN_ROWS]]
                 yield AssetCheckResult(
                     passed=not offending,
                     check_name=key.name,

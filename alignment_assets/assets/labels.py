@@ -1,7 +1,5 @@
 """Stage two: how controversial each licensed prompt is, and how far people and grades agree."""
 
-from typing import Any
-
 from dagster import AssetExecutionContext, AssetsDefinition, MaterializeResult
 
 from alignment_assets.assets.factory import (
@@ -86,9 +84,9 @@ def _controversy_labels_asset(run: Run) -> AssetsDefinition:
     return build
 
 
-def _unparsed(staging: Staging) -> list[Any]:
+def _unparsed(staging: Staging) -> list[str]:
     rows = staging.connection.execute(
         "SELECT prompt_id FROM staging.controversy_labels "
         "WHERE parsed_as = 'unparsable' ORDER BY ALL"
     ).fetchall()
-    return [prompt_id for (prompt_id,) in rows]
+    return [str(prompt_id) for (prompt_id,) in rows]

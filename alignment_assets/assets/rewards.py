@@ -46,7 +46,11 @@ def reward_assets(run: Run) -> list[AssetsDefinition]:
             run,
             "judge_rankings",
             group=GROUP,
-            deps=["judge_comparisons", *from_models(["rewards"], model_feeds_policies(recipe))],
+            deps=[
+                "judge_comparisons",
+                *from_models(["rewards"], model_feeds_policies(recipe)),
+                "alignment_prompts",
+            ],
             partitions=policy_partitions(recipe),
         ),
     ]

@@ -81,7 +81,7 @@ def _selected_pairs_asset(run: Run) -> AssetsDefinition:
         table,
         group=GROUP,
         kinds={"sql"},
-        deps=["quantile_rewards"],
+        deps=["quantile_rewards", "alignment_prompts"],
         version=sql_files.digest([logic, selection.pairs_per_prompt]),
         partitions=policy_partitions(recipe),
     )
@@ -104,7 +104,7 @@ def draw_pairs(connection: duckdb.DuckDBPyConnection, parameters: Mapping[str, A
     reads ``candidates`` and ``taken``, and gives the columns ``chosen`` and ``rejected``.
 
     Args:
-        connection: sees ``quantile_rewards``.
+        connection: sees ``quantile_rewards`` and ``alignment_prompts``.
         parameters: the recipe's settings and ``policy``.
 
     Raises:
@@ -113,7 +113,7 @@ def draw_pairs(connection: duckdb.DuckDBPyConnection, parameters: Mapping[str, A
     strategy = parameters["selection_strategy"]
     _make_temporary(connection, "candidates", "pairs", "candidates", parameters)
     connection.execute(
-        "CREATE OR REPLACE TEMP TABLE taken (pair_index INTEGER, prompt UBIGINT, chosen BIGINT, "
+        "CREATE OR REPLACE TEMP TABLE taken (pair_index INTEGER, prompt UUID, chosen BIGINT, "
         "rejected BIGINT, chosen_text UBIGINT, rejected_text UBIGINT)"
     )
     for pair_index in range(parameters["selection_pairs_per_prompt"]):

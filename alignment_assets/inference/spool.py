@@ -60,6 +60,9 @@ READINGS = 5
 
 _FILES = """read_parquet(
     getvariable('answer_files'), union_by_name = true, filename = true, file_row_number = true)"""
+# The id of an answered request, whose text is a UUID, or in older files the whole sha256; what is
+# neither answers nothing.
+ANSWERED_ID = "try_cast(left(replace(request_id, '-', ''), 32) AS UUID)"
 # False for what `accepted` turns down, which files of earlier versions may hold as final.
 _MASS = "list_sum(list_transform(label_logprobs, lambda entry: exp(least(entry.logprob, 700))))"
 _POSSIBLE = (
@@ -82,7 +85,7 @@ FROM (
     FROM {_FILES}
 )
 QUALIFY NOT stands OR row_number() OVER (
-    PARTITION BY request_id
+    PARTITION BY {ANSWERED_ID}
     ORDER BY
         NOT stands, finish_reason NOT IN ('stop', 'length'), finish_reason = 'failed',
         filename, file_row_number
@@ -90,15 +93,16 @@ QUALIFY NOT stands OR row_number() OVER (
 """
 _ANSWERS = f"""
 CREATE OR REPLACE TEMP VIEW answers AS
-SELECT {", ".join(ANSWER_SCHEMA.names)} FROM {_FILES}"""
+SELECT {", ".join(ANSWER_SCHEMA.names).replace("request_id", f"{ANSWERED_ID} AS request_id")}
+FROM {_FILES}"""
 # A join with a table that is empty would cost nothing, but mislead what plans the joins after it.
 _WITHOUT_SUPERSEDED = " ANTI JOIN superseded USING (filename, file_row_number)"
 
 _FINAL = f"""
 CREATE OR REPLACE TEMP TABLE final AS
-SELECT DISTINCT request_id
+SELECT DISTINCT {ANSWERED_ID} AS request_id
 FROM read_parquet($files)
-WHERE {_POSSIBLE} AND (
+WHERE {ANSWERED_ID} IS NOT NULL AND {_POSSIBLE} AND (
     finish_reason IN ('stop', 'length')
     OR (finish_reason <> 'failed' AND list_contains($limits, engine_settings)))
 """
@@ -186,8 +190,8 @@ def view_answers(
 ) -> list[Path]:
     """Make the temporary view ``answers``: the answer to each request that counts.
 
-    Its columns are those of `ANSWER_SCHEMA`. It reads the files when it is used; an error then may
-    be a file's: see `raise_unreadable`.
+    Its columns are those of `ANSWER_SCHEMA`, with ``request_id`` as UUID. It reads the files when
+    it is used; an error then may be a file's: see `raise_unreadable`.
 
     Args:
         connection: takes the view.

@@ -18,7 +18,7 @@ from typing import Any
 import duckdb
 import pyarrow.parquet as pq
 
-from alignment_assets.inference.spool import read_final
+from alignment_assets.inference.spool import ANSWERED_ID, read_final
 from alignment_assets.inference.types import Request
 
 # Rows of a work file that are read at once, at most.
@@ -94,7 +94,8 @@ def write_unanswered(
         read_final(connection, spool, [limits])
         missing = (
             "FROM read_parquet($requests, file_row_number = true) "
-            "WHERE request_id NOT IN (FROM final) AND NOT list_contains($without, request_id) "
+            f"WHERE coalesce({ANSWERED_ID} NOT IN (FROM final), true) "
+            "AND NOT list_contains($without, request_id) "
             "AND ($rows IS NULL OR file_row_number < $rows)"
         )
         values = {"requests": str(requests), "without": sorted(without), "rows": rows}

@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from alignment_assets.inference.spool import (
+    ANSWERED_ID,
     EMPTY_FILE,
     UNREADABLE,
     as_patterns,
@@ -49,20 +50,20 @@ SELECT
 FROM read_parquet($files)
 """
 
-_REPEATED = """
+_REPEATED = f"""
 SELECT count(*) AS requests, coalesce(sum(answers - 1), 0)::BIGINT AS spare
 FROM (
-    SELECT count(*) AS answers FROM read_parquet($files) GROUP BY request_id HAVING count(*) > 1
+    SELECT count(*) AS answers FROM read_parquet($files) GROUP BY {ANSWERED_ID} HAVING count(*) > 1
 )
 """
 
 # Of each file, how many answers it has and the rows that answer no current request.
-_UNREFERENCED = """
+_UNREFERENCED = f"""
 SELECT
     filename,
     count(*) AS answers,
     list(file_row_number ORDER BY file_row_number)
-        FILTER (request_id NOT IN (SELECT request_id FROM current_requests)) AS dropped
+        FILTER (coalesce({ANSWERED_ID} NOT IN (FROM current_requests), true)) AS dropped
 FROM read_parquet($files, filename = true, file_row_number = true)
 GROUP BY filename
 ORDER BY filename
@@ -244,7 +245,7 @@ def plan_removals(
     removals = []
     for folder in spool_folders(run):
         reason = None
-        connection.execute("CREATE OR REPLACE TEMP TABLE current_requests (request_id VARCHAR)")
+        connection.execute("CREATE OR REPLACE TEMP TABLE current_requests (request_id UUID)")
         if folder.asked:
             missing = waits_for(connection, run.recipe, folder.asset, folder.partition)
             reason = f"waits for {missing}" if missing else None

@@ -10,6 +10,7 @@ import hashlib
 import json
 import re
 import unicodedata
+import uuid
 from typing import Any
 
 ROLES = ("system", "user", "assistant")
@@ -62,10 +63,16 @@ def prompt_of_text(text: Any) -> list[Message]:
     return [{"role": "user", "content": usable_text(text, "prompt")}]
 
 
-def prompt_id(messages: list[Message]) -> str:
+def as_id(hashed: str) -> str:
+    """Return the id that a sha256 gives: its first 128 bits, as a UUID is written."""
+    return str(uuid.UUID(hashed[:32]))
+
+
+def prompt_hash(messages: list[Message]) -> str:
     """Return sha256 of the normalized messages: NFC, each white-space run one space, stripped.
 
-    Normalization serves only this hash, which finds repeats; text is sent as read.
+    Normalization serves only this hash, which finds repeats; text is sent as read. The prompt's id
+    is `as_id` of it.
     """
     normal = [
         [message["role"], _SPACE.sub(" ", unicodedata.normalize("NFC", message["content"])).strip()]
@@ -80,7 +87,7 @@ def messages_hash(messages: list[Message]) -> str:
 
 
 def row_hash(values: Any) -> str:
-    """Return a name for a row that is no prompt."""
+    """Return the hash of a row that is no prompt."""
     return _digest(["malformed", json.dumps(values, sort_keys=True, default=str)])
 
 

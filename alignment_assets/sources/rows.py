@@ -41,12 +41,13 @@ def persona_row(number: int, row: Row) -> dict[str, Any]:
     """Return a row of ``personas``."""
     try:
         persona, reason = conversations.usable_text(_value(row, "persona"), "persona"), None
-        persona_id = conversations.messages_hash([{"role": "persona", "content": persona}])
+        hashed = conversations.messages_hash([{"role": "persona", "content": persona}])
     except Malformed as malformed:
-        persona, reason, persona_id = None, str(malformed), conversations.row_hash(row.values)
+        persona, reason, hashed = None, str(malformed), conversations.row_hash(row.values)
     return {
         "row_number": number,
-        "persona_id": persona_id,
+        "persona_id": conversations.as_id(hashed),
+        "persona_hash": hashed,
         "persona": persona,
         "malformed_reason": reason,
     }
@@ -56,15 +57,15 @@ def human_label_row(number: int, row: Row) -> dict[str, Any]:
     """Return a row of ``human_labels``: one person's grade of one prompt."""
     label, reason = row.values.get("label"), None
     try:
-        prompt_id = conversations.prompt_id(conversations.prompt_of_text(_value(row, "prompt")))
+        hashed = conversations.prompt_hash(conversations.prompt_of_text(_value(row, "prompt")))
         if str(label).strip().removesuffix(".0") not in {"0", "1", "2", "3"}:
             raise Malformed(f"label is {label!r:.40}, not 0 to 3")
         label = int(float(str(label)))
     except Malformed as malformed:
-        prompt_id, label, reason = conversations.row_hash(row.values), None, str(malformed)
+        hashed, label, reason = conversations.row_hash(row.values), None, str(malformed)
     return {
         "row_number": number,
-        "prompt_id": prompt_id,
+        "prompt_id": conversations.as_id(hashed),
         "annotator": _text(row.values.get("annotator")),
         "label": label,
         "malformed_reason": reason,
@@ -75,14 +76,18 @@ def _prompt(source: PromptSource, number: int, row: Row) -> dict[str, Any]:
     try:
         messages = _messages(source, row)
     except Malformed as malformed:
+        hashed = conversations.row_hash([row.origin, number, _named_as_ever(row.values)])
         return {
-            "prompt_id": conversations.row_hash([row.origin, number, _named_as_ever(row.values)]),
+            "prompt_id": conversations.as_id(hashed),
+            "prompt_hash": hashed,
             "messages": None,
             "messages_hash": None,
             "malformed_reason": str(malformed),
         }
+    hashed = conversations.prompt_hash(messages)
     return {
-        "prompt_id": conversations.prompt_id(messages),
+        "prompt_id": conversations.as_id(hashed),
+        "prompt_hash": hashed,
         "messages": messages,
         "messages_hash": conversations.messages_hash(messages),
         "malformed_reason": None,

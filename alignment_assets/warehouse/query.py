@@ -18,6 +18,9 @@ from alignment_assets.warehouse.resource import Warehouse, WarehouseError
 
 _PLAIN = re.compile(r"-?\d{1,18}(\.\d+)?|true|false|null|\[.*\]")
 
+# What DuckDB says of a text where a UUID should be.
+_NO_ID = re.compile(r"Could not convert string ('.*') to INT128", re.DOTALL)
+
 
 class QueryError(ValueError):
     """A question that cannot be answered; the message says what is wrong and what to do."""
@@ -132,4 +135,9 @@ def run_query(
     except KeyError as error:
         raise QueryError(f"{error.args[0]}; give it with --param name=value") from error
     except (duckdb.Error, WarehouseError, LockTimeout) as error:
+        if found := _NO_ID.search(str(error)):
+            raise QueryError(
+                f"{found[1]} is no id: an id is a UUID, or its 32 digits; of an older one of 64 "
+                f"digits the first 32 are it"
+            ) from error
         raise QueryError(str(error)) from error

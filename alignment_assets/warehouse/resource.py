@@ -36,9 +36,15 @@ from alignment_assets.warehouse.schema import (
     migrate,
     plan_migration,
 )
-from alignment_assets.warehouse.staging import Published, Staging, attached, rules_of
+from alignment_assets.warehouse.staging import (
+    Published,
+    Staging,
+    attached,
+    rules_of,
+    shown_row,
+)
 
-__all__ = ["Published", "Staging", "Warehouse", "WarehouseError", "rules_of"]
+__all__ = ["Published", "Staging", "Warehouse", "WarehouseError", "rules_of", "shown_row"]
 
 logger = logging.getLogger(__name__)
 

@@ -76,6 +76,7 @@ def plan_migration(
     found = sql_files.describe_tables(connection, database)
     info = _read_info(connection, database) if "database_info" in found else {}
     owner = info.get("recipe")
+    named = owner or recipe
     if recipe and owner and owner != recipe:
         raise WarehouseError(
             f"{path} is the database of the recipe {owner}, not of {recipe}; "
@@ -99,10 +100,9 @@ def plan_migration(
                 statements.append(step.statement)
                 changes.append(f"{name}: {step.text}")
     if obstacles:
-        raise WarehouseError(_refusal(path, obstacles, info.get("product_version")))
+        raise WarehouseError(_refusal(path, obstacles, info.get("product_version"), named))
     # Of what was in a table that somebody has dropped nothing is left.
     statements += [f"DELETE FROM lineage WHERE table_name = '{name}'" for name in new]
-    named = owner or recipe
     if not statements and (owner, info.get("schema_version")) == (
         named,
         sql_files.schema_version(),
@@ -204,7 +204,9 @@ def _differences(wanted: sql_files.Table, found: sql_files.Table) -> Iterator[_D
         yield _Difference("new comment", statement)
 
 
-def _refusal(path: Path, obstacles: dict[str, list[str]], made_by: str | None) -> str:
+def _refusal(
+    path: Path, obstacles: dict[str, list[str]], made_by: str | None, recipe: str | None
+) -> str:
     lines = [f"{path} differs from sql/schema in what cannot be changed without losing rows:"]
     lines += [f"  {table}: {'; '.join(texts)}" for table, texts in obstacles.items()]
     if made_by not in (None, product_version()):
@@ -213,10 +215,11 @@ def _refusal(path: Path, obstacles: dict[str, list[str]], made_by: str | None) -
     if made_again:
         drops = "; ".join(f"DROP TABLE {table}" for table in made_again)
         selected = " or ".join(f"+key:{table}" for table in made_again)
+        of = f" --recipe {recipe}" if recipe else ""
         lines.append(
             "To rebuild, drop them and materialize them again (answers come from the spool):\n"
             f'  python -c "import duckdb; duckdb.connect({str(path)!r}).execute({drops!r})"\n'
-            f"  alignment-assets materialize --select {selected!r}"
+            f"  alignment-assets materialize{of} --select {selected!r}"
         )
     for table in obstacles:
         if table in RECORDS:
@@ -237,6 +240,8 @@ def _read_info(connection: duckdb.DuckDBPyConnection, database: str) -> dict[str
 def _fits(old: DuckDBPyType, new: DuckDBPyType, *, may_fail: bool) -> bool:
     if old == new or old.id == "null":
         return True
+    if (old.id, new.id) == ("varchar", "uuid"):  # a text that is no UUID fails
+        return may_fail
     if old.id == new.id == "varchar":  # of the two, JSON is the one that not every text is
         return may_fail or str(new) == "VARCHAR"
     if old.id in _INTEGERS and new.id in _INTEGERS:

@@ -6,6 +6,7 @@ Here belong copies and where they are; reading one is the warehouse's part.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
@@ -19,6 +20,9 @@ from alignment_assets.host.durable import sync
 from alignment_assets.host.machine import ensure_room
 from alignment_assets.warehouse import sql_files
 from alignment_assets.warehouse.schema import WarehouseError
+
+# In the type of a column, be it a list or a struct.
+_UUID = re.compile(r"\bUUID\b")
 
 
 def snapshots_folder(home: Path) -> Path:
@@ -81,11 +85,20 @@ def settle(database: Path) -> None:
 def write_parquet(
     connection: duckdb.DuckDBPyConnection, tables: Sequence[str], folder: Path
 ) -> None:
-    """Write tables as ``<folder>/<table>.parquet``, all as they are at one moment."""
+    """Write tables as ``<folder>/<table>.parquet``, all as they are at one moment.
+
+    Ids are written as text: `datasets` does not read Parquet's UUID.
+    """
     folder.mkdir(parents=True)
     for table in tables:
         file = sql_files.text_literal(folder / f"{table}.parquet")
-        connection.execute(f'COPY "{table}" TO {file} (FORMAT parquet, COMPRESSION zstd)')
+        columns = connection.execute(f'DESCRIBE "{table}"').fetchall()
+        as_text = ", ".join(
+            f'"{name}"::{_UUID.sub("VARCHAR", kind)} AS "{name}"' for name, kind, *_ in columns
+        )
+        connection.execute(
+            f'COPY (SELECT {as_text} FROM "{table}") TO {file} (FORMAT parquet, COMPRESSION zstd)'
+        )
 
 
 def check_target(target: Path, database: Path, *, folder: bool) -> None:

@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, suppre
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
+from uuid import UUID
 
 import duckdb
 import pyarrow as pa
@@ -141,7 +142,7 @@ class Staging:
                 query, sql_files.named_parameters(query, parameters)
             ).fetchmany(4)
             if offending:
-                shown = "; ".join(str(row)[:200] for row in offending[:3]) + (
+                shown = "; ".join(shown_row(row)[:200] for row in offending[:3]) + (
                     "; …" if len(offending) > 3 else ""
                 )
                 raise WarehouseError(
@@ -357,6 +358,11 @@ def attached(
 def rules_of(table: str) -> list[str]:
     """Return the names of a table's rules in ``sql/checks`` (``completions/keys``)."""
     return [name for name in sql_files.sql_names("checks") if name.startswith(f"{table}/")]
+
+
+def shown_row(row: Sequence[Any]) -> str:
+    """Return an offending row for a message, ids as they are written."""
+    return str(tuple(str(value) if isinstance(value, UUID) else value for value in row))
 
 
 def _detach(connection: duckdb.DuckDBPyConnection) -> None:

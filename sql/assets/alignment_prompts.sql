@@ -20,6 +20,7 @@ merged AS (
 )
 SELECT
     prompt_id,
+    prompt_hash,
     CASE WHEN merged.controversial THEN 'controversial' ELSE 'standard' END AS track,
     messages,
     messages_hash,

@@ -2,7 +2,7 @@
 -- reference completions of a policy; every draw is a function of the seed and the row.
 WITH variants AS (
     SELECT
-        prompt_id, track, messages_hash,
+        prompt_id, prompt_hash, track, messages_hash,
         unnest(CASE track WHEN 'standard' THEN $standard_variants ELSE $controversial_variants END) AS variant
     FROM alignment_prompts
 ),
@@ -14,7 +14,7 @@ samples AS (
     FROM variants
 ),
 named AS (
-    SELECT *, content_hash([prompt_id, $model, variant, sample_index::VARCHAR]) AS completion_id
+    SELECT *, completion_hash(prompt_hash, $model, variant, sample_index) AS completion_hash
     FROM samples
 ),
 principles AS (
@@ -26,17 +26,17 @@ principles AS (
 ),
 -- Distinct usable personas in an order of their own, so that the order of the file does not matter.
 people AS (
-    SELECT persona_id, row_number() OVER (ORDER BY persona_id) - 1 AS persona_number
-    FROM (SELECT DISTINCT persona_id FROM personas WHERE malformed_reason IS NULL)
+    SELECT persona_id, persona_hash, row_number() OVER (ORDER BY persona_hash) - 1 AS persona_number
+    FROM (SELECT DISTINCT persona_id, persona_hash FROM personas WHERE malformed_reason IS NULL)
 ),
 drawn AS (
     SELECT
         named.*,
         CASE variant WHEN 'principle' THEN
-            sampled_index($seed, 'principle', completion_id, (SELECT count(*) FROM principles))
+            sampled_index($seed, 'principle', completion_hash, (SELECT count(*) FROM principles))
         END AS principle_number,
         CASE variant WHEN 'persona' THEN
-            sampled_index($seed, 'persona', completion_id, (SELECT count(*) FROM people))
+            sampled_index($seed, 'persona', completion_hash, (SELECT count(*) FROM people))
         END AS persona_number
     FROM named
 ),
@@ -45,10 +45,11 @@ worded AS (
         drawn.*,
         principles.principle,
         people.persona_id,
+        people.persona_hash,
         CASE variant
             WHEN 'principle' THEN format(
                 'principle/{}/{:02d}', principles.principle,
-                sampled_index($seed, 'wording', completion_id, principles.size))
+                sampled_index($seed, 'wording', completion_hash, principles.size))
             WHEN 'persona' THEN 'persona'
             WHEN 'charter' THEN 'charter_persona'
         END AS wording_id
@@ -57,10 +58,10 @@ worded AS (
     LEFT JOIN people USING (persona_number)
 )
 SELECT
-    completion_id,
+    as_id(completion_hash) AS completion_id,
     request_hash(
-        completion_id, 'generate', $model_fingerprint,
-        content_hash([messages_hash, wording_hash, persona_id]), $sampling, NULL) AS request_id,
+        completion_hash, 'generate', $model_fingerprint,
+        content_hash([messages_hash, wording_hash, persona_hash]), $sampling, NULL) AS request_id,
     prompt_id,
     track,
     $model AS model,

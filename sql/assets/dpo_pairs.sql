@@ -30,7 +30,7 @@ reference_rewards AS (
     GROUP BY prompt_id
 )
 SELECT
-    content_hash([$policy, prompt_id, pair_index::VARCHAR]) AS pair_id,
+    as_id(content_hash([$policy, prompt_hash, pair_index::VARCHAR])) AS pair_id,
     $policy AS policy,
     prompt_id,
     selected_pairs.track,

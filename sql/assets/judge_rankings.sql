@@ -2,7 +2,7 @@
 -- 4.1.4): the first by score are compared pairwise in both orders, a comparison is the mean of the two
 -- orders' log-probabilities; they are ordered by wins, then by score; the others follow by score.
 WITH placed AS (
-    FROM controversial_candidates('rewards', $seed, $completions_models, $policy)
+    FROM controversial_candidates('rewards', 'alignment_prompts', $seed, $completions_models, $policy)
 ),
 -- Each comparison from both sides.
 sides AS (

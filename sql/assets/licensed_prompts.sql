@@ -6,7 +6,8 @@ WITH sources AS (
         generate_subscripts($prompts, 1)::INTEGER AS dataset_order
 )
 SELECT
-    dataset, dataset_order, row_number, prompt_id, track, messages, messages_hash, source, upstream_id, origin_url,
+    dataset, dataset_order, row_number, prompt_id, prompt_hash, track, messages, messages_hash,
+    source, upstream_id, origin_url,
     source_prompts.origin_domain,
     CASE WHEN status = 'admitted' THEN 'robots_txt' ELSE 'source_rule' END AS consent_basis
 FROM source_prompts

@@ -56,7 +56,7 @@ repeated AS (
     WHERE verdict IS NULL
 ),
 ranked AS (
-    SELECT *, dense_rank() OVER (ORDER BY sample_key($seed, 'limit', prompt_id), prompt_id) AS place
+    SELECT *, dense_rank() OVER (ORDER BY sample_key($seed, 'limit', prompt_hash), prompt_id) AS place
     FROM repeated
     WHERE row_number = first_row
 )

@@ -20,7 +20,10 @@ first_time AS (
     FROM sides
     GROUP BY completion_id
 )
-SELECT content_hash([$policy, completion_id]) AS sample_id, $policy AS policy, * EXCLUDE (pair_index, place)
+SELECT
+    as_id(content_hash([$policy, completion_id::VARCHAR])) AS sample_id,
+    $policy AS policy,
+    * EXCLUDE (pair_index, place)
 FROM sides
 JOIN first_time USING (completion_id)
 WHERE pair_index = place.pair_index AND selected_as = place.selected_as

@@ -27,6 +27,7 @@ SELECT
     completion_requests.track,
     completions.model,
     completions.variant,
+    completions.sample_index,
     CASE WHEN isfinite(score) THEN score END AS reward,
     CASE
         WHEN isfinite(score) THEN NULL

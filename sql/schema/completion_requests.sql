@@ -1,7 +1,7 @@
 CREATE TABLE completion_requests (
-    completion_id VARCHAR NOT NULL,
-    request_id VARCHAR NOT NULL,
-    prompt_id VARCHAR NOT NULL,
+    completion_id UUID NOT NULL,
+    request_id UUID NOT NULL,
+    prompt_id UUID NOT NULL,
     track VARCHAR NOT NULL,
     model VARCHAR NOT NULL,
     variant VARCHAR NOT NULL,
@@ -9,13 +9,13 @@ CREATE TABLE completion_requests (
     principle VARCHAR,
     wording_id VARCHAR,
     wording_hash VARCHAR,
-    persona_id VARCHAR,
+    persona_id UUID,
     model_fingerprint VARCHAR NOT NULL,
     sampling VARCHAR NOT NULL
 );
 COMMENT ON TABLE completion_requests IS 'One row for each completion to generate, by reference: no rendered text.';
-COMMENT ON COLUMN completion_requests.completion_id IS 'sha256 of prompt, model, variant and sample index: it names the row.';
-COMMENT ON COLUMN completion_requests.request_id IS 'sha256 of all that the answer depends on: it names the question.';
+COMMENT ON COLUMN completion_requests.completion_id IS 'The first 128 bits of the sha256 of prompt, model, variant and sample index: it names the row.';
+COMMENT ON COLUMN completion_requests.request_id IS 'The first 128 bits of the sha256 of all that the answer depends on: it names the question.';
 COMMENT ON COLUMN completion_requests.prompt_id IS 'The prompt to answer.';
 COMMENT ON COLUMN completion_requests.track IS 'The prompt''s track.';
 COMMENT ON COLUMN completion_requests.model IS 'The model or policy that answers: the partition.';
@@ -24,6 +24,6 @@ COMMENT ON COLUMN completion_requests.sample_index IS 'Which of several samples 
 COMMENT ON COLUMN completion_requests.principle IS 'The principle drawn; NULL for other variants.';
 COMMENT ON COLUMN completion_requests.wording_id IS 'The system prompt''s wording; NULL where the model''s own default stands.';
 COMMENT ON COLUMN completion_requests.wording_hash IS 'sha256 of that wording''s text.';
-COMMENT ON COLUMN completion_requests.persona_id IS 'The persona drawn (sha256 of its text); NULL for other variants.';
+COMMENT ON COLUMN completion_requests.persona_id IS 'The persona drawn; NULL for other variants.';
 COMMENT ON COLUMN completion_requests.model_fingerprint IS 'Weights, chat template, its arguments and template date, as one hash.';
 COMMENT ON COLUMN completion_requests.sampling IS 'Sampling parameters as JSON.';

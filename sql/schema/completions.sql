@@ -1,7 +1,7 @@
 CREATE TABLE completions (
-    completion_id VARCHAR NOT NULL,
-    request_id VARCHAR NOT NULL,
-    prompt_id VARCHAR NOT NULL,
+    completion_id UUID NOT NULL,
+    request_id UUID NOT NULL,
+    prompt_id UUID NOT NULL,
     model VARCHAR NOT NULL,
     variant VARCHAR NOT NULL,
     sample_index INTEGER NOT NULL,

@@ -1,6 +1,6 @@
 CREATE TABLE controversy_labels (
-    prompt_id VARCHAR NOT NULL,
-    request_id VARCHAR NOT NULL,
+    prompt_id UUID NOT NULL,
+    request_id UUID NOT NULL,
     grade TINYINT,
     is_controversial BOOLEAN,
     reasoning VARCHAR,

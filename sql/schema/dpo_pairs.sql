@@ -1,14 +1,14 @@
 CREATE TABLE dpo_pairs (
-    pair_id VARCHAR NOT NULL,
+    pair_id UUID NOT NULL,
     policy VARCHAR NOT NULL,
-    prompt_id VARCHAR NOT NULL,
+    prompt_id UUID NOT NULL,
     track VARCHAR NOT NULL,
     pair_index INTEGER NOT NULL,
     prompt STRUCT(role VARCHAR, content VARCHAR)[] NOT NULL,
     chosen STRUCT(role VARCHAR, content VARCHAR)[] NOT NULL,
     rejected STRUCT(role VARCHAR, content VARCHAR)[] NOT NULL,
-    chosen_completion_id VARCHAR NOT NULL,
-    rejected_completion_id VARCHAR NOT NULL,
+    chosen_completion_id UUID NOT NULL,
+    rejected_completion_id UUID NOT NULL,
     chosen_model VARCHAR NOT NULL,
     rejected_model VARCHAR NOT NULL,
     chosen_variant VARCHAR NOT NULL,
@@ -24,7 +24,7 @@ CREATE TABLE dpo_pairs (
     reference_rewards DOUBLE[] NOT NULL
 );
 COMMENT ON TABLE dpo_pairs IS 'The selected pairs with their texts, ready for a DPO trainer (report, section 4.1.4).';
-COMMENT ON COLUMN dpo_pairs.pair_id IS 'sha256 of policy, prompt and pair index.';
+COMMENT ON COLUMN dpo_pairs.pair_id IS 'The first 128 bits of the sha256 of policy, prompt and pair index.';
 COMMENT ON COLUMN dpo_pairs.policy IS 'The policy to align: the partition.';
 COMMENT ON COLUMN dpo_pairs.prompt_id IS 'The prompt.';
 COMMENT ON COLUMN dpo_pairs.track IS 'The prompt''s track.';

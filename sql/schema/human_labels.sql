@@ -1,6 +1,6 @@
 CREATE TABLE human_labels (
     row_number BIGINT NOT NULL,
-    prompt_id VARCHAR NOT NULL,
+    prompt_id UUID NOT NULL,
     annotator VARCHAR,
     label TINYINT,
     malformed_reason VARCHAR

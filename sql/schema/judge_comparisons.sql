@@ -1,9 +1,9 @@
 CREATE TABLE judge_comparisons (
     policy VARCHAR NOT NULL,
-    prompt_id VARCHAR NOT NULL,
-    first_completion_id VARCHAR NOT NULL,
-    second_completion_id VARCHAR NOT NULL,
-    request_id VARCHAR NOT NULL,
+    prompt_id UUID NOT NULL,
+    first_completion_id UUID NOT NULL,
+    second_completion_id UUID NOT NULL,
+    request_id UUID NOT NULL,
     first_logprob DOUBLE,
     second_logprob DOUBLE,
     missing_reason VARCHAR,

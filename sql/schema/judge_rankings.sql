@@ -1,11 +1,11 @@
 CREATE TABLE judge_rankings (
     policy VARCHAR NOT NULL,
-    prompt_id VARCHAR NOT NULL,
-    completion_id VARCHAR NOT NULL,
+    prompt_id UUID NOT NULL,
+    completion_id UUID NOT NULL,
     score DOUBLE,
     score_position INTEGER,
     wins DOUBLE,
-    comparisons STRUCT(opponent_id VARCHAR, logprob DOUBLE, opponent_logprob DOUBLE, orders BIGINT)[],
+    comparisons STRUCT(opponent_id UUID, logprob DOUBLE, opponent_logprob DOUBLE, orders BIGINT)[],
     position INTEGER,
     rank_reward DOUBLE
 );

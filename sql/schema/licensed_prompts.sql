@@ -2,7 +2,8 @@ CREATE TABLE licensed_prompts (
     dataset VARCHAR NOT NULL,
     dataset_order INTEGER NOT NULL,
     row_number BIGINT NOT NULL,
-    prompt_id VARCHAR NOT NULL,
+    prompt_id UUID NOT NULL,
+    prompt_hash VARCHAR NOT NULL,
     track VARCHAR NOT NULL,
     messages STRUCT(role VARCHAR, content VARCHAR)[] NOT NULL,
     messages_hash VARCHAR NOT NULL,
@@ -16,7 +17,8 @@ COMMENT ON TABLE licensed_prompts IS 'The prompts of all sources that licence, c
 COMMENT ON COLUMN licensed_prompts.dataset IS 'The source''s name in the recipe.';
 COMMENT ON COLUMN licensed_prompts.dataset_order IS 'The source''s place in the recipe, from 1; of a prompt in several sources the first row counts.';
 COMMENT ON COLUMN licensed_prompts.row_number IS 'The row''s position in the source.';
-COMMENT ON COLUMN licensed_prompts.prompt_id IS 'sha256 of the normalized messages.';
+COMMENT ON COLUMN licensed_prompts.prompt_id IS 'The first 128 bits of prompt_hash.';
+COMMENT ON COLUMN licensed_prompts.prompt_hash IS 'sha256 of the normalized messages: requests and draws go by it.';
 COMMENT ON COLUMN licensed_prompts.track IS 'The track that the recipe gives the source: graded (the grader decides), standard or controversial.';
 COMMENT ON COLUMN licensed_prompts.messages IS 'The conversation as read, ending with a user message.';
 COMMENT ON COLUMN licensed_prompts.messages_hash IS 'sha256 of the messages as read, to the character.';

@@ -1,7 +1,7 @@
 CREATE TABLE prompt_exclusions (
     dataset VARCHAR NOT NULL,
     row_number BIGINT NOT NULL,
-    prompt_id VARCHAR NOT NULL,
+    prompt_id UUID NOT NULL,
     source VARCHAR,
     upstream_id VARCHAR,
     rule VARCHAR NOT NULL,

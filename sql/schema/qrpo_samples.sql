@@ -1,11 +1,11 @@
 CREATE TABLE qrpo_samples (
-    sample_id VARCHAR NOT NULL,
+    sample_id UUID NOT NULL,
     policy VARCHAR NOT NULL,
-    prompt_id VARCHAR NOT NULL,
+    prompt_id UUID NOT NULL,
     track VARCHAR NOT NULL,
     prompt STRUCT(role VARCHAR, content VARCHAR)[] NOT NULL,
     completion STRUCT(role VARCHAR, content VARCHAR)[] NOT NULL,
-    completion_id VARCHAR NOT NULL,
+    completion_id UUID NOT NULL,
     model VARCHAR NOT NULL,
     variant VARCHAR NOT NULL,
     selected_as VARCHAR NOT NULL,
@@ -15,7 +15,7 @@ CREATE TABLE qrpo_samples (
     completion_tokens INTEGER
 );
 COMMENT ON TABLE qrpo_samples IS 'Each selected completion alone with its reward, its quantile and the prompt''s reference rewards, ready for a QRPO trainer.';
-COMMENT ON COLUMN qrpo_samples.sample_id IS 'sha256 of policy and completion.';
+COMMENT ON COLUMN qrpo_samples.sample_id IS 'The first 128 bits of the sha256 of policy and completion.';
 COMMENT ON COLUMN qrpo_samples.policy IS 'The policy to align: the partition.';
 COMMENT ON COLUMN qrpo_samples.prompt_id IS 'The prompt.';
 COMMENT ON COLUMN qrpo_samples.track IS 'The prompt''s track.';

@@ -1,10 +1,11 @@
 CREATE TABLE quantile_rewards (
     policy VARCHAR NOT NULL,
-    prompt_id VARCHAR NOT NULL,
-    completion_id VARCHAR NOT NULL,
+    prompt_id UUID NOT NULL,
+    completion_id UUID NOT NULL,
     track VARCHAR NOT NULL,
     model VARCHAR NOT NULL,
     variant VARCHAR NOT NULL,
+    sample_index INTEGER NOT NULL,
     text_hash VARCHAR,
     reward DOUBLE,
     n_references INTEGER NOT NULL,
@@ -19,6 +20,7 @@ COMMENT ON COLUMN quantile_rewards.completion_id IS 'The candidate.';
 COMMENT ON COLUMN quantile_rewards.track IS 'The prompt''s track.';
 COMMENT ON COLUMN quantile_rewards.model IS 'The model or policy that answered.';
 COMMENT ON COLUMN quantile_rewards.variant IS 'The completion''s variant.';
+COMMENT ON COLUMN quantile_rewards.sample_index IS 'Which of several samples of the same variant, from 0.';
 COMMENT ON COLUMN quantile_rewards.text_hash IS 'sha256 of the completion''s text.';
 COMMENT ON COLUMN quantile_rewards.reward IS 'The reward that selection uses: the score on the standard track, the rank on the controversial one.';
 COMMENT ON COLUMN quantile_rewards.n_references IS 'Reference completions of the prompt that have a reward.';

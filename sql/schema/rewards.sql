@@ -1,11 +1,12 @@
 CREATE TABLE rewards (
-    completion_id VARCHAR NOT NULL,
-    completion_request_id VARCHAR NOT NULL,
-    request_id VARCHAR,
-    prompt_id VARCHAR NOT NULL,
+    completion_id UUID NOT NULL,
+    completion_request_id UUID NOT NULL,
+    request_id UUID,
+    prompt_id UUID NOT NULL,
     track VARCHAR NOT NULL,
     model VARCHAR NOT NULL,
     variant VARCHAR NOT NULL,
+    sample_index INTEGER NOT NULL,
     reward DOUBLE,
     missing_reason VARCHAR,
     scorer VARCHAR NOT NULL,
@@ -22,6 +23,7 @@ COMMENT ON COLUMN rewards.prompt_id IS 'The prompt answered.';
 COMMENT ON COLUMN rewards.track IS 'The prompt''s track, which decides the scorer.';
 COMMENT ON COLUMN rewards.model IS 'The model or policy that answered: the partition.';
 COMMENT ON COLUMN rewards.variant IS 'The completion''s variant.';
+COMMENT ON COLUMN rewards.sample_index IS 'Which of several samples of the same variant, from 0.';
 COMMENT ON COLUMN rewards.reward IS 'A classifier''s raw logit, or the probability-weighted mean of the labels that a judge weighed (rate: 1 to 9). NULL with a reason.';
 COMMENT ON COLUMN rewards.missing_reason IS 'Why there is no reward; NULL where there is one.';
 COMMENT ON COLUMN rewards.scorer IS 'The scoring model.';

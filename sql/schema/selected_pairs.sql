@@ -1,10 +1,10 @@
 CREATE TABLE selected_pairs (
     policy VARCHAR NOT NULL,
-    prompt_id VARCHAR NOT NULL,
+    prompt_id UUID NOT NULL,
     track VARCHAR NOT NULL,
     pair_index INTEGER NOT NULL,
-    chosen_completion_id VARCHAR NOT NULL,
-    rejected_completion_id VARCHAR NOT NULL,
+    chosen_completion_id UUID NOT NULL,
+    rejected_completion_id UUID NOT NULL,
     chosen_text_hash VARCHAR NOT NULL,
     rejected_text_hash VARCHAR NOT NULL,
     chosen_reward DOUBLE NOT NULL,

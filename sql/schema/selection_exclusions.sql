@@ -1,6 +1,6 @@
 CREATE TABLE selection_exclusions (
     policy VARCHAR NOT NULL,
-    prompt_id VARCHAR NOT NULL,
+    prompt_id UUID NOT NULL,
     track VARCHAR NOT NULL,
     reason VARCHAR NOT NULL,
     n_references INTEGER NOT NULL,

@@ -1,7 +1,8 @@
 CREATE TABLE source_prompts (
     dataset VARCHAR NOT NULL,
     row_number BIGINT NOT NULL,
-    prompt_id VARCHAR NOT NULL,
+    prompt_id UUID NOT NULL,
+    prompt_hash VARCHAR NOT NULL,
     messages STRUCT(role VARCHAR, content VARCHAR)[],
     messages_hash VARCHAR,
     source VARCHAR,
@@ -14,7 +15,8 @@ CREATE TABLE source_prompts (
 COMMENT ON TABLE source_prompts IS 'Every row of the prompt sources as read, one partition for each source of the recipe.';
 COMMENT ON COLUMN source_prompts.dataset IS 'The source''s name in the recipe.';
 COMMENT ON COLUMN source_prompts.row_number IS 'Position in the source, from 0, over all its configurations.';
-COMMENT ON COLUMN source_prompts.prompt_id IS 'sha256 of the normalized messages (NFC, white space runs as one space); of the raw row where it is malformed.';
+COMMENT ON COLUMN source_prompts.prompt_id IS 'The first 128 bits of prompt_hash.';
+COMMENT ON COLUMN source_prompts.prompt_hash IS 'sha256 of the normalized messages (NFC, white space runs as one space); of the raw row where it is malformed.';
 COMMENT ON COLUMN source_prompts.messages IS 'The prompt as read, ending with a user message: all before a conversation''s last assistant turn, or a text as one message. NULL where malformed.';
 COMMENT ON COLUMN source_prompts.messages_hash IS 'sha256 of the messages as read, to the character.';
 COMMENT ON COLUMN source_prompts.source IS 'The collection that the row says it comes from; where no such column is mapped, the dataset''s configuration or the file it was read from.';

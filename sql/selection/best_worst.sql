@@ -22,9 +22,9 @@ highest AS (
     SELECT prompt, max(reward) AS reward FROM choosable GROUP BY prompt
 ),
 chosen AS (
-    SELECT arg_min(candidate, sample_key($seed, 'chosen/' || $policy, completion_id)) AS candidate
+    SELECT arg_min(candidate, sample_key($seed, 'chosen/' || $policy, sha256(named_by))) AS candidate
     FROM (FROM choosable SEMI JOIN highest USING (prompt, reward))
-    JOIN (SELECT candidate, completion_id FROM candidates) USING (candidate)
+    JOIN (SELECT candidate, named_by FROM candidates) USING (candidate)
     GROUP BY prompt
 ),
 below AS (
@@ -37,7 +37,7 @@ below AS (
 lowest AS (
     SELECT prompt, min(reward) AS reward FROM below GROUP BY prompt
 )
-SELECT chosen, arg_min(candidate, sample_key($seed, 'rejected/' || $policy, completion_id)) AS rejected
+SELECT chosen, arg_min(candidate, sample_key($seed, 'rejected/' || $policy, sha256(named_by))) AS rejected
 FROM (FROM below SEMI JOIN lowest USING (prompt, reward))
-JOIN (SELECT candidate, completion_id FROM candidates) USING (candidate)
+JOIN (SELECT candidate, named_by FROM candidates) USING (candidate)
 GROUP BY chosen

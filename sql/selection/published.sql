@@ -24,9 +24,9 @@ best AS (
     SELECT prompt, min(band_rank) AS band_rank FROM choosable GROUP BY prompt
 ),
 chosen AS (
-    SELECT arg_min(candidate, sample_key($seed, 'chosen/' || $policy, completion_id)) AS candidate
+    SELECT arg_min(candidate, sample_key($seed, 'chosen/' || $policy, sha256(named_by))) AS candidate
     FROM (FROM choosable SEMI JOIN best USING (prompt, band_rank))
-    JOIN (SELECT candidate, completion_id FROM candidates) USING (candidate)
+    JOIN (SELECT candidate, named_by FROM candidates) USING (candidate)
     GROUP BY prompt
 ),
 below AS (
@@ -39,7 +39,7 @@ below AS (
 worst AS (
     SELECT prompt, max(band_rank) AS band_rank FROM below GROUP BY prompt
 )
-SELECT chosen, arg_min(candidate, sample_key($seed, 'rejected/' || $policy, completion_id)) AS rejected
+SELECT chosen, arg_min(candidate, sample_key($seed, 'rejected/' || $policy, sha256(named_by))) AS rejected
 FROM (FROM below SEMI JOIN worst USING (prompt, band_rank))
-JOIN (SELECT candidate, completion_id FROM candidates) USING (candidate)
+JOIN (SELECT candidate, named_by FROM candidates) USING (candidate)
 GROUP BY chosen

@@ -8,6 +8,8 @@ from typing import Any
 
 import yaml
 
+from tests.support.ids import uid
+
 FOLDER = Path(__file__).parent
 
 Row = dict[str, Any]
@@ -23,6 +25,12 @@ class Golden(UserDict[str, Any]):
             for dataset, rows in self["source_prompts"].items()
             for row in rows
         ]
+        for row in (*self.prompts, *self["human_labels"]):
+            row["prompt_hash"] = row["prompt_id"]
+            row["prompt_id"] = uid(row["prompt_hash"])
+        for row in self["personas"]:
+            row["persona_hash"] = row["persona_id"]
+            row["persona_id"] = uid(row["persona_hash"])
         for row in self.prompts:
             if (text := row.get("text")) is not None:
                 spoken = {"system": row.get("system"), "user": text}

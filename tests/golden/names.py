@@ -8,23 +8,35 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
+from alignment_assets.sources.conversations import as_id
 from tests.golden.database import GOLDEN, completion_parts
 
-HASH = re.compile(r"\b[0-9a-f]{64}\b")
+HASH = re.compile(r"\b[0-9a-f]{64}\b|\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b")
 
 
 def content_hash(*parts: str | None) -> str:
-    """Return the id of some parts, as the first comment of sql/macros.sql says."""
+    """Return the hash of some parts, as the first comment of sql/macros.sql says."""
     return hashlib.sha256(
         "\x1f".join("\x1e" if p is None else p for p in parts).encode()
     ).hexdigest()
 
 
-def _names() -> Iterator[tuple[str, str]]:
+def _ids() -> Iterator[tuple[str, str]]:
+    for row in (*GOLDEN.prompts, *GOLDEN["human_labels"]):
+        yield row["prompt_id"], row["prompt_hash"]
+    for row in GOLDEN["personas"]:
+        yield row["persona_id"], row["persona_hash"]
+    for hashed, name in _hashes():
+        yield as_id(hashed), name
+        if name.startswith("sha256("):
+            yield hashed, name
+
+
+def _hashes() -> Iterator[tuple[str, str]]:
     ids = {name: content_hash(*completion_parts(name)) for name in GOLDEN["completions"]}
-    asked = {r["prompt_id"]: r.get("messages_hash") for r in reversed(GOLDEN.prompts)}
+    asked = {r["prompt_hash"]: r.get("messages_hash") for r in reversed(GOLDEN.prompts)}
     hashed = {row["wording_id"]: row["wording_hash"] for row in GOLDEN["wordings"]}
-    people = [row["persona_id"] for row in GOLDEN["personas"]]
+    people = [row["persona_hash"] for row in GOLDEN["personas"]]
     said = {
         name: answer.get("text") and hashlib.sha256(answer["text"].encode()).hexdigest()
         for name, answer in GOLDEN["completions"].items()
@@ -58,7 +70,7 @@ def _names() -> Iterator[tuple[str, str]]:
             content = content_hash(asked[prompt], text or said[""], *wordings)
             yield request(completion, "rate", "judge", content), f"rate({name})"
         for policy in GOLDEN.policies:
-            yield content_hash(policy, completion), f"sample({policy}; {name})"
+            yield content_hash(policy, as_id(completion)), f"sample({policy}; {name})"
     for row in GOLDEN["comparisons"]:
         a, b = row["first"], row["second"]
         wordings = (hashed["compare_charter_system"], hashed["compare_question"])
@@ -69,7 +81,7 @@ def _names() -> Iterator[tuple[str, str]]:
             yield content_hash(policy, prompt, "0"), f"pair({policy}; {prompt}; 0)"
 
 
-NAMES = dict(_names())
+NAMES = dict(_ids())
 IDS = {name: key for key, name in NAMES.items()}
 
 

@@ -147,7 +147,7 @@ def questions(table: str, partition: Row) -> list[tuple[str, Row]]:
     given = {**GOLDEN["settings"], **partition, "judge_fingerprint": "judge@commit"}
     if table == "controversy_labels":
         fixed = {"model_fingerprint": "judge@commit", "sampling": "grade sampling"}
-        again = sorted(prompt for prompt, said in GOLDEN["grades"].items() if len(said) > 1)
+        again = [IDS[prompt] for prompt, said in GOLDEN["grades"].items() if len(said) > 1]
         return [
             (
                 "controversy_labels/grade",
@@ -222,7 +222,7 @@ def _answer(request: Row) -> Row:
 
 
 def _grade(request: Row) -> Row:
-    return {"text": GOLDEN["grades"][request["prompt_id"]][request["attempt"]]}
+    return {"text": GOLDEN["grades"][NAMES[request["prompt_id"]]][request["attempt"]]}
 
 
 def _completion(request: Row) -> Row:

@@ -19,6 +19,7 @@ from alignment_assets.inference.progress import Progress
 from alignment_assets.inference.types import REQUEST_SCHEMA, Request
 from alignment_assets.recipe.model import Recipe
 from alignment_assets.recipe.run import Run
+from tests.support.ids import named, uid
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -38,17 +39,28 @@ def reference(smollm2: Path) -> tuple[Any, Any]:
 
 
 def write_requests(path: Path, requests: Sequence[Request]) -> None:
-    rows = [{**vars(request), "sampling": json.dumps(request.sampling)} for request in requests]
+    """Write a work file; the names that tests give requests become ids."""
+    rows = [
+        {
+            **vars(request),
+            "request_id": uid(request.request_id),
+            "sampling": json.dumps(request.sampling),
+        }
+        for request in requests
+    ]
     pq.write_table(pa.Table.from_pylist(rows, schema=REQUEST_SCHEMA), path)
 
 
 def read_spool(folder: Path) -> dict[str, dict[str, Any]]:
-    """Return a spool's answers by request, those of killed writers too; fails on a doubled one."""
+    """Return a spool's answers by the names of their requests, those of killed writers too.
+
+    Fails on a doubled one.
+    """
     settle_logs(folder, print)
     rows = [
         row for file in sorted(folder.glob("*.parquet")) for row in pq.read_table(file).to_pylist()
     ]
-    answers = {row["request_id"]: row for row in rows}
+    answers = {named(row["request_id"]): row for row in rows}
     assert len(answers) == len(rows)
     return answers
 

@@ -14,17 +14,17 @@ PLANTED: dict[str, list[str]] = {
     **{rule: [AGAIN] for rule in sql_files.sql_names("checks") if "/unique_" in rule},
     "alignment_prompts/known_track": ["track = 'both'"],
     "completion_requests/drawn_wording": [
-        "wording_hash = NULL WHERE persona_id <> ''",
+        "wording_hash = NULL WHERE persona_id IS NOT NULL",
         "wording_hash = NULL WHERE principle <> ''",
         "wording_hash = NULL WHERE variant = 'charter'",
-        "persona_id = NULL WHERE persona_id <> ''",
+        "persona_id = NULL WHERE persona_id IS NOT NULL",
         "principle = NULL WHERE principle <> ''",
         "principle = '' WHERE variant = 'default'",
-        "persona_id = '' WHERE variant = 'charter'",
+        "persona_id = uuid() WHERE variant = 'charter'",
     ],
     "completion_requests/unique_completion_id": [SAME],
     "completion_requests/unique_request_id": [SAME.replace("completion_id", "request_id")],
-    "completions/every_request": [LESS, "request_id = 'older'"],
+    "completions/every_request": [LESS, "request_id = uuid()"],
     "completions/text_or_error": [
         "text = NULL, error = '' WHERE finish_reason = 'stop'",
         "error = NULL WHERE text IS NULL",
@@ -45,7 +45,7 @@ PLANTED: dict[str, list[str]] = {
         "rejected = chosen",
         "chosen_quantile = -1",
     ],
-    "dpo_pairs/every_selected_pair": [LESS, "rejected_completion_id = 'another'"],
+    "dpo_pairs/every_selected_pair": [LESS, "rejected_completion_id = uuid()"],
     "dpo_pairs/enough_references": ["reference_rewards = reference_rewards[:2]"],
     "human_labels/label_or_reason": ["label = NULL", "label = 4", "malformed_reason = 'no label'"],
     "judge_comparisons/both_orders": [LESS],
@@ -61,14 +61,17 @@ PLANTED: dict[str, list[str]] = {
         "position = 99 WHERE position = 1",
         "rank_reward = rank_reward + 1 WHERE position = 1",
     ],
-    "judge_rankings/unique_candidate": [SAME.replace("variant = 'default'", "position = 1")],
+    "judge_rankings/unique_candidate": [
+        "completion_id = (SELECT max(completion_id) FROM {t} AS other "
+        "WHERE other.policy = {t}.policy AND other.position = 2) WHERE position = 1"
+    ],
     "licensed_prompts/no_blocked_origin": [
         "origin_url = 'https://river-gazette.example/2024/05/footbridge-tolls'"
     ],
     "licensed_prompts/no_excluded_subset": ["upstream_id = 'flan_v2_1'", "source = 'a/No_Robots'"],
     "licensed_prompts/nothing_lost": [
         LESS,
-        "INSERT INTO prompt_exclusions SELECT dataset, row_number, '', '', '', '', '' "
+        "INSERT INTO prompt_exclusions SELECT dataset, row_number, uuid(), '', '', '', '' "
         "FROM {t} LIMIT 1",
         "DELETE FROM source_prompts WHERE dataset IN (SELECT dataset FROM {t} LIMIT 1)",
     ],
@@ -85,7 +88,7 @@ PLANTED: dict[str, list[str]] = {
         "band = 'odd' WHERE band = 'middle'",
         "quantile = 1.5 WHERE band = 'middle'",
     ],
-    "rewards/every_completion": [LESS, "completion_request_id = 'older'"],
+    "rewards/every_completion": [LESS, "completion_request_id = uuid()"],
     "rewards/every_text_is_asked": ["request_id = NULL WHERE reward IS NOT NULL"],
     "rewards/weighed_in_range": [
         f"{wrong} WHERE reward BETWEEN 1 AND 9 AND task = 'rate'"
@@ -106,7 +109,7 @@ PLANTED: dict[str, list[str]] = {
         for other in ("chosen_text_hash", "rejected_text_hash")
     ],
     "selection_exclusions/every_prompt": [
-        "INSERT INTO quantile_rewards SELECT * REPLACE ('lost' AS prompt_id) FROM quantile_rewards "
+        "INSERT INTO quantile_rewards SELECT * REPLACE (uuid() AS prompt_id) FROM quantile_rewards "
         "SEMI JOIN {t} USING (policy) LIMIT 1"
     ],
     "selection_exclusions/unique_prompt": [

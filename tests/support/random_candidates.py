@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from alignment_assets.warehouse import sql_files
 from alignment_assets.warehouse.resource import Warehouse
+from tests.support.ids import named
 from tests.support.reference_selection import Candidate, Comparisons, Rules
 from tests.support.tables import fill, parameters
 
@@ -71,6 +72,7 @@ class _Prompt:
             track=self._track,
             model=model,
             variant=variant,
+            sample_index=index,
             **{**ordinary, **changes},
         )
 
@@ -119,7 +121,8 @@ def judge(warehouse: Warehouse, rules: Rules, seed: int) -> Comparisons:
         if dice.random() < 0.1:
             labels = dice.choice((None, labels[:1], labels[1:]))
         if labels and len(labels) == 2:
-            answered[question["first_completion_id"], question["second_completion_id"]] = (a, b)
+            pair = named([question["first_completion_id"], question["second_completion_id"]])
+            answered[tuple(pair)] = (a, b)
         answers.append(
             {
                 "request_id": question["request_id"],

@@ -17,7 +17,7 @@ REJECTED_BANDS = ("worst", "middle", "best", "above_all")
 
 @dataclass(frozen=True)
 class Candidate:
-    """A completion with its score: a logit, a judge's rating, or None."""
+    """A completion with its score: a logit, a judge's rating, or None; ids are names here."""
 
     completion_id: str
     prompt_id: str
@@ -26,6 +26,7 @@ class Candidate:
     variant: str
     text: str | None
     score: float | None
+    sample_index: int = 0
     finish_reason: str = "stop"
     prompt_tokens: int | None = 100
     completion_tokens: int | None = 50
@@ -73,8 +74,13 @@ class Rank:
 Comparisons = Mapping[tuple[str, str], tuple[float, float]]
 
 
-def draw(seed: int, purpose: str, completion_id: str) -> str:
-    return hashlib.sha256(f"{seed}\x1f{purpose}\x1f{completion_id}".encode()).hexdigest()
+def content_hash(*parts: object) -> str:
+    return hashlib.sha256("\x1f".join(map(str, parts)).encode()).hexdigest()
+
+
+def draw(seed: int, purpose: str, one: Candidate) -> str:
+    completion = content_hash(one.prompt_id, one.model, one.variant, one.sample_index)
+    return content_hash(seed, purpose, completion)
 
 
 def is_candidate(candidate: Candidate, rules: Rules) -> bool:
@@ -85,7 +91,7 @@ def is_candidate(candidate: Candidate, rules: Rules) -> bool:
 def by_score(candidates: Sequence[Candidate], rules: Rules) -> list[Candidate]:
     """Return the candidates that have a score, best first, ties by draw."""
     scored = [candidate for candidate in candidates if candidate.score is not None]
-    scored.sort(key=lambda c: draw(rules.seed, "ranking", c.completion_id))
+    scored.sort(key=lambda c: draw(rules.seed, "ranking", c))
     return sorted(scored, key=lambda c: -c.score)
 
 
@@ -223,7 +229,7 @@ def _drawn(candidates: Sequence[Placed], side: str, rules: Rules) -> Placed | No
     first = min(map(place, candidates), default=None)
     return min(
         (one for one in candidates if place(one) == first),
-        key=lambda one: draw(rules.seed, f"{side}/{rules.policy}", one.candidate.completion_id),
+        key=lambda one: draw(rules.seed, f"{side}/{rules.policy}", one.candidate),
         default=None,
     )
 

@@ -14,7 +14,7 @@ from alignment_assets.inference.fingerprint import Weights, model_fingerprint
 from alignment_assets.recipe.model import Recipe
 from alignment_assets.recipe.wordings import read_wordings
 from alignment_assets.requests.request_sets import grade_schema
-from alignment_assets.sources.conversations import Message, messages_hash, prompt_id
+from alignment_assets.sources.conversations import Message, as_id, messages_hash, prompt_hash
 from alignment_assets.warehouse import sql_files
 from tests.conftest import changed_recipe
 
@@ -80,7 +80,8 @@ class Database:
             self.connection.execute(sql_files.tables()[table].ddl)
         prompts = [
             {
-                "prompt_id": prompt_id(messages),
+                "prompt_id": as_id(prompt_hash(messages)),
+                "prompt_hash": prompt_hash(messages),
                 "track": track,
                 "messages": messages,
                 "messages_hash": messages_hash(messages),
@@ -92,8 +93,9 @@ class Database:
             for track, messages in asked.chats
         ]
         people = [
-            {"persona_id": messages_hash([{"role": "persona", "content": text}]), "persona": text}
+            {"persona_id": as_id(hashed), "persona_hash": hashed, "persona": text}
             for text in asked.personas
+            for hashed in [messages_hash([{"role": "persona", "content": text}])]
         ]
         self.fill("alignment_prompts", prompts)
         self.fill("licensed_prompts", [{**row, "track": "graded"} for row in prompts])

@@ -47,16 +47,17 @@ def case(references: Sequence[Given], others: Mapping[str, Given]) -> str:
     prompt_id = f"prompt {len(CASES)}"
     given = {f"ref{number}": value for number, value in enumerate(references, start=1)}
     CASES[prompt_id] = [
-        *(_candidate(prompt_id, name, value, "reference") for name, value in given.items()),
-        *(_candidate(prompt_id, name, value, "default") for name, value in others.items()),
+        _candidate(prompt_id, name, value, variant, index)
+        for variant, listed in (("reference", given), ("default", others))
+        for index, (name, value) in enumerate(listed.items())
     ]
     return prompt_id
 
 
-def _candidate(prompt_id: str, name: str, value: Given, variant: str) -> Candidate:
+def _candidate(prompt_id: str, name: str, value: Given, variant: str, index: int) -> Candidate:
     model = "policy" if variant == "reference" else "model"
     ordinary = Candidate(
-        f"{prompt_id}/{name}", prompt_id, "standard", model, variant, f"text of {name}", None
+        f"{prompt_id}/{name}", prompt_id, "standard", model, variant, f"text of {name}", None, index
     )
     return replace(ordinary, **(value if isinstance(value, dict) else {"score": value}))
 

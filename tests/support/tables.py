@@ -17,6 +17,7 @@ from alignment_assets.warehouse import sql_files
 from alignment_assets.warehouse.lineage import PARTITION_COLUMNS, Lineage, TablePart, lineage_rows
 from alignment_assets.warehouse.resource import Published, Warehouse
 from tests.conftest import Graph
+from tests.support.ids import named, uid
 from tests.support.reference_selection import Candidate, Rules
 
 
@@ -40,13 +41,14 @@ def fill(warehouse: Warehouse, table: str, rows: Iterable[Mapping[str, Any]]) ->
 
 
 def fill_prompts(warehouse: Warehouse, tracks: Mapping[str, str]) -> None:
-    """Fill ``alignment_prompts``, given the track of each prompt id."""
+    """Fill ``alignment_prompts``, given the track of each prompt by its name."""
     fill(
         warehouse,
         "alignment_prompts",
         [
             {
-                "prompt_id": prompt_id,
+                "prompt_id": uid(prompt_id),
+                "prompt_hash": prompt_id,
                 "track": track,
                 "messages": [{"role": "user", "content": f"question {prompt_id}"}],
                 "messages_hash": f"hash {prompt_id}",
@@ -61,23 +63,24 @@ def fill_prompts(warehouse: Warehouse, tracks: Mapping[str, str]) -> None:
 def fill_candidates(warehouse: Warehouse, candidates: Sequence[Candidate]) -> None:
     """Fill all tables up to rewards with candidates and their prompts."""
     fill_prompts(warehouse, {one.prompt_id: one.track for one in candidates})
-    rows = [_row(number, candidate) for number, candidate in enumerate(candidates)]
+    rows = [_row(candidate) for candidate in candidates]
     for table in ("completion_requests", "completions", "rewards"):
         fill(warehouse, table, rows)
 
 
-def _row(number: int, candidate: Candidate) -> dict[str, Any]:
+def _row(candidate: Candidate) -> dict[str, Any]:
     """Return all that the tables say of a candidate."""
     text = candidate.text
     return {
         **asdict(candidate),
-        "request_id": f"request {candidate.completion_id}",
-        "completion_request_id": f"request {candidate.completion_id}",
-        "sample_index": number,
+        "completion_id": uid(candidate.completion_id),
+        "prompt_id": uid(candidate.prompt_id),
+        "request_id": uid(f"request {candidate.completion_id}"),
+        "completion_request_id": uid(f"request {candidate.completion_id}"),
         "text_hash": None if text is None else hashlib.sha256(text.encode()).hexdigest(),
         "wording_hash": "hash",
         "principle": "honest" if candidate.variant == "principle" else None,
-        "persona_id": "persona" if candidate.variant == "persona" else None,
+        "persona_id": uid("persona") if candidate.variant == "persona" else None,
         "model_fingerprint": "fingerprint",
         "sampling": "{}",
         "error": "refused" if text is None else None,
@@ -123,9 +126,10 @@ def run_asset(warehouse: Warehouse, table: str, rules: Rules) -> Published:
 
 
 def read_rows(warehouse: Warehouse, query: str) -> list[dict[str, Any]]:
-    """Return a query's rows as dictionaries."""
+    """Return a query's rows as dictionaries; ids that `uid` made are shown as the names."""
     with warehouse.read() as connection:
-        return connection.execute(query).to_arrow_table().to_pylist()
+        rows = connection.execute(query).to_arrow_table().to_pylist()
+    return [named(row) for row in rows]
 
 
 SELECTION = {

@@ -15,6 +15,7 @@ from alignment_assets.inference.backends.openai.http import EndpointHttp
 from alignment_assets.inference.backends.openai.protocol import UnusableResponse, read_answer
 from alignment_assets.inference.spool import SpoolWriter, read_final, view_answers
 from alignment_assets.inference.types import Answer, AnsweredBy, Kind, Request
+from tests.support.ids import named, uid
 
 ENGINE = AnsweredBy("fake", "1", "{}")
 
@@ -87,12 +88,12 @@ def test_what_can_be_is_read_to_the_end() -> None:
 
 
 IMPOSSIBLE = [
-    Answer("r", "rate", "stop", label_logprobs={"1": 0.5}),
-    Answer("r", "rate", "stop", label_logprobs={"1": 1e300, "2": -1.0}),
-    Answer("r", "rate", "stop", label_logprobs={"1": math.nan}),
-    Answer("r", "rate", "stop", label_logprobs={"1": -0.1, "2": -0.1}),
-    Answer("r", "classify", "stop", value=math.nan),
-    Answer("r", "classify", "stop", value=-math.inf),
+    Answer(uid("r"), "rate", "stop", label_logprobs={"1": 0.5}),
+    Answer(uid("r"), "rate", "stop", label_logprobs={"1": 1e300, "2": -1.0}),
+    Answer(uid("r"), "rate", "stop", label_logprobs={"1": math.nan}),
+    Answer(uid("r"), "rate", "stop", label_logprobs={"1": -0.1, "2": -0.1}),
+    Answer(uid("r"), "classify", "stop", value=math.nan),
+    Answer(uid("r"), "classify", "stop", value=-math.inf),
 ]
 
 
@@ -100,7 +101,7 @@ IMPOSSIBLE = [
 def test_no_engine_can_make_an_impossible_answer_final(answer: Answer, tmp_path: Path) -> None:
     with SpoolWriter(tmp_path, ENGINE) as writer:
         kept = writer.add(answer)
-        possible = Answer("s", "rate", "stop", label_logprobs={"1": -0.5})
+        possible = Answer(uid("s"), "rate", "stop", label_logprobs={"1": -0.5})
         assert writer.add(possible) is possible
     assert kept.finish_reason == "failed" and "cannot be" in (kept.error or "")
     assert final(tmp_path) == {"s"}
@@ -117,7 +118,7 @@ def test_an_impossible_answer_of_an_earlier_version_is_asked_again(
     assert counting(tmp_path) == []
 
     with SpoolWriter(tmp_path, ENGINE) as writer:
-        writer.add(Answer("r", "rate", "stop", value=1.0))
+        writer.add(Answer(uid("r"), "rate", "stop", value=1.0))
     assert final(tmp_path) == {"r"}
     assert counting(tmp_path) == [("r", 1.0)]
 
@@ -126,14 +127,15 @@ def final(folder: Path) -> set[str]:
     """Return the requests that need not be asked again."""
     with duckdb.connect() as connection:
         read_final(connection, folder, ["{}"])
-        return {name for (name,) in connection.execute("FROM final").fetchall()}
+        return {named(str(name)) for (name,) in connection.execute("FROM final").fetchall()}
 
 
 def counting(folder: Path) -> list[tuple[Any, ...]]:
     """Return the answers that rows are made of."""
     with duckdb.connect() as connection:
         view_answers(connection, folder, ["{}"])
-        return connection.execute("SELECT request_id, value FROM answers").fetchall()
+        found = connection.execute("SELECT request_id::VARCHAR, value FROM answers").fetchall()
+    return [(named(name), value) for name, value in found]
 
 
 def test_what_servers_say_is_shown_without_the_key_and_control_characters() -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner, Result
@@ -92,6 +93,15 @@ def test_a_query_comes_in_every_format(made: Graph, tmp_path: Path) -> None:
     assert pq.read_table(file).to_pylist() == rows
 
 
+def test_ids_in_parquet_are_text(made: Graph, tmp_path: Path) -> None:
+    question, file = tmp_path / "pairs.sql", tmp_path / "pairs.parquet"
+    question.write_text("SELECT pair_id, chosen_completion_id FROM dpo_pairs ORDER BY 1 LIMIT 1")
+    assert run("query", str(question), "--format", "parquet", "-o", str(file)).exit_code == 0
+    (row,) = pq.read_table(file).to_pylist()
+    assert [tuple(row.values())] == made.query(question.read_text())
+    assert set(pq.read_schema(file).types) == {pa.string()}
+
+
 def test_a_parameter_leads_to_one_pair(made: Graph) -> None:
     ((pair, prompt),) = made.query("SELECT pair_id, prompt_id FROM dpo_pairs ORDER BY 1 LIMIT 1")
     assert (
@@ -100,6 +110,10 @@ def test_a_parameter_leads_to_one_pair(made: Graph) -> None:
     missing = run("query", "pair_trace")
     assert isinstance(missing.exception, Expected)
     assert "$pair_id" in str(missing.exception) and "--param" in str(missing.exception)
+    for text in ("moon", "f" * 64):
+        wrong = run("query", "pair_trace", "--param", f"pair_id={text}")
+        assert isinstance(wrong.exception, Expected)
+        assert f"'{text}' is no id" in str(wrong.exception) and "\n" not in str(wrong.exception)
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from alignment_assets.inference.spool import SpoolWriter
 from alignment_assets.inference.types import Answer, AnsweredBy, Request
 from alignment_assets.inference.work_queue import WorkQueue
 from tests.integration.conftest import read_spool, write_requests
+from tests.support.ids import named
 
 # Requests that an engine holds at once; they go with it when it dies.
 IN_HAND = 8
@@ -64,10 +65,11 @@ def host(monkeypatch: pytest.MonkeyPatch) -> Host:
                 while True:
                     hand += islice(queue, IN_HAND - len(hand))
                     for one in hand:
-                        host.asked.append(one.request_id)
-                        if host.kills(one.request_id, host.asked.count(one.request_id)):
+                        name = named(one.request_id)
+                        host.asked.append(name)
+                        if host.kills(name, host.asked.count(name)):
                             self.alive = False
-                            raise WorkerError(f"the vLLM worker ended: killed by {one.request_id}")
+                            raise WorkerError(f"the vLLM worker ended: killed by {name}")
                     if not hand:
                         break
                     writer.add(Answer(hand.pop(0).request_id, "t", "stop", text="fine"))

@@ -22,7 +22,7 @@ from alignment_assets.inference.backends.vllm.chat_encoder import ChatEncoder
 from alignment_assets.inference.types import Answer, Request
 from alignment_assets.recipe.load import load_recipe
 from alignment_assets.recipe.wordings import read_wordings
-from alignment_assets.sources.conversations import prompt_id
+from alignment_assets.sources.conversations import as_id, prompt_hash
 from tests.conftest import Graph, changed_recipe
 from tests.support.fakes import FakeInference
 from tests.support.prompt_sources import reading
@@ -186,7 +186,7 @@ def test_a_conversation_reaches_every_engine_unchanged(
 @pytest.mark.parametrize("name", ARRIVING)
 def test_a_prompt_and_its_answers_are_kept_unchanged(graph: Graph, name: str) -> None:
     text = ARRIVING[name]
-    known = {"prompt_id": prompt_id([{"role": "user", "content": text}])}
+    known = {"prompt_id": as_id(prompt_hash([{"role": "user", "content": text}]))}
     prompts = graph.query(
         "SELECT messages, datasets FROM alignment_prompts WHERE prompt_id = $prompt_id", known
     )

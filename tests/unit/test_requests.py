@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from alignment_assets.recipe.wordings import read_wordings
-from alignment_assets.sources.conversations import messages_hash, prompt_id
+from alignment_assets.sources.conversations import Message, as_id, messages_hash, prompt_hash
 from tests.support.request_database import (
     ASKED,
     CHATS,
@@ -25,6 +25,10 @@ from tests.support.request_database import (
 )
 
 TRANSCRIPT = "SYSTEM: Be brief.\n\nUSER: May one lie?\n\nASSISTANT: Seldom.\n\nUSER: When?"
+
+
+def prompt_id(messages: list[Message]) -> str:
+    return as_id(prompt_hash(messages))
 
 
 def changed(before: Rows, after: Rows) -> set[str]:
@@ -241,7 +245,9 @@ def test_principles_wordings_and_personas_are_drawn_evenly_and_by_the_seed() -> 
 
 def test_each_variant_puts_its_system_prompt_before_the_prompts_own() -> None:
     texts = {row["wording_id"]: row["text"] for row in read_wordings(ASKED.recipe)}
-    personas = {messages_hash([{"role": "persona", "content": t}]): t for t in ASKED.personas}
+    personas = {
+        as_id(messages_hash([{"role": "persona", "content": t}])): t for t in ASKED.personas
+    }
     for model in (MODEL, COOL, POLICY):
         for row in ASKED.requests(model).values():
             ours = texts.get(row["wording_id"])

@@ -32,7 +32,8 @@ DERIVED = (
 SOURCES = """
 INSERT INTO alignment_prompts BY NAME
 SELECT
-    sha256(range::VARCHAR) AS prompt_id,
+    as_id(prompt_hash) AS prompt_id,
+    sha256(range::VARCHAR) AS prompt_hash,
     CASE WHEN range % 6 = 0 THEN 'controversial' ELSE 'standard' END AS track,
     [{'role': 'user', 'content': 'question ' || range}] AS messages,
     sha256('messages' || range) AS messages_hash,
@@ -41,7 +42,8 @@ SELECT
 FROM range($prompts);
 INSERT INTO personas BY NAME
 SELECT
-    range AS row_number, sha256('persona' || range) AS persona_id, 'persona ' || range AS persona
+    range AS row_number, as_id(persona_hash) AS persona_id,
+    sha256('persona' || range) AS persona_hash, 'persona ' || range AS persona
 FROM range(5000);
 """
 # What engines would have said, with many equal texts and rewards.
@@ -61,7 +63,7 @@ INSERT INTO rewards BY NAME
 SELECT
     completion_id, completions.request_id AS completion_request_id, prompt_id, track,
     completions.model,
-    completions.variant, 'scorer' AS scorer, 'rate' AS task,
+    completions.variant, completions.sample_index, 'scorer' AS scorer, 'rate' AS task,
     CASE WHEN hash(prompt_id) % 30 = 0 THEN 5.0  -- all alike: no pair
         ELSE (hash('reward' || completion_id) % 8)::DOUBLE END AS reward
 FROM completions
@@ -72,14 +74,16 @@ INSERT INTO judge_comparisons BY NAME
 WITH best AS (
     SELECT prompt_id, completion_id, row_number() OVER (
         PARTITION BY prompt_id
-        ORDER BY reward DESC, sample_key($seed, 'ranking', completion_id), completion_id) AS place
+        ORDER BY reward DESC, sample_key(
+            $seed, 'ranking', completion_hash(prompt_hash, model, variant, sample_index))) AS place
     FROM rewards
+    JOIN (SELECT prompt_id, prompt_hash FROM alignment_prompts) USING (prompt_id)
     WHERE track = 'controversial'
 )
 SELECT
     $policy AS policy, prompt_id, a.completion_id AS first_completion_id,
     b.completion_id AS second_completion_id,
-    sha256(a.completion_id || b.completion_id) AS request_id,
+    as_id(sha256(a.completion_id || b.completion_id)) AS request_id,
     -(1 + hash(a.completion_id || b.completion_id) % 5) / 3 AS first_logprob,
     -(1 + hash(b.completion_id || a.completion_id) % 5) / 3 AS second_logprob,
     'judge' AS judge

@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+import subprocess
+import sys
 from multiprocessing.connection import Connection
 from pathlib import Path
 
 import duckdb
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from alignment_assets.warehouse.resource import Warehouse, WarehouseError
+from tests.support.ids import uid
 from tests.support.processes import other, wait_for_word
 from tests.support.tables import fill, new_warehouse
 
 
 def people(count: int) -> list[dict[str, object]]:
     return [
-        {"row_number": number, "persona_id": f"id {number}", "persona": "p"}
+        {
+            "row_number": number,
+            "persona_id": uid(f"id {number}"),
+            "persona_hash": "h",
+            "persona": "p",
+        }
         for number in range(count)
     ]
 
@@ -102,6 +112,30 @@ def test_tables_come_as_parquet(warehouse: Warehouse, tmp_path: Path) -> None:
     folder = warehouse.export(["personas", "rewards"], tmp_path / "it's mine")
     assert sorted(path.name for path in folder.iterdir()) == ["personas.parquet", "rewards.parquet"]
     assert pq.read_table(folder / "personas.parquet").num_rows == 3
+
+
+def test_ids_in_parquet_are_text_that_datasets_reads(warehouse: Warehouse, tmp_path: Path) -> None:
+    ranking = {"policy": "p", "prompt_id": uid("prompt"), "completion_id": uid("one")}
+    met = {"opponent_id": uid("two"), "logprob": -1.0, "opponent_logprob": -2.0, "orders": 2}
+    fill(warehouse, "judge_rankings", [{**ranking, "comparisons": [met]}])
+    folder = warehouse.export(["judge_rankings", "personas"], tmp_path / "tables")
+    kinds = pq.read_schema(folder / "judge_rankings.parquet")
+    assert kinds.field("completion_id").type == pa.string()
+    script = (
+        "import json, sys, datasets\n"
+        "rows = datasets.load_dataset('parquet', data_files=sys.argv[1], split='train', "
+        "cache_dir=sys.argv[2])\n"
+        "print(json.dumps(rows.to_list()))"
+    )
+    done = subprocess.run(
+        [*(sys.executable, "-c", script), folder / "judge_rankings.parquet", tmp_path / "cache"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    (row,) = json.loads(done.stdout.splitlines()[-1])
+    assert {key: row[key] for key in ranking} == ranking
+    assert row["comparisons"] == [met]
     with pytest.raises(WarehouseError, match="is there already"):
         warehouse.export(["personas"], folder)
     with pytest.raises(WarehouseError, match=r"no tables \['people'\]; there are .*personas"):

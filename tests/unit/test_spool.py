@@ -12,8 +12,10 @@ from itertools import pairwise
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import duckdb
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -22,12 +24,14 @@ from alignment_assets.inference.spool import (
     EMPTY_FILE,
     FLUSH_ROWS,
     SpoolWriter,
+    read_final,
     spool_folder,
     view_answers,
     what_is_wrong,
 )
 from alignment_assets.inference.types import ANSWER_SCHEMA, Answer, AnsweredBy
 from tests.conftest import Graph, changed_recipe
+from tests.support.ids import named, uid
 from tests.support.processes import other
 from tests.support.tables import fill_prompts, take_as_made
 
@@ -41,11 +45,11 @@ def answered_by(settings: str = LONG) -> AnsweredBy:
 
 
 def answer(request: str, text: str = "yes") -> Answer:
-    return Answer(request, "generate", "stop", text=text)
+    return Answer(uid(request), "generate", "stop", text=text)
 
 
 def refusal(request: str) -> Answer:
-    return Answer(request, "generate", "context_length", error="too long")
+    return Answer(uid(request), "generate", "context_length", error="too long")
 
 
 def write(folder: Path, *answers: Answer, settings: str = LONG) -> Path:
@@ -59,10 +63,10 @@ def write(folder: Path, *answers: Answer, settings: str = LONG) -> Path:
 
 
 def read(folder: Path, *settings: str) -> dict[str, dict[str, Any]]:
-    """Return the answers that count, by request."""
+    """Return the answers that count, by the names of the requests."""
     with duckdb.connect() as connection:
         view_answers(connection, folder, settings or (LONG,))
-        rows = connection.execute("FROM answers").to_arrow_table().to_pylist()
+        rows = named(connection.execute("FROM answers").to_arrow_table().to_pylist())
     assert len({row["request_id"] for row in rows}) == len(rows)
     return {row["request_id"]: row for row in rows}
 
@@ -91,10 +95,15 @@ def test_an_engine_that_fails_leaves_what_it_answered(tmp_path: Path) -> None:
 
 def test_answers_come_back_as_they_were_given(tmp_path: Path) -> None:
     rated = Answer(
-        "rated", "rate", "stop", label_logprobs={"1": -0.5, "9": -12.25}, cached_tokens=40
+        uid("rated"), "rate", "stop", label_logprobs={"1": -0.5, "9": -12.25}, cached_tokens=40
     )
     text = 'Émile said: "no"\n\x00\U0001f642 {"a": 1}'
-    write(tmp_path, rated, Answer("valued", "classify", "stop", value=-3.125), answer("text", text))
+    write(
+        tmp_path,
+        rated,
+        Answer(uid("valued"), "classify", "stop", value=-3.125),
+        answer("text", text),
+    )
     found = read(tmp_path)
     assert found["rated"]["label_logprobs"] == [
         {"label": "1", "logprob": -0.5},
@@ -109,7 +118,7 @@ def test_answers_come_back_as_they_were_given(tmp_path: Path) -> None:
 
 
 def test_an_answer_carries_the_hash_of_its_text(tmp_path: Path) -> None:
-    write(tmp_path, answer("text", "Émile"), Answer("valued", "classify", "stop", value=1.0))
+    write(tmp_path, answer("text", "Émile"), Answer(uid("valued"), "classify", "stop", value=1.0))
     found = read(tmp_path)
     assert found["text"]["text_hash"] == hashlib.sha256("Émile".encode()).hexdigest()
     assert found["valued"]["text_hash"] is None
@@ -291,6 +300,36 @@ def test_a_run_that_asks_nothing_puts_many_small_files_together(
     assert completed.query(query) == rows and len(completed.asked()) == asked
 
 
+def test_answers_under_ids_of_64_digits_are_still_the_answers(completed: Graph) -> None:
+    query = "SELECT completion_id, request_id, text FROM completions ORDER BY ALL"
+    rows, asked = completed.query(query), len(completed.asked())
+    folder = spool_folder(completed.run.spool, "completions", MODEL)
+    for number, file in enumerate(sorted(folder.glob("*-*.parquet"))):
+        answers = pq.read_table(file)
+        (name,) = answers["request_id"].to_pylist() or [None]
+        if name and number % 2:  # as earlier versions wrote them: the whole sha256
+            longer = pa.array([name.replace("-", "") + "f" * 32])
+            place = answers.schema.get_field_index("request_id")
+            pq.write_table(answers.set_column(place, "request_id", longer), file)
+    completed.materialize("key:completions", MODEL)
+    assert completed.query(query) == rows
+    assert len(completed.asked()) == asked
+
+
+def test_an_answer_under_the_older_form_of_an_id_is_the_same_request(tmp_path: Path) -> None:
+    first = write(tmp_path, answer("both", "as now"))
+    older = Answer(uid("both").replace("-", "") + "f" * 32, "generate", "stop", text="older")
+    write(tmp_path, older).rename(tmp_path / "0-before.parquet")
+    assert first.exists() and read(tmp_path)["both"]["text"] == "older"
+
+
+def test_what_is_no_id_answers_nothing(tmp_path: Path) -> None:
+    write(tmp_path, Answer("no id", "generate", "stop", text="lost"), answer("kept"))
+    with duckdb.connect() as connection:
+        read_final(connection, tmp_path, [LONG])
+        assert connection.execute("FROM final").fetchall() == [(UUID(uid("kept")),)]
+
+
 def test_a_changed_question_is_asked_anew_and_a_restored_one_is_not(completed: Graph) -> None:
     query = "SELECT completion_id, request_id, text FROM completions ORDER BY ALL"
     rows, asked = completed.query(query), len(completed.asked())
@@ -324,7 +363,7 @@ def test_what_is_no_file_is_quarantined_without_opening_it(tmp_path: Path) -> No
 
     with duckdb.connect() as connection:
         view_answers(connection, tmp_path, (LONG,), told.append)
-        found = connection.execute("SELECT request_id FROM answers ORDER BY ALL").fetchall()
-    assert found == [("a",), ("b",)]
+        found = connection.execute("SELECT request_id::VARCHAR FROM answers").fetchall()
+    assert sorted(named([name for (name,) in found])) == ["a", "b"]
     assert len(told) == 4 and all("this is no file; quarantined" in line for line in told)
     assert len(list(tmp_path.glob("*.torn"))) == 4

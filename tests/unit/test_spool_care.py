@@ -26,6 +26,7 @@ from alignment_assets.recipe.run import Run
 from alignment_assets.requests.request_sets import all_request_sets
 from alignment_assets.requests.spool_care import list_spool, prune_spool, verify_spool
 from tests.conftest import Graph, changed_recipe, demo_graph
+from tests.support.ids import uid
 from tests.support.processes import other, wait_for_word
 from tests.support.tables import fill_prompts, new_warehouse, take_as_made
 
@@ -225,7 +226,7 @@ def test_prune_takes_single_answers_out_of_a_file(completed: Graph) -> None:
     victim = files_of(completed)[0]
     ours = before[victim].to_pylist()
     with SpoolWriter(folder, AnsweredBy("fake", "1", "{}")) as writer:
-        writer.add(Answer("nobody asks this", "generate", "stop"))
+        writer.add(Answer(uid("nobody asks this"), "generate", "stop"))
     (stranger,) = set(files_of(completed)) - set(before)
     mixed = pq.read_table(stranger).to_pylist() + ours
     pq.write_table(before[victim].from_pylist(mixed, schema=before[victim].schema), victim)

@@ -21,6 +21,7 @@ from alignment_assets.warehouse import sql_files
 from alignment_assets.warehouse.resource import Warehouse, WarehouseError
 from tests.conftest import REPOSITORY, Graph, changed_recipe
 from tests.support.fakes import FakeInference
+from tests.support.ids import uid
 from tests.support.reference_selection import Candidate, Rules
 from tests.support.tables import (
     fill,
@@ -54,6 +55,7 @@ def candidates() -> list[Candidate]:
             variant="reference" if model == POLICY else "default",
             text=f"text {number} of {prompt}",
             score=float(number),
+            sample_index=number,
         )
         for prompt in ("one", "two")
         for number, model in enumerate(models)
@@ -155,7 +157,7 @@ def test_a_further_pair_that_takes_a_text_again_is_refused(warehouse: Warehouse,
 
 
 def test_a_prompt_that_a_strategy_passes_over_is_listed_so(warehouse: Warehouse, add: Add) -> None:
-    only_one = CLOSEST.replace("FROM candidates", "FROM candidates WHERE prompt = hash('one')")
+    only_one = CLOSEST.replace("FROM candidates", f"FROM candidates WHERE prompt = '{uid('one')}'")
     rules = add(only_one)
     for table in ("selected_pairs", "selection_exclusions"):
         run_asset(warehouse, table, rules)

@@ -19,8 +19,9 @@ COHERENCE = """-- What a judge is asked about the coherence of completions: a nu
 SELECT
     completions.completion_id,
     request_hash(
-        completion_id, 'coherence', $scorer_fingerprint,
-        content_hash([messages_hash, text_hash, question.wording_hash]), NULL, NULL) AS request_id,
+        completion_hash(prompt_hash, model, variant, sample_index), 'coherence',
+        $scorer_fingerprint, content_hash([messages_hash, text_hash, question.wording_hash]),
+        NULL, NULL) AS request_id,
     'weigh' AS kind,
     [{'role': 'user', 'content':
         template_part(question.text, 1) || as_transcript(messages)

@@ -17,6 +17,7 @@ from alignment_assets.inference.spool import view_answers
 from alignment_assets.warehouse import sql_files
 from alignment_assets.warehouse import staging as replacing
 from alignment_assets.warehouse.resource import Published, Warehouse, WarehouseError
+from tests.support.ids import uid
 from tests.support.tables import new_warehouse
 
 Row = dict[str, Any]
@@ -30,7 +31,8 @@ def warehouse(tmp_path: Path) -> Warehouse:
 def person(number: int, **changes: Any) -> Row:
     return {
         "row_number": number,
-        "persona_id": f"id {number}",
+        "persona_id": uid(f"id {number}"),
+        "persona_hash": "hash",
         "persona": f"person {number}",
         "malformed_reason": None,
         **changes,
@@ -40,7 +42,7 @@ def person(number: int, **changes: Any) -> Row:
 def excluded(policy: str, prompt: int, candidates: int = 3) -> Row:
     return {
         "policy": policy,
-        "prompt_id": f"prompt {prompt}",
+        "prompt_id": uid(f"prompt {prompt}"),
         "track": "standard",
         "reason": "too_few_references",
         "n_references": 1,
@@ -141,7 +143,10 @@ def test_rows_of_another_partition_are_refused(warehouse: Warehouse) -> None:
     assert [row[:2] for row in rows_of(warehouse, table)] == [("two", "prompt 0")]
 
 
-QUERY = "SELECT 1 AS row_number, 'a' AS persona_id, NULL AS malformed_reason, 'p' AS persona"
+QUERY = (
+    f"SELECT 1 AS row_number, '{uid('a')}' AS persona_id, 'hash' AS persona_hash, "
+    "NULL AS malformed_reason, 'p' AS persona"
+)
 
 
 def test_columns_go_by_name_whatever_their_order(warehouse: Warehouse) -> None:
@@ -343,7 +348,8 @@ def test_parts_of_a_struct_are_not_dropped_or_made_up(
     warehouse: Warehouse, part: str, told: str
 ) -> None:
     query = f"""
-        SELECT 0 AS row_number, 'id' AS prompt_id, [{{'role': 'user', {part}}}] AS messages,
+        SELECT 0 AS row_number, uuid() AS prompt_id, 'hash' AS prompt_hash,
+            [{{'role': 'user', {part}}}] AS messages,
             'mix' AS dataset, NULL AS messages_hash, NULL AS source, NULL AS upstream_id,
             NULL AS origin_url, NULL AS origin_domain, NULL AS extra, NULL AS malformed_reason
     """

@@ -14,7 +14,7 @@ from alignment_assets.warehouse.resource import Warehouse, WarehouseError
 from alignment_assets.warehouse.schema import cast_is_checked, loses_nothing
 from tests.support.tables import new_warehouse
 
-ROW = "(0, 'id', 'a person', NULL)"
+ROW = "(0, uuid(), 'hash', 'a person', NULL)"
 
 
 @pytest.fixture
@@ -65,8 +65,8 @@ def test_what_loses_nothing_is_brought_forward_and_told(
     assert told in caplog.text
     with warehouse.read() as connection:
         assert connection.execute(
-            "SELECT row_number, persona_id, persona, malformed_reason FROM personas"
-        ).fetchall() == [(0, "id", "a person", None)]
+            "SELECT row_number, persona_hash, persona, malformed_reason FROM personas"
+        ).fetchall() == [(0, "hash", "a person", None)]
         (info,) = connection.execute("SELECT schema_version FROM database_info").fetchall()
     assert info == (sql_files.schema_version(),)
     caplog.clear()
@@ -79,7 +79,7 @@ def test_what_loses_nothing_is_brought_forward_and_told(
     [
         ("ALTER TABLE personas ADD COLUMN age INTEGER", "column age is there"),
         ("ALTER TABLE personas RENAME persona TO person", "column person is there"),
-        ("ALTER TABLE personas DROP COLUMN persona_id", "new column persona_id VARCHAR NOT NULL"),
+        ("ALTER TABLE personas DROP COLUMN persona_id", "new column persona_id UUID NOT NULL"),
         ("ALTER TABLE personas ALTER row_number TYPE HUGEINT", "HUGEINT there and BIGINT here"),
         ("ALTER TABLE personas ALTER persona_id DROP NOT NULL", "persona_id may not be NULL"),
     ],
@@ -123,12 +123,17 @@ def test_columns_in_another_order_are_filled_by_name(warehouse: Warehouse) -> No
     change(warehouse, "ALTER TABLE personas DROP COLUMN persona")
     with warehouse.stage("personas") as staging:
         staging.insert(
-            "SELECT 1 row_number, 'b' persona_id, 'p' persona, NULL malformed_reason", {}
+            "SELECT 1 row_number, uuid() persona_id, 'b' persona_hash, 'p' persona, "
+            "NULL malformed_reason",
+            {},
         )
         staging.publish({})
     with warehouse.read() as connection:
-        found = connection.execute("FROM personas").to_arrow_table().to_pylist()
-    assert found == [{"row_number": 1, "persona_id": "b", "malformed_reason": None, "persona": "p"}]
+        query = "SELECT * EXCLUDE (persona_id) FROM personas"
+        found = connection.execute(query).to_arrow_table().to_pylist()
+    assert found == [
+        {"row_number": 1, "persona_hash": "b", "malformed_reason": None, "persona": "p"}
+    ]
 
 
 def test_another_recipes_database_is_refused_by_name(tmp_path: Path) -> None:
@@ -169,6 +174,8 @@ def test_another_recipes_database_is_refused_by_name(tmp_path: Path) -> None:
         ("INTEGER", "VARCHAR", False, False),
         ("VARCHAR", "JSON", False, True),
         ("JSON", "VARCHAR", True, True),
+        ("VARCHAR", "UUID", False, True),
+        ("UUID", "VARCHAR", True, True),
         ('"NULL"', "VARCHAR", True, True),
     ],
 )
@@ -184,8 +191,9 @@ def test_nested_types_are_widened_with_their_rows(tmp_path: Path) -> None:
     change(
         warehouse,
         "ALTER TABLE rewards ALTER label_logprobs TYPE STRUCT(label VARCHAR, logprob FLOAT)[]",
-        "INSERT INTO rewards BY NAME SELECT 'c' AS completion_id, 'r' AS completion_request_id, "
-        "'p' AS prompt_id, 'standard' AS track, 'm' AS model, 'default' AS variant, "
+        "INSERT INTO rewards BY NAME SELECT uuid() AS completion_id, "
+        "uuid() AS completion_request_id, uuid() AS prompt_id, 'standard' AS track, "
+        "'m' AS model, 'default' AS variant, 0 AS sample_index, "
         "'s' AS scorer, 'rate' AS task, [{'label': '1', 'logprob': -0.5}] AS label_logprobs",
     )
     with warehouse.read() as connection:

@@ -18,6 +18,7 @@ import pytest
 from alignment_assets.host.locking import LockTimeout, read_holder
 from alignment_assets.warehouse import staging as replacing
 from alignment_assets.warehouse.resource import Warehouse, WarehouseError
+from tests.support.ids import uid
 from tests.support.processes import other, wait_for_word
 from tests.support.tables import new_warehouse
 
@@ -35,7 +36,7 @@ def generation(policy: str, number: int) -> pa.Table:
     return pa.table(
         {
             "policy": [policy] * ROWS,
-            "prompt_id": [f"prompt {row}" for row in range(ROWS)],
+            "prompt_id": [uid(f"prompt {row}") for row in range(ROWS)],
             "track": ["standard"] * ROWS,
             "reason": ["too_few_references"] * ROWS,
             "n_references": [1] * ROWS,
@@ -120,7 +121,8 @@ def test_a_writer_killed_at_any_moment_leaves_old_or_new_rows(
 def stage_and_wait(pipe: Connection, home: Path) -> None:
     with new_warehouse(home, memory_limit="20MB", threads=1).stage("personas") as staging:
         staging.insert(
-            "SELECT range AS row_number, md5(range::VARCHAR) AS persona_id, "
+            "SELECT range AS row_number, md5(range::VARCHAR)::UUID AS persona_id, "
+            "'hash' AS persona_hash, "
             "repeat(md5(range::VARCHAR), 20) AS persona, NULL::VARCHAR AS malformed_reason "
             "FROM range(60_000)",
             {},
@@ -319,7 +321,8 @@ def test_a_source_is_read_while_others_write(warehouse: Warehouse) -> None:
     hasty = warehouse.model_copy(update={"lock_timeout": 1})
     with warehouse.stage("personas", reads=False) as staging:
         replace_partition(hasty, "one", 0)  # before all rows are there
-        row = {"row_number": 0, "persona_id": "a", "persona": "a", "malformed_reason": None}
+        row = {**dict.fromkeys(("persona_hash", "persona"), "a"), "row_number": 0}
+        row |= {"persona_id": uid("a"), "malformed_reason": None}
         staging.insert_arrow(pa.Table.from_pylist([row]))
         assert staging.publish({}).rows == 1
 

@@ -14,6 +14,7 @@ import pytest
 from alignment_assets.inference.spool import SpoolWriter
 from alignment_assets.inference.types import REQUEST_SCHEMA, Answer, AnsweredBy
 from alignment_assets.inference.work_queue import CLAIM, WorkQueue, write_unanswered
+from tests.support.ids import uid
 from tests.support.processes import other, wait_for_word
 
 SETTINGS = '{"max_model_len": 1024}'
@@ -21,7 +22,7 @@ SETTINGS = '{"max_model_len": 1024}'
 
 def write_work(path: Path, count: int, row_group_size: int = 1024) -> list[str]:
     """Write a work file of numbered requests and return their ids."""
-    ids = [f"r{number}" for number in range(count)]
+    ids = [uid(f"r{number}") for number in range(count)]
     rows = [
         {
             "request_id": request_id,
@@ -70,7 +71,7 @@ def test_engines_that_drain_one_queue_take_each_request_once(tmp_path: Path) -> 
 def test_an_engine_leaves_the_others_all_but_what_it_has_claimed(tmp_path: Path) -> None:
     ids = write_work(tmp_path / "work.parquet", 1000)
     slow = iter(WorkQueue(tmp_path / "work.parquet"))
-    assert next(slow).request_id == "r0"
+    assert next(slow).request_id == ids[0]
     rest = [request.request_id for request in WorkQueue(tmp_path / "work.parquet")]
     assert rest == ids[CLAIM:]
 

@@ -15,13 +15,13 @@ SELECT
 FROM completion_requests
 LEFT JOIN alignment_prompts USING (prompt_id)
 LEFT JOIN wordings USING (wording_id)
-LEFT JOIN (SELECT DISTINCT persona_id FROM personas WHERE malformed_reason IS NULL) AS people
+LEFT JOIN (SELECT DISTINCT persona_id, persona_hash FROM personas WHERE malformed_reason IS NULL) AS people
     USING (persona_id)
 WHERE model = $model
     AND (
         alignment_prompts.prompt_id IS NULL
         OR (completion_requests.persona_id IS NOT NULL AND people.persona_id IS NULL)
         OR request_id <> request_hash(
-            completion_id, 'generate', $model_fingerprint,
-            content_hash([alignment_prompts.messages_hash, wordings.wording_hash, completion_requests.persona_id]),
+            completion_hash(prompt_hash, model, variant, sample_index), 'generate', $model_fingerprint,
+            content_hash([alignment_prompts.messages_hash, wordings.wording_hash, persona_hash]),
             sampling, NULL))

@@ -4,7 +4,7 @@ SELECT
     licensed_prompts.prompt_id,
     $attempt::INTEGER AS attempt,
     request_hash(
-        prompt_id || '/' || $attempt::VARCHAR, 'grade', $model_fingerprint,
+        prompt_hash || '/' || $attempt::VARCHAR, 'grade', $model_fingerprint,
         content_hash([messages_hash, system.wording_hash, question.wording_hash]),
         $sampling, $answer_schema) AS request_id,
     'generate' AS kind,
@@ -27,4 +27,4 @@ JOIN (
 ) AS graded USING (prompt_id, dataset_order)
 CROSS JOIN (SELECT * FROM wordings WHERE wording_id = 'controversy_system') AS system
 CROSS JOIN (SELECT * FROM wordings WHERE wording_id = 'controversy_question') AS question
-WHERE $only_prompts IS NULL OR list_contains($only_prompts, prompt_id)
+WHERE $only_prompts IS NULL OR list_contains($only_prompts::UUID[], prompt_id)

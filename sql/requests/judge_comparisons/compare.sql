@@ -1,8 +1,8 @@
 -- What the judge is asked about one policy's first candidates of each controversial prompt: all pairs,
 -- both orders of presentation.
 WITH best AS NOT MATERIALIZED (
-    SELECT prompt_id, completion_id, completions.text, completions.text_hash
-    FROM controversial_candidates('rewards', $seed, $completions_models, $policy)
+    SELECT prompt_id, completion_id, completion_hash, completions.text, completions.text_hash
+    FROM controversial_candidates('rewards', 'alignment_prompts', $seed, $completions_models, $policy)
     JOIN completions USING (prompt_id, completion_id)
     WHERE score_position <= $rewards_compared_candidates
 )
@@ -11,7 +11,7 @@ SELECT
     a.completion_id AS first_completion_id,
     b.completion_id AS second_completion_id,
     request_hash(
-        a.completion_id || '/' || b.completion_id, 'compare', $judge_fingerprint,
+        a.completion_hash || '/' || b.completion_hash, 'compare', $judge_fingerprint,
         content_hash([messages_hash, a.text_hash, b.text_hash, system.wording_hash, question.wording_hash]),
         NULL, NULL) AS request_id,
     'weigh' AS kind,

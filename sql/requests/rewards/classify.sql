@@ -3,8 +3,8 @@
 SELECT
     completions.completion_id,
     request_hash(
-        completion_id, 'classify', $scorer_fingerprint, content_hash([messages_hash, text_hash]), NULL, NULL)
-        AS request_id,
+        completion_hash(prompt_hash, model, variant, sample_index), 'classify', $scorer_fingerprint,
+        content_hash([messages_hash, text_hash]), NULL, NULL) AS request_id,
     'classify' AS kind,
     messages || [{'role': 'assistant', 'content': completions.text}] AS messages,
     '{}' AS sampling,

@@ -2,7 +2,7 @@
 SELECT
     completions.completion_id,
     request_hash(
-        completion_id, 'rate', $scorer_fingerprint,
+        completion_hash(prompt_hash, model, variant, sample_index), 'rate', $scorer_fingerprint,
         content_hash([messages_hash, text_hash, system.wording_hash, question.wording_hash]), NULL, NULL)
         AS request_id,
     'weigh' AS kind,

@@ -1,0 +1,3 @@
+-- What draws go by.
+SELECT prompt_id, prompt_hash
+FROM alignment_prompts

@@ -1,0 +1,244 @@
+"""The steps of random sequences: every field of a recipe, its files, remakes, spool, kills."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from random import Random
+from typing import Any, get_args
+
+from hypothesis import strategies as st
+from pydantic import BaseModel
+
+from tests.model.study import RECIPE
+from tests.model.world import ASKING, CHAINS, KILLS, Step
+
+# Values that a field may take instead of the study's, which are among them: so a change can go
+# back. A field without any is listed in `UNCHANGED` with the reason.
+_SAMPLING: dict[str, list[Any]] = {
+    "temperature": [1.0, 0.7, 0.3],
+    "top_p": [1.0, 0.9],
+    "top_k": [0, 20],
+    "min_p": [0.0, 0.1],
+    "repetition_penalty": [1.0, 1.1],
+    "presence_penalty": [0.0, 0.5],
+    "frequency_penalty": [0.0, 0.5],
+    "max_tokens": [60, 50, 70],
+}
+_SCORER: dict[str, list[Any]] = {
+    "task": ["rate", "classify"],
+    "model": ["judge", "scorer"],
+    "rubric": ["judge_helpfulness_system", "judge_charter_system"],
+}
+ALTERNATIVES: dict[str, list[Any]] = {
+    "description": ["Another sentence"],
+    "seed": [7, 8, 9],
+    "limit": [7, 5, 6, None],
+    "template_date": ["2025-09-02", "2025-09-03"],
+    "max_prompt_characters": [400, 25],
+    "prompts.*.track": ["graded", "standard", "controversial"],
+    "prompts.2.keep": [
+        {"conversation_type": ["values guided", "controversy guided"]},
+        {"conversation_type": ["unguided", "values guided"]},
+    ],
+    "prompts.0.columns": [
+        RECIPE["prompts"][0]["columns"],
+        {name: RECIPE["prompts"][0]["columns"][name] for name in ("conversation", "source")},
+    ],
+    "licence.excluded_subsets": [["flan_v2", "no_robots"], ["math"], ["flan_v2", "wild"], []],
+    "consent.agents": [["GPTBot", "*"], ["GPTBot"]],
+    "consent.robots": ["robots", None],
+    "consent.unknown_origins": ["admitted", "refused"],
+    "consent.sources": [{}, {"wild": "refused"}, {"math": "refused"}],
+    "models.*.weights": ["hf:a/one", "hf:a/two"],
+    "models.*.revision": ["main", "v2"],
+    "models.*.billions": [1.0, 5.0],
+    "models.*.max_model_len": [8192, 90, 500],
+    "models.*.chat_template_arguments": [{}, {"enable_thinking": False}],
+    "models.*.max_tokens": [None, 40],
+    "models.*.temperature": [None, 0.2, 0.5],
+    "inference.attempts": [2, 3],
+    "inference.max_failed_share": [0.5, 0.2],
+    "controversy.model": ["judge", "scorer"],
+    "controversy.threshold": [2, 1, 3],
+    "controversy.attempts": [2, 1, 3],
+    "controversy.reasoning_characters": [100, 120],
+    **{f"controversy.sampling.{name}": values for name, values in _SAMPLING.items()},
+    "completions.reference_completions": [3, 2, 4],
+    "completions.standard_variants": [["default", "principle"], ["default"], ["principle"]],
+    "completions.controversial_variants": [["persona", "charter"], ["charter"], ["default"]],
+    "completions.standard_charter_models": [["large"], [], ["large", "small"]],
+    **{f"completions.sampling.{name}": values for name, values in _SAMPLING.items()},
+    **{
+        f"rewards.{track}.{name}": values
+        for track in ("standard", "controversial")
+        for name, values in _SCORER.items()
+    },
+    "rewards.comparison_judge": ["judge", "scorer"],
+    "rewards.compared_candidates": [3, 2, 4],
+    "selection.strategy": ["published", "best_worst"],
+    "selection.pairs_per_prompt": [1, 2],
+    "selection.rejected_quantile": [0.2, 0.5],
+    "selection.min_references": [1, 2, 3],
+    "selection.max_sequence_tokens": [4096, 120],
+    "selection.allow_truncated": [False, True],
+}
+UNCHANGED = {
+    "name": "another name is another recipe's database, which is refused",
+    "wordings": "what stands in the folder is changed instead",
+    "prompts": "sources leave and join by a step of their own",
+    "prompts.*.name": "a source that is renamed is one that leaves and one that joins",
+    "prompts.*.dataset": "what stands in the file is changed instead",
+    "prompts.*.configs": "of hub datasets alone",
+    "prompts.*.split": "of hub datasets alone",
+    "prompts.*.revision": "of hub datasets alone",
+    "prompts.*.form": "the rows of a source have one form",
+    "prompts.*.columns": "changed where a column may be left out",
+    "prompts.*.keep": "changed where a column may be kept by",
+    "personas.dataset": "what stands in the file is changed instead",
+    "personas.configs": "of hub datasets alone",
+    "personas.split": "of hub datasets alone",
+    "personas.revision": "of hub datasets alone",
+    "personas.columns": "there is one",
+    "human_labels": "no row follows from them but those of controversy_agreement",
+    "models": "models leave and join by a step of their own",
+    "models.*.backend": "who answers is the fake",
+    "models.*.chat_template": "its file would be read by a real engine alone",
+    "completions.models": "models leave and join by a step of their own",
+    "completions.policies": "policies leave and join by a step of their own",
+    "warehouse.memory_limit": "changes no row",
+    "warehouse.threads": "changes no row",
+    "warehouse.temp_directory": "changes no row",
+    "published_prompts": "is shown beside the rows alone",
+}
+
+
+def recipe_fields(model: type[BaseModel], place: str = "") -> Iterator[str]:
+    """Yield every field of a recipe's models by its place, ``*`` for a name or number."""
+    for name, field in model.model_fields.items():
+        parts = [part for part in _models_in(field.annotation) if part is not None]
+        several = "dict[" in str(field.annotation) or "tuple[" in str(field.annotation)
+        # What may be missing is changed as a whole.
+        if not parts or type(None) in get_args(field.annotation):
+            yield f"{place}{name}"
+        elif several:
+            yield f"{place}{name}"
+            yield from recipe_fields(parts[0], f"{place}{name}.*.")
+        else:
+            yield from recipe_fields(parts[0], f"{place}{name}.")
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [found for argument in get_args(annotation) for found in _models_in(argument)]
+
+
+def _places(pattern: str) -> list[str]:
+    if "*" not in pattern:
+        return [pattern]
+    part = RECIPE[pattern.split(".")[0]]
+    names = part if isinstance(part, dict) else range(len(part))
+    return [pattern.replace("*", str(name)) for name in names]
+
+
+# What changes the meaning of rows often, beside each field alike.
+TELLING = (
+    *("licence.excluded_subsets", "limit", "seed", "controversy.threshold"),
+    *("rewards.standard.task", "rewards.standard.rubric", "rewards.controversial.rubric"),
+    *("rewards.controversial.model", "completions.sampling.temperature", "template_date"),
+    "models.*.temperature",
+)
+WORDINGS = (
+    *("judge_charter_system.txt", "judge_helpfulness_system.txt", "judge_question.txt"),
+    *("compare_charter_system.txt", "compare_question.txt", "controversy_system.txt"),
+    *("persona.txt", "charter_persona.txt", "principles.yaml"),
+)
+MEMBERS: tuple[Step, ...] = (
+    ["members", "models", ["large"]],
+    ["members", "models", ["small"]],
+    ["members", "models", ["large", "small"]],
+    ["members", "policies", ["sibling"]],
+    ["members", "policies", ["policy"]],
+    ["sources", ["mix", "prism"]],
+    ["sources", ["toxic", "mix", "prism"]],
+    ["sources", ["mix", "toxic", "prism"]],
+)
+
+
+def setting(draw: Random, patterns: Sequence[str] = tuple(ALTERNATIVES)) -> Step:
+    """Draw a field of the recipe, and more often another value than the study's for it."""
+    pattern = draw.choice(patterns)
+    first, *others = ALTERNATIVES[pattern]
+    value = draw.choice(others) if others and draw.random() < 0.8 else first
+    return ["set", draw.choice(_places(pattern)), value]
+
+
+def change(draw: Random) -> Step:
+    """Draw something that is done to the recipe, its files or the spool."""
+    kind = draw.choices(
+        ("field", "telling", "edit", "reword", "spool", "members", "robots"),
+        (3, 4, 4, 2, 3, 2, 1),
+    )[0]
+    if kind in ("field", "telling"):
+        return setting(draw, TELLING if kind == "telling" else tuple(ALTERNATIVES))
+    if kind == "edit":
+        file = draw.choice(("mix", "mix", "toxic", "prism", "personas"))
+        how = draw.choice(("space", "space", "word", "word", "drop", "again"))
+        return ["edit", file, draw.randrange(6), how]
+    if kind == "reword":
+        return ["reword", draw.choice(WORDINGS), draw.choice(("Be fair.", "Be exact."))]
+    if kind == "spool":
+        how = draw.choice(("drop", "quarantine", "damage"))
+        return ["spool", draw.choice(ASKING), draw.randrange(3), how]
+    if kind == "members":
+        return list(draw.choice(MEMBERS))
+    domain = draw.choice(("open.example", "closed.example"))
+    return ["robots", domain, draw.choice(("Allow: /", "Disallow: /"))]
+
+
+def upstream(draw: Random) -> Step:
+    """Draw something to remake that the policy's assets are made from."""
+    common = ("prompts", "prompts", "wordings", "model", "model", "answers", "completions")
+    chains = (*common, "rewards", "rewards")
+    chain = draw.choice(chains) if draw.random() < 0.8 else draw.choice(sorted(CHAINS)[1:])
+    return ["make", chain, draw.randrange(3)]
+
+
+def use(draw: Random) -> Step:
+    """Draw something to remake that uses what was remade."""
+    kind = draw.choices(("policy", "pairs", "but", "all"), (10, 1, 2, 1))[0]
+    if kind == "but":
+        return ["make_but", draw.choice(("completions", "rewards")), draw.randrange(3)]
+    return ["make", kind, 0]
+
+
+def killed(draw: Random, by_process: bool) -> Step:
+    """Draw what is killed: after so many calls of a point, or so many milliseconds."""
+    chain = draw.choice(("model", "policy", "prompts", "completions", "rewards"))
+    count = draw.randrange(1500) if by_process else draw.randrange(6)
+    return ["make", chain, draw.randrange(3), draw.choice(KILLS), count]
+
+
+def sequence(
+    number: int, longest: int = 12, shortest: int = 4, by_process: bool = False
+) -> list[Step]:
+    """Return the steps of a number: people change something, remake a part, and use the result."""
+    draw = Random(number)
+    steps: list[Step] = []
+    wanted = draw.randint(shortest, longest)
+    while len(steps) < wanted:
+        steps += [change(draw) for _ in range(draw.randint(1, 2))]
+        if draw.random() < 0.15:
+            steps.append(killed(draw, by_process))
+        steps += [upstream(draw) for _ in range(draw.randint(0, 2))]
+        steps.append(use(draw))
+    return steps[:longest]
+
+
+# Drawn as numbers: what hypothesis draws by parts is mostly small and alike at first.
+numbers = st.integers(0, 2**48)
+
+
+def as_lines(steps: list[Step]) -> str:
+    return "\n".join(f"    {json.dumps(step)}," for step in steps)
