@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import uuid
 from typing import Any
 
 from alignment_assets.sources.conversations import as_id
@@ -21,6 +22,6 @@ def named(value: Any) -> Any:
     """Return a value with names in place of the ids that `uid` made of them."""
     if isinstance(value, dict):
         return {key: named(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [named(item) for item in value]
-    return _NAMES.get(value, value) if isinstance(value, str) else value
+    if isinstance(value, (list, tuple)):
+        return type(value)(named(item) for item in value)
+    return _NAMES.get(str(value), value) if isinstance(value, (str, uuid.UUID)) else value

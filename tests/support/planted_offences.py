@@ -62,8 +62,9 @@ PLANTED: dict[str, list[str]] = {
         "rank_reward = rank_reward + 1 WHERE position = 1",
     ],
     "judge_rankings/unique_candidate": [
-        "completion_id = (SELECT max(completion_id) FROM {t} AS other "
-        "WHERE other.policy = {t}.policy AND other.position = 2) WHERE position = 1"
+        "UPDATE {t} SET completion_id = other.completion_id "
+        "FROM (SELECT * FROM {t} WHERE position = 2 ORDER BY ALL LIMIT 1) AS other WHERE "
+        "{t}.position = 1 AND {t}.policy = other.policy AND {t}.prompt_id = other.prompt_id"
     ],
     "licensed_prompts/no_blocked_origin": [
         "origin_url = 'https://river-gazette.example/2024/05/footbridge-tolls'"

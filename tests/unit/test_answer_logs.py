@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import time
+import uuid
 from collections.abc import Callable
 from contextlib import nullcontext
 from multiprocessing.connection import Connection
@@ -32,7 +33,13 @@ ENGINE = AnsweredBy("fake", "1", "{}")
 
 
 def answer(request: str, text: str = "yes") -> Answer:
-    return Answer(request, "generate", "stop", text=text)
+    """Return an answer to a request whose id holds a name, so that other processes give it too."""
+    request_id = uuid.UUID(bytes=request.encode().ljust(16, b"\0"))
+    return Answer(str(request_id), "generate", "stop", text=text)
+
+
+def name_in(request_id: uuid.UUID | str) -> str:
+    return uuid.UUID(str(request_id)).bytes.rstrip(b"\0").decode()
 
 
 def read(folder: Path, report: Callable[[str], None] = print) -> dict[str, str]:
@@ -45,11 +52,12 @@ def read(folder: Path, report: Callable[[str], None] = print) -> dict[str, str]:
             request for request, _ in rows
         }
     assert len(dict(rows)) == len(rows)
-    return dict(rows)
+    return {name_in(request): text for request, text in rows}
 
 
 def answers_of(*files: Path) -> list[str]:
-    return [row for file in files for row in pq.read_table(file)["request_id"].to_pylist()]
+    rows = [row for file in files for row in pq.read_table(file)["request_id"].to_pylist()]
+    return [name_in(row) for row in rows]
 
 
 def files_of(folder: Path) -> list[Path]:
@@ -132,7 +140,7 @@ def read_log(folder: Path) -> list[str]:
     found: list[str] = []
     for log in logs_of(folder):
         for table in answer_log._read_records(log, log.read_bytes())[0]:
-            found += table["request_id"].to_pylist()
+            found += map(name_in, table["request_id"].to_pylist())
     return found
 
 
@@ -152,7 +160,7 @@ def test_a_torn_tail_costs_its_own_answers_alone(tmp_path: Path, cut: int) -> No
 
 def read_torn(log: Path) -> list[str]:
     return [
-        row
+        name_in(row)
         for table in answer_log._read_records(log, log.read_bytes())[0]
         for row in table["request_id"].to_pylist()
     ]

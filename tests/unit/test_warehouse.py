@@ -17,7 +17,7 @@ from alignment_assets.inference.spool import view_answers
 from alignment_assets.warehouse import sql_files
 from alignment_assets.warehouse import staging as replacing
 from alignment_assets.warehouse.resource import Published, Warehouse, WarehouseError
-from tests.support.ids import uid
+from tests.support.ids import named, uid
 from tests.support.tables import new_warehouse
 
 Row = dict[str, Any]
@@ -64,7 +64,7 @@ def replace_rows(
 
 def rows_of(warehouse: Warehouse, table: str) -> list[Any]:
     with warehouse.read() as connection:
-        return connection.execute(f"FROM {table} ORDER BY ALL").fetchall()
+        return sorted(named(connection.execute(f"FROM {table}").fetchall()))
 
 
 def test_the_first_use_makes_the_database_with_every_table_of_the_schema(
@@ -85,7 +85,7 @@ def test_a_replacement_replaces_the_whole_table(warehouse: Warehouse) -> None:
     replace_rows(warehouse, "personas", [person(0), person(1)])
     published = replace_rows(warehouse, "personas", [person(2)])
     assert (published.table, published.rows) == ("personas", 1)
-    assert rows_of(warehouse, "personas") == [(2, "id 2", "person 2", None)]
+    assert rows_of(warehouse, "personas") == [(2, "id 2", "hash", "person 2", None)]
 
 
 def test_an_exception_in_the_body_leaves_the_old_rows(warehouse: Warehouse) -> None:
@@ -93,7 +93,7 @@ def test_an_exception_in_the_body_leaves_the_old_rows(warehouse: Warehouse) -> N
     with pytest.raises(ZeroDivisionError), warehouse.stage("personas") as staging:
         staging.insert_arrow(pa.Table.from_pylist([person(1)]))
         raise ZeroDivisionError
-    assert rows_of(warehouse, "personas") == [(0, "id 0", "person 0", None)]
+    assert rows_of(warehouse, "personas") == [(0, "id 0", "hash", "person 0", None)]
     assert list((warehouse.home / "staging").iterdir()) == []
 
 
@@ -105,7 +105,7 @@ def test_a_broken_rule_leaves_the_old_rows_and_shows_the_new_ones(warehouse: War
     for part in (
         "selection_exclusions[one]",
         "unique_prompt.sql",
-        "'prompt 5', 2",
+        f"'{uid('prompt 5')}', 2",
         "old rows stay",
     ):
         assert part in str(error.value)
@@ -116,7 +116,7 @@ def test_a_missing_value_leaves_the_old_rows(warehouse: Warehouse) -> None:
     replace_rows(warehouse, "personas", [person(0)])
     with pytest.raises(duckdb.ConstraintException, match="persona_id"):
         replace_rows(warehouse, "personas", [person(1, persona_id=None), person(2)])
-    assert rows_of(warehouse, "personas") == [(0, "id 0", "person 0", None)]
+    assert rows_of(warehouse, "personas") == [(0, "id 0", "hash", "person 0", None)]
 
 
 def test_a_partition_is_replaced_alone(warehouse: Warehouse) -> None:
@@ -156,8 +156,8 @@ def test_columns_go_by_name_whatever_their_order(warehouse: Warehouse) -> None:
         staging.insert_arrow(pa.Table.from_pylist([dict(reversed(person(2).items()))]))
         staging.publish({})
     assert rows_of(warehouse, "personas") == [
-        (1, "a", "p", None),
-        (2, "id 2", "person 2", None),
+        (1, "a", "hash", "p", None),
+        (2, "id 2", "hash", "person 2", None),
     ]
 
 
@@ -221,7 +221,7 @@ def test_a_table_that_differs_from_the_schema_is_named_with_its_columns(
     with warehouse.get_connection() as connection:
         connection.execute("DROP TABLE dpo_pairs")
     assert rows_of(warehouse, "dpo_pairs") == []
-    assert rows_of(warehouse, "personas") == [(0, "id 0", "person 0", None)]
+    assert rows_of(warehouse, "personas") == [(0, "id 0", "hash", "person 0", None)]
 
 
 def test_a_replacement_that_the_disk_has_no_room_for_is_refused_before(
@@ -259,7 +259,7 @@ def test_a_file_stays_below_one_and_a_half_times_what_is_in_it(
         rows = [big(number, generation) for number in range(12_000)]
         replace_rows(warehouse, "personas", rows)
         sizes.append(warehouse.path.stat().st_size)
-        assert rows_of(warehouse, "personas") == [tuple(row.values()) for row in rows]
+        assert rows_of(warehouse, "personas") == named([tuple(row.values()) for row in rows])
     assert max(sizes) < 1.5 * sizes[0], sizes
     assert [row[1] for row in rows_of(warehouse, "selection_exclusions")] == ["prompt 1"]
 
@@ -418,7 +418,7 @@ def test_an_isolated_reader_sees_the_tables_and_no_other_file(warehouse: Warehou
 def test_a_home_with_blanks_quotes_and_brackets_in_its_path(tmp_path: Path) -> None:
     warehouse = new_warehouse(tmp_path / """it's a "home" [draft], 100% *""")
     replace_rows(warehouse, "personas", [person(0)])
-    assert rows_of(warehouse, "personas") == [(0, "id 0", "person 0", None)]
+    assert rows_of(warehouse, "personas") == [(0, "id 0", "hash", "person 0", None)]
     with warehouse.read() as connection:
         view_answers(connection, warehouse.home / "spool" / "completions" / "model", [])
         assert connection.execute("SELECT count(*) FROM answers").fetchall() == [(0,)]
