@@ -46,6 +46,7 @@ def default_resources(run: Run) -> dict[str, Any]:
             database=str(run.database),
             connection_config=limits,
             recipe=run.recipe.name,
+            members=run.recipe.members,
         ),
         "inference": InferenceByModel(),
         "gpus": GpuPool(),

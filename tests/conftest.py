@@ -68,7 +68,11 @@ class Graph:
 
     @property
     def warehouse(self) -> Warehouse:
-        return Warehouse(database=str(self.run.database), lock_timeout=self.lock_timeout)
+        return Warehouse(
+            database=str(self.run.database),
+            lock_timeout=self.lock_timeout,
+            members=self.recipe.members,
+        )
 
     @property
     def defs(self) -> Definitions:

@@ -19,6 +19,7 @@ from alignment_assets.commands import (
     snapshot,
     spool,
     status,
+    tidy,
 )
 from alignment_assets.commands.terminal import Ended, Expected, errors, example
 
@@ -36,6 +37,7 @@ COMMANDS: dict[Callable[..., None], str] = {
     query.query: "query exclusions_by_rule --format csv -o exclusions.csv",
     snapshot.snapshot: "snapshot --table dpo_pairs --table qrpo_samples -o tables",
     status.status: "status --recipe demo",
+    tidy.tidy: "tidy --recipe demo --apply",
     doctor.doctor: "doctor --recipe apertus",
     forecast.forecast: "forecast --pilot 50",
 }

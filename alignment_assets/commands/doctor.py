@@ -18,6 +18,7 @@ from alignment_assets.host.paths import why_unwritable
 from alignment_assets.inference.backend import Examination, Finding
 from alignment_assets.recipe.run import Run
 from alignment_assets.requests.forecast import all_expected_completions
+from alignment_assets.requests.removals import find_left
 from alignment_assets.warehouse.resource import Warehouse, WarehouseError
 
 # Measured on the published size: a completion takes about this many bytes in the database and as
@@ -48,6 +49,7 @@ def examine(run: Run, resources: Mapping[str, Any]) -> Iterator[Finding]:
     if reason:
         yield Finding("home", "problem", f"{run.home} can be read only: {reason}")
     yield _database(resources["warehouse"])
+    yield from _left(run, resources["warehouse"])
     yield _disk(run, resources["warehouse"])
     examined = Examination(run, run.recipe.models, resources["gpus"])
     yield from resources["inference"].examine(examined)
@@ -67,6 +69,21 @@ def _database(warehouse: Warehouse) -> Finding:
     except (WarehouseError, duckdb.Error) as error:
         return Finding("database", "problem", str(error))
     return Finding("database", "ok", f"{path}, {path.stat().st_size / GIBI:.2f} GiB, free to read")
+
+
+def _left(run: Run, warehouse: Warehouse) -> Iterator[Finding]:
+    """Yield who left the recipe and still has rows or answers."""
+    with suppress(WarehouseError, LockTimeout, duckdb.Error):  # a finding of its own
+        left = find_left(warehouse, run)
+        if left:
+            names = ", ".join(sorted({str(one.part.partition) for one in left}))
+            rows, size = sum(one.rows for one in left), sum(one.bytes for one in left)
+            yield Finding(
+                "left the recipe",
+                "warning",
+                f"{names}: {rows:,} rows and their answers, {size:,} bytes, which nothing uses; "
+                f"`alignment-assets tidy` shows and removes them",
+            )
 
 
 def _disk(run: Run, warehouse: Warehouse) -> Finding:

@@ -20,6 +20,7 @@ from alignment_assets.commands.terminal import (
 from alignment_assets.definitions import build_defs, default_resources
 from alignment_assets.recipe.run import Run
 from alignment_assets.recipe.settings import partition_settings
+from alignment_assets.requests.removals import find_left
 from alignment_assets.warehouse import sql_files
 from alignment_assets.warehouse.lineage import PARTITION_COLUMNS, Lineage, TablePart
 from alignment_assets.warehouse.query import QueryError, run_query
@@ -54,7 +55,8 @@ def table_status(
     """Return rows (table, partition, rows, requested, missing, status), upstream first.
 
     ``requested`` and ``missing`` count what engines are asked: answers to requests that are no
-    longer asked do not count. For ``status`` see `statuses`.
+    longer asked do not count. For ``status`` see `statuses`; sources, models and policies that left
+    the recipe come last.
     """
     settings = run.recipe.settings()
     requested = {
@@ -79,6 +81,15 @@ def table_status(
                 "status": status,
             }
         )
+    lines += [
+        {
+            "table": one.part.table,
+            "partition": one.part.partition,
+            "rows": one.rows,
+            "status": f"left the recipe, {one.bytes:,} bytes: `alignment-assets tidy` removes it",
+        }
+        for one in find_left(warehouse, run)
+    ]
     return pa.Table.from_pylist(lines)
 
 

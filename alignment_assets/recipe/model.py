@@ -239,6 +239,15 @@ class Recipe(Part):
         """The policies, largest first."""
         return self._largest_first(self.completions.policies)
 
+    @property
+    def members(self) -> dict[str, list[str]]:
+        """Whom the recipe has, by the column that names them in tables: dataset, model, policy."""
+        return {
+            "dataset": [source.name for source in self.prompts],
+            "model": self.answering_models,
+            "policy": self.policies,
+        }
+
     def _largest_first(self, names: tuple[str, ...]) -> list[str]:
         return sorted(names, key=lambda name: (-self.models[name].billions, name))
 

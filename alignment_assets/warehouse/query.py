@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from alignment_assets.host.locking import LockTimeout
 from alignment_assets.warehouse import sql_files
+from alignment_assets.warehouse.removed import Members, hide_removed
 from alignment_assets.warehouse.resource import Warehouse, WarehouseError
 
 _PLAIN = re.compile(r"-?\d{1,18}(\.\d+)?|true|false|null|\[.*\]")
@@ -64,7 +65,7 @@ def parse_parameters(given: list[str]) -> dict[str, Any]:
     return values
 
 
-def _only_statement(text: str) -> str:
+def only_statement(text: str) -> str:
     """Return the one statement of a text, if all that it can do is read.
 
     DuckDB says what kind a statement is: DESCRIBE, SUMMARIZE, SHOW and VALUES are SELECT to it.
@@ -101,6 +102,17 @@ def _explain_runs(text: str) -> bool:
     return any(word.startswith(("analyze", "analyse")) for word in named)
 
 
+def isolate(connection: duckdb.DuckDBPyConnection, members: Members) -> None:
+    """Leave a connection no other file, and in plain tables no rows of who left the recipe.
+
+    Args:
+        connection: to the database, read-only.
+        members: whom the recipe has.
+    """
+    hide_removed(connection, members)
+    connection.execute("SET enable_external_access = false; SET lock_configuration = true")
+
+
 def run_query(
     warehouse: Warehouse,
     text: str,
@@ -109,6 +121,9 @@ def run_query(
     snapshot: bool = False,
 ) -> pa.Table:
     """Run one statement that reads, and return its rows.
+
+    It has no access to any other file, and plain names of tables leave out the rows of those who
+    left the recipe.
 
     Args:
         warehouse: the database.
@@ -126,9 +141,10 @@ def run_query(
             f"run `alignment-assets materialize --recipe {warehouse.recipe}`"
         )
     try:
-        text = _only_statement(text)
+        text = only_statement(text)
         opened = warehouse.read_snapshot if snapshot else warehouse.read
-        with opened(isolated=True) as connection:
+        with opened() as connection:
+            isolate(connection, warehouse.members)
             return connection.execute(
                 text, sql_files.named_parameters(text, values)
             ).to_arrow_table()

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import shutil
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
-import psutil
 import pyarrow as pa
 from dagster import DagsterLogManager, InitResourceContext
 from dagster_duckdb import DuckDBResource
@@ -29,6 +27,8 @@ from alignment_assets.host.machine import MEBI, cores, ensure_room, memory_bytes
 from alignment_assets.host.paths import why_unwritable
 from alignment_assets.warehouse import snapshots, sql_files
 from alignment_assets.warehouse.access import SharedFile, is_conflict
+from alignment_assets.warehouse.lineage import TablePart
+from alignment_assets.warehouse.removed import hide_removed, remove_rows
 from alignment_assets.warehouse.rewrite import STORAGE, ZSTD_FROM_CHARACTERS, temporary_sibling
 from alignment_assets.warehouse.schema import (
     Migration,
@@ -40,6 +40,7 @@ from alignment_assets.warehouse.staging import (
     Published,
     Staging,
     attached,
+    remove_leftovers,
     rules_of,
     shown_row,
 )
@@ -64,6 +65,10 @@ class Warehouse(DuckDBResource):
     lock_timeout: float = Field(default=3600.0, description="Seconds to wait for the file at most.")
     recipe: str | None = Field(
         default=None, description="The recipe's name; a database of another one is refused."
+    )
+    members: dict[str, list[str]] = Field(
+        default={},
+        description="Whom the recipe has, by the column that names them in tables.",
     )
 
     _run_log: DagsterLogManager | None = PrivateAttr(default=None)
@@ -118,23 +123,18 @@ class Warehouse(DuckDBResource):
             connection.execute(f"INSERT INTO {table} BY NAME SELECT * FROM new_rows")
 
     @contextmanager
-    def read(self, *, isolated: bool = False) -> Iterator[duckdb.DuckDBPyConnection]:
+    def read(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """Open the database read-only, beside other readers. Keep it short: writers wait.
-
-        Args:
-            isolated: without access to any other file, for queries that are not ours.
 
         Raises:
             WarehouseError: it is another recipe's, or its tables differ from ``sql/schema``.
             LockTimeout: the file stayed with somebody else.
         """
         with self._read("reading") as connection:
-            if isolated:
-                _isolate(connection)
             yield connection
 
     @contextmanager
-    def read_snapshot(self, *, isolated: bool = False) -> Iterator[duckdb.DuckDBPyConnection]:
+    def read_snapshot(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """Open the last snapshot read-only, for as long as you like: nobody waits for it.
 
         Raises:
@@ -147,8 +147,6 @@ class Warehouse(DuckDBResource):
                 f"run `alignment-assets snapshot`"
             )
         with closing(self.connect(str(last), read_only=True)) as connection:
-            if isolated:
-                _isolate(connection)
             yield connection
 
     def snapshot(self, target: Path | None = None) -> Path:
@@ -177,7 +175,7 @@ class Warehouse(DuckDBResource):
         """Write some tables as Parquet, ``<folder>/<table>.parquet``, as they are at one moment.
 
         Args:
-            tables: their names.
+            tables: their names; rows of those who left the recipe are left out.
             target: a new folder; by default one in ``<home>/snapshots``.
 
         Returns:
@@ -192,6 +190,7 @@ class Warehouse(DuckDBResource):
         if unknown:
             raise WarehouseError(f"no tables {unknown}; there are {', '.join(sql_files.tables())}")
         with snapshots.written_aside(target) as part, self._read("copying") as connection:
+            hide_removed(connection, self.members)
             snapshots.write_parquet(connection, tables, part)
         return target
 
@@ -216,7 +215,7 @@ class Warehouse(DuckDBResource):
             LockTimeout: the file stayed with somebody else.
         """
         self.spill_folder.mkdir(parents=True, exist_ok=True)
-        _remove_leftovers(self.spill_folder)
+        remove_leftovers(self.spill_folder)
         name = f"{os.getpid()}-{uuid.uuid4().hex}"
         with ExitStack() as held:
             connection = held.enter_context(closing(self.connect(":memory:", spill=name)))
@@ -233,6 +232,17 @@ class Warehouse(DuckDBResource):
             if not reads:
                 staging.close()
             yield staging
+
+    def remove(self, parts: Sequence[TablePart]) -> None:
+        """Remove partitions of tables, and what is on record of their making, in one step.
+
+        Raises:
+            LockTimeout: the file stayed with somebody else.
+        """
+        with closing(self.connect(":memory:")) as connection:
+            connection.execute("ATTACH ':memory:' AS staging")
+            with self._attach_in_turn(connection, exclusive=True, purpose="removing rows"):
+                remove_rows(connection, self.path, parts)
 
     def prepare(self) -> None:
         """Create the database, and bring its tables forward to ``sql/schema``.
@@ -256,7 +266,8 @@ class Warehouse(DuckDBResource):
         """
         new = temporary_sibling(self.path)
         duckdb.connect(str(new), config={"storage_compatibility_version": STORAGE}).close()
-        _remove_files(self.home, f"{self.path.name}.wal")  # of a database that is gone
+        for left in self.home.glob(f"{self.path.name}.wal*"):  # of a database that is gone
+            left.unlink()
         new.replace(self.path)
 
     def connect(
@@ -375,25 +386,3 @@ class Warehouse(DuckDBResource):
     @property
     def _shared(self) -> SharedFile:
         return SharedFile(self.path, self.lock_timeout, self._log)
-
-
-def _isolate(connection: duckdb.DuckDBPyConnection) -> None:
-    connection.execute("SET enable_external_access = false; SET lock_configuration = true")
-
-
-def _remove_files(folder: Path, start: str) -> None:
-    for path in folder.iterdir():
-        if path.name.startswith(start):
-            path.unlink(missing_ok=True)
-
-
-def _remove_leftovers(folder: Path) -> None:
-    """Remove staging and spill files whose process has died."""
-    for path in [*folder.glob("*-*.duckdb*"), *folder.glob("*-*.spill")]:
-        owner = path.name.split("-", 1)[0]
-        if not owner.isdigit() or psutil.pid_exists(int(owner)):
-            continue
-        if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)

@@ -6,6 +6,7 @@ opened is `access`'s part.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -14,43 +15,32 @@ from typing import Any, Protocol
 from uuid import UUID
 
 import duckdb
+import psutil
 import pyarrow as pa
 
-from alignment_assets.host.machine import MEBI, ensure_room
+from alignment_assets.host.machine import ensure_room
 from alignment_assets.warehouse import sql_files
 from alignment_assets.warehouse.lineage import Input, TablePart, lineage_rows
-from alignment_assets.warehouse.rewrite import rewrite_file, temporary_sibling
+from alignment_assets.warehouse.rewrite import (
+    Rows,
+    is_most_of_the_file,
+    rewrite_file,
+    stored_bytes,
+    temporary_sibling,
+    used_bytes,
+)
 from alignment_assets.warehouse.schema import WarehouseError, cast_is_checked
 
-_STORED = """
-SELECT (SELECT any_value(block_size) FROM pragma_database_size() WHERE database_name = 'warehouse')
-    * count(DISTINCT block)
-FROM (
-    SELECT unnest(additional_block_ids || [block_id]) AS block
-    FROM pragma_storage_info('warehouse.main.{table}')
-    WHERE persistent
-)
-"""
 # Before compression, and with the temporary tables beside the new rows: rather too many.
 _STAGED = """
 SELECT sum(memory_usage_bytes + temporary_storage_bytes) FROM duckdb_memory()
 WHERE tag = 'IN_MEMORY_TABLE'
-"""
-_USED = """
-SELECT coalesce(any_value(used_blocks * block_size), 0)
-FROM pragma_database_size()
-WHERE database_name = 'warehouse'
 """
 _REUSABLE = """
 SELECT coalesce(any_value(free_blocks * block_size), 0)
 FROM pragma_database_size()
 WHERE database_name = 'warehouse'
 """
-
-# What takes more than this share of a file that is not small is replaced by rewriting the file;
-# so the file stays below one and a half times what is in it.
-REWRITE_SHARE = 1 / 3
-REWRITE_FROM_BYTES = 64 * MEBI
 
 
 @dataclass(frozen=True)
@@ -188,7 +178,7 @@ class Staging:
         made = None if inputs is None else lineage_rows(self.part, rows, content, inputs)
         self.close()
         with self._attach(self.connection, exclusive=True, purpose=f"replacing {self.label}"):
-            is_most = self._is_most_of_the_file()
+            is_most = is_most_of_the_file(self.connection, self._old_rows)
             ensure_room(
                 self._database.parent, self._needed_bytes(is_most), f"{self.label}: replacing"
             )
@@ -219,37 +209,26 @@ class Staging:
 
     def stored_bytes(self) -> int:
         """Return about how many bytes the old rows take in the database."""
-        name, (condition, values) = self.table.name, self._condition()
-        stored = self._scalar(_STORED.format(table=name))
-        ours, all_rows = self.connection.execute(
-            f"SELECT count(*) FILTER ({condition}), count(*) FROM warehouse.main.{name}", values
-        ).fetchone() or (0, 0)
-        return int(stored * ours / all_rows) if all_rows else 0
-
-    def _is_most_of_the_file(self) -> bool:
-        """Say whether replacing the rows in place would leave the file half empty, or nearly."""
-        old = self.stored_bytes()
-        return old > REWRITE_FROM_BYTES and old > REWRITE_SHARE * self._scalar(_USED)
+        return stored_bytes(self.connection, self._old_rows)
 
     def _needed_bytes(self, rewrite: bool) -> int:
         """Return about how many bytes of disk the replacement takes."""
         staged = int(self._scalar(_STAGED))
         if rewrite:
-            return staged + int(self._scalar(_USED)) - self.stored_bytes()
+            return staged + used_bytes(self.connection) - self.stored_bytes()
         return staged - int(self._scalar(_REUSABLE))
 
     def _replace(self, made: pa.Table | None, rewrite: bool) -> None:
-        name, (condition, values) = self.table.name, self._condition()
+        name = self.table.name
+        condition, values = self._old_rows[name]
         temporary_sibling(self._database)  # so that a killed writer's part of a file does not stay
         if rewrite:
             try:
                 rewrite_file(
                     self.connection,
                     self._database,
-                    name,
-                    condition,
-                    values,
-                    lambda database: self._write_lineage(database, made),
+                    self._old_rows,
+                    lambda database: self._write_new(database, made),
                 )
             except duckdb.Error as error:
                 raise self._not_replaced(error) from error
@@ -257,10 +236,7 @@ class Staging:
         self.connection.begin()
         try:
             self.connection.execute(f"DELETE FROM warehouse.main.{name} WHERE {condition}", values)
-            self.connection.execute(
-                f"INSERT INTO warehouse.main.{name} BY NAME SELECT * FROM staging.{name}"
-            )
-            self._write_lineage("warehouse", made)
+            self._write_new("warehouse", made)
             self.connection.commit()
         except BaseException as error:
             with suppress(duckdb.Error):
@@ -269,8 +245,12 @@ class Staging:
                 raise self._not_replaced(error) from error
             raise
 
-    def _write_lineage(self, database: str, made: pa.Table | None) -> None:
-        """Put what the new rows were made of in place of what the old ones were."""
+    def _write_new(self, database: str, made: pa.Table | None) -> None:
+        """Write the new rows, and what they were made of in place of what the old ones were."""
+        name = self.table.name
+        self.connection.execute(
+            f"INSERT INTO {database}.main.{name} BY NAME SELECT * FROM staging.{name}"
+        )
         self.connection.execute(
             f"DELETE FROM {database}.main.lineage "
             "WHERE table_name = $table AND ($partition IS NULL OR partition = $partition)",
@@ -285,9 +265,10 @@ class Staging:
         reason = str(error).splitlines()[0]
         return WarehouseError(f"{self.label}: not replaced, the old rows stay: {reason}")
 
-    def _condition(self) -> tuple[str, dict[str, str]]:
+    @property
+    def _old_rows(self) -> Rows:
         named = " AND ".join(f"{column} = ${column}" for column in self.partition)
-        return named or "true", self.partition
+        return {self.table.name: (named or "true", self.partition)}
 
     @property
     def label(self) -> str:
@@ -368,3 +349,15 @@ def shown_row(row: Sequence[Any]) -> str:
 def _detach(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute("SET search_path = 'staging.main'")
     connection.execute("DETACH warehouse")
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove staging and spill files whose process has died."""
+    for path in [*folder.glob("*-*.duckdb*"), *folder.glob("*-*.spill")]:
+        owner = path.name.split("-", 1)[0]
+        if not owner.isdigit() or psutil.pid_exists(int(owner)):
+            continue
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)

@@ -13,6 +13,7 @@ import duckdb
 import pytest
 
 from alignment_assets.warehouse import sql_files
+from alignment_assets.warehouse.query import isolate
 from alignment_assets.warehouse.resource import Warehouse, WarehouseError
 from tests.golden.database import GOLDEN
 from tests.golden.results import KINDS, broken_rules, build, expected, results
@@ -80,7 +81,8 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Warehouse:
 
 def test_rows_are_in_parquet_files_that_questions_without_file_access_read(lake: Warehouse) -> None:
     assert list((lake.home / "lake/main/completions").glob("*.parquet"))
-    with lake.read(isolated=True) as connection:
+    with lake.read() as connection:
+        isolate(connection, {})
         (database,) = connection.execute("SELECT current_database()").fetchone() or ()
         kind = "SELECT type FROM duckdb_databases() WHERE database_name = ?"
         assert connection.execute(kind, [database]).fetchall() == [("ducklake",)]

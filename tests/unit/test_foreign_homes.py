@@ -85,7 +85,7 @@ def test_an_archive_that_cannot_be_written_can_be_asked(
 
 @pytest.mark.parametrize(
     "arguments",
-    [("materialize",), ("dev",), ("forecast",), ("spool", "prune"), ("snapshot",)],
+    [("materialize",), ("dev",), ("forecast",), ("tidy", "--apply"), ("snapshot",)],
     ids=" ".join,
 )
 def test_what_would_write_an_archive_is_refused_in_a_line(

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from alignment_assets.warehouse.query import isolate
 from alignment_assets.warehouse.resource import Warehouse, WarehouseError
 from tests.support.ids import uid
 from tests.support.processes import other, wait_for_word
@@ -174,7 +175,8 @@ def test_a_snapshot_replaces_a_snapshot_and_nothing_else(
 
 def test_an_isolated_reader_of_a_snapshot_sees_no_other_file(warehouse: Warehouse) -> None:
     warehouse.snapshot()
-    with warehouse.read_snapshot(isolated=True) as connection:
+    with warehouse.read_snapshot() as connection:
+        isolate(connection, {})
         for query in (f"ATTACH '{warehouse.path}'", "SET enable_external_access = true"):
             with pytest.raises(duckdb.Error):
                 connection.execute(query)

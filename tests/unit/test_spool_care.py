@@ -1,4 +1,4 @@
-"""Looking after the spool: damaged files, what is listed, what pruning takes and never takes."""
+"""Looking after the spool: damaged files, what is listed, which answers go and which never do."""
 
 from __future__ import annotations
 
@@ -19,12 +19,15 @@ from typer.testing import CliRunner, Result
 
 from alignment_assets.commands import app as cli
 from alignment_assets.commands import spool as spool_command
+from alignment_assets.commands import tidy as tidy_command
+from alignment_assets.commands.terminal import Expected
 from alignment_assets.host.locking import LockTimeout
 from alignment_assets.inference.spool import EMPTY_FILE, SpoolError, SpoolWriter, spool_folder
 from alignment_assets.inference.types import Answer, AnsweredBy
 from alignment_assets.recipe.run import Run
+from alignment_assets.requests.removals import plan_removals, remove_answers
 from alignment_assets.requests.request_sets import all_request_sets
-from alignment_assets.requests.spool_care import list_spool, prune_spool, verify_spool
+from alignment_assets.requests.spool_care import list_spool, verify_spool
 from tests.conftest import Graph, changed_recipe, demo_graph
 from tests.support.ids import uid
 from tests.support.processes import other, wait_for_word
@@ -66,13 +69,14 @@ def completed(
 def command(completed: Graph, monkeypatch: pytest.MonkeyPatch) -> Graph:
     """The same, with the command working on it."""
     resources = {"warehouse": completed.warehouse, "inference": completed.inference}
-    monkeypatch.setattr(spool_command, "default_resources", lambda run: resources)
-    monkeypatch.setattr(spool_command, "chosen_run", lambda recipe: completed.run)
+    monkeypatch.setattr(tidy_command, "default_resources", lambda run: resources)
+    for module in (spool_command, tidy_command):
+        monkeypatch.setattr(module, "chosen_run", lambda recipe: completed.run)
     return completed
 
 
-def spool(*arguments: str, say: str | None = None) -> Result:
-    return CliRunner().invoke(cli.app, ["spool", *arguments], input=say)
+def spool(*arguments: str) -> Result:
+    return CliRunner().invoke(cli.app, ["spool", *arguments])
 
 
 def files_of(graph: Graph) -> list[Path]:
@@ -103,7 +107,9 @@ def prune(graph: Graph) -> list[Any]:
     requests = all_request_sets(
         graph.recipe, lambda model: graph.inference.fingerprint(model, graph.run)
     )
-    return prune_spool(graph.warehouse, graph.run, requests)
+    return remove_answers(
+        graph.warehouse, lambda connection: plan_removals(connection, graph.run, requests)
+    )
 
 
 def hotter(graph: Graph) -> Graph:
@@ -204,20 +210,64 @@ def test_list_counts_what_each_partition_has(command: Graph) -> None:
     assert "gone" in spool("list").output
 
 
-def test_prune_takes_exactly_the_old_answers_and_a_rerun_asks_nothing(command: Graph) -> None:
+def tidy(*arguments: str) -> Result:
+    return CliRunner().invoke(cli.app, ["tidy", "--answers", *arguments])
+
+
+def test_tidy_takes_exactly_the_old_answers_and_a_rerun_asks_nothing(command: Graph) -> None:
     old = requests_of(*files_of(command))
     changed = hotter(command)
-    current = [request for _, request, _ in changed.query(ROWS)]
-    refused = spool("prune", say="n\n")
-    assert refused.exit_code == 1 and "30" in refused.output
+    current = [str(request) for _, request, _ in changed.query(ROWS)]
+    shown = tidy()
+    assert shown.exit_code == 0 and "30" in shown.output and "--apply" in shown.output
     assert requests_of(*files_of(changed)) == sorted(old + current)
 
-    assert spool("prune", say="y\n").exit_code == 0
+    assert "Removed 30 answers" in tidy("--apply").output
 
     assert requests_of(*files_of(changed)) == sorted(current)
     assert rerun(changed)[0] == []
-    again = spool("prune")
-    assert again.exit_code == 0 and "Nothing to drop" in again.output
+    again = tidy()
+    assert again.exit_code == 0 and "Nothing to remove" in again.output
+
+
+def test_answers_that_meet_a_condition_are_shown_then_taken_and_asked_again(command: Graph) -> None:
+    rows = pq.read_table(files_of(command)[3]).to_pylist()
+    bad, all_before = rows[0], requests_of(*files_of(command))
+    condition = f"asset = 'completions' AND request_id = '{bad['request_id']}'"
+
+    shown = tidy("--where", condition)
+
+    assert shown.exit_code == 0 and bad["text"][:20] in shown.output
+    assert requests_of(*files_of(command)) == all_before
+    assert "Removed 1 answers" in tidy("--where", condition, "--apply").output
+    assert requests_of(*files_of(command)) == sorted(set(all_before) - {bad["request_id"]})
+    assert rerun(command)[0] == [bad["request_id"]]
+
+
+@pytest.mark.parametrize(
+    ("condition", "told"),
+    [
+        ("wrong = 1", "wrong.*the columns are request_id, task.*asset, partition"),
+        ("true); DROP TABLE x; SELECT (1", "one statement at a time"),
+        ("true; DROP TABLE x", "syntax"),
+        ("text IN (SELECT content FROM read_text('/etc/hostname'))", "disabled by configuration"),
+        ("CAST(text AS INTEGER) > 3", "Could not convert"),
+        ("count(*) > 1", "cannot contain aggregates"),
+    ],
+)
+def test_a_condition_that_is_none_or_reaches_out_is_told_in_a_line(
+    command: Graph, condition: str, told: str
+) -> None:
+    before = requests_of(*files_of(command))
+    result = tidy("--where", condition, "--apply")
+    assert isinstance(result.exception, Expected)
+    assert re.search(told, str(result.exception)) and "\n" not in str(result.exception)
+    assert requests_of(*files_of(command)) == before
+
+
+def test_a_condition_needs_the_word_answers(command: Graph) -> None:
+    result = CliRunner().invoke(cli.app, ["tidy", "--where", "true", "--apply"])
+    assert isinstance(result.exception, Expected) and "--answers" in str(result.exception)
 
 
 def test_prune_takes_single_answers_out_of_a_file(completed: Graph) -> None:
@@ -333,7 +383,7 @@ def test_prune_waits_for_whoever_reads(completed: Graph) -> None:
     busy = changed.warehouse.model_copy(update={"lock_timeout": 0.1})
     with changed.warehouse.read(), pytest.raises(LockTimeout):
         questions = all_request_sets(changed.recipe, lambda model: model)
-        prune_spool(busy, changed.run, questions)
+        remove_answers(busy, lambda database: plan_removals(database, changed.run, questions))
     assert files_of(changed) == files
 
 
@@ -351,7 +401,7 @@ def prune_slowly(pipe: Connection, home: Path, temperature: float) -> None:
 
     os.fsync = wait_and_sync
     requests = all_request_sets(run.recipe, lambda model: inference.fingerprint(model, run))
-    prune_spool(new_warehouse(home), run, requests)
+    remove_answers(new_warehouse(home), lambda database: plan_removals(database, run, requests))
     pipe.send("done")
 
 

@@ -14,8 +14,9 @@ import pytest
 
 from alignment_assets.host.machine import cores, memory_bytes
 from alignment_assets.inference.spool import view_answers
+from alignment_assets.warehouse import rewrite as replacing
 from alignment_assets.warehouse import sql_files
-from alignment_assets.warehouse import staging as replacing
+from alignment_assets.warehouse.query import isolate
 from alignment_assets.warehouse.resource import Published, Warehouse, WarehouseError
 from tests.support.ids import named, uid
 from tests.support.tables import new_warehouse
@@ -402,7 +403,8 @@ def test_an_isolated_reader_sees_the_tables_and_no_other_file(warehouse: Warehou
     secret = warehouse.home / "secret.csv"
     replace_rows(warehouse, "personas", [person(0)])
     secret.write_text("a\n1\n")
-    with warehouse.read(isolated=True) as connection:
+    with warehouse.read() as connection:
+        isolate(connection, {})
         assert connection.execute("SELECT count(*) FROM personas").fetchall() == [(1,)]
         for query in (
             f"FROM read_csv('{secret}')",

@@ -1,0 +1,176 @@
+"""``alignment-assets tidy``: what left the recipe, and answers that nobody asks for, go."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from typing import Annotated
+
+import duckdb
+import typer
+from dagster import (
+    AssetKey,
+    AssetRecordsFilter,
+    DagsterEventType,
+    DagsterInstance,
+    EventLogRecord,
+)
+
+from alignment_assets.commands.home import check_home, dagster_instance
+from alignment_assets.commands.rows import TABLE_ROWS, show
+from alignment_assets.commands.terminal import (
+    Expected,
+    RecipeOption,
+    chosen_run,
+    console,
+    expected,
+    say,
+)
+from alignment_assets.definitions import default_resources
+from alignment_assets.host.locking import LockTimeout
+from alignment_assets.inference.fingerprint import MODEL_FAILURES
+from alignment_assets.inference.spool import SpoolError
+from alignment_assets.recipe.run import Run
+from alignment_assets.requests.removals import (
+    Left,
+    Removal,
+    find_left,
+    left_table,
+    plan_matching,
+    plan_removals,
+    removals_table,
+    remove_answers,
+    show_matching,
+)
+from alignment_assets.requests.request_sets import all_request_sets
+from alignment_assets.warehouse.lineage import PARTITION_COLUMNS
+from alignment_assets.warehouse.query import QueryError
+from alignment_assets.warehouse.resource import Warehouse, WarehouseError
+
+# Materializations that are looked through at once.
+PAGE = 1000
+
+
+def tidy(
+    recipe: RecipeOption = None,
+    apply: Annotated[bool, typer.Option("--apply", help="Remove what is shown.")] = False,
+    answers: Annotated[
+        bool, typer.Option("--answers", help="Only answers; tables and Dagster's records stay.")
+    ] = False,
+    where: Annotated[
+        str | None,
+        typer.Option(
+            help="With --answers: those that meet this condition, in SQL over the columns of an "
+            "answer, asset and partition. They are asked again by the next run."
+        ),
+    ] = None,
+) -> None:
+    """Show what left the recipe and which answers nobody asks for; with --apply, remove it.
+
+    A source, model or policy that left loses its rows, its answers and Dagster's records of it.
+    """
+    if where is not None and not answers:
+        raise Expected("--where is about answers: add --answers")
+    run = chosen_run(recipe)
+    resources = default_resources(run)
+    warehouse, inference = resources["warehouse"], resources["inference"]
+    if apply:
+        check_home(run)
+    if not warehouse.is_there:
+        raise Expected(f"no database {warehouse.path}: nothing says what there should be")
+    with expected(SpoolError, LockTimeout, WarehouseError, QueryError, *MODEL_FAILURES):
+        if where is None:
+            requests = all_request_sets(run.recipe, lambda model: inference.fingerprint(model, run))
+
+            def plan(connection: duckdb.DuckDBPyConnection) -> list[Removal]:
+                return plan_removals(connection, run, requests)
+        else:
+            shown = show_matching(run, where, TABLE_ROWS)
+            if shown.num_rows:
+                show(shown, console, f"Answers that meet the condition, at most {TABLE_ROWS}")
+
+            def plan(connection: duckdb.DuckDBPyConnection) -> list[Removal]:
+                return plan_matching(run, where)
+
+        left = [] if answers else find_left(warehouse, run)
+        with warehouse.read() as connection:
+            removals = plan(connection)
+        with nullcontext() if answers else dagster_instance(run) as instance:
+            runs = runs_of_left(instance, run) if instance else []
+            if left:
+                show(left_table(left), console, "Left the recipe")
+            if runs:
+                say(f"Dagster's records have {len(runs)} runs that made nothing else.")
+            show(removals_table(removals), console, "Answers")
+            if not (left or runs or any(one.dropped or one.folder.left_over for one in removals)):
+                say("Nothing to remove.")
+            elif not apply:
+                say("Nothing was removed. Add --apply to remove this.")
+            else:
+                _remove(run, warehouse, left, plan)
+                if instance and runs:
+                    forget(instance, runs)
+                    say(f"Removed {len(runs)} runs from Dagster's records.")
+
+
+def _remove(
+    run: Run,
+    warehouse: Warehouse,
+    left: Sequence[Left],
+    plan: Callable[[duckdb.DuckDBPyConnection], list[Removal]],
+) -> None:
+    """Remove answers, then rows: what a kill leaves behind is found by the next call."""
+    removals = remove_answers(warehouse, plan)
+    answers, freed = sum(one.dropped for one in removals), sum(one.freed for one in removals)
+    say(f"Removed {answers:,} answers, about {freed:,} bytes.")
+    rows = [one for one in left if one.rows]
+    if rows:
+        warehouse.remove([one.part for one in rows])
+        say(f"Removed {sum(one.rows for one in rows):,} rows of {len(rows)} partitions.")
+
+
+def runs_of_left(instance: DagsterInstance, run: Run) -> list[str]:
+    """Return the runs that made nothing but partitions of who left the recipe.
+
+    One that made something else too is kept, as is one of another recipe whose records are in the
+    same place.
+    """
+    members, found = run.recipe.members, set[str]()
+    for table, column in PARTITION_COLUMNS.items():
+        key = AssetKey(table)
+        for partition in instance.get_materialized_partitions(key) - set(members[column]):
+            wanted = AssetRecordsFilter(key, asset_partitions=[partition])
+            found |= {record.run_id for record in _pages(instance, wanted)}
+    return sorted(one for one in found if _made_nothing_else(instance, one, run))
+
+
+def forget(instance: DagsterInstance, runs: Sequence[str]) -> None:
+    """Delete runs, so that a partition that comes back is not taken for made."""
+    for run_id in runs:
+        instance.delete_run(run_id)
+    instance.wipe_asset_cached_status([AssetKey(table) for table in PARTITION_COLUMNS])
+
+
+def _made_nothing_else(instance: DagsterInstance, run_id: str, run: Run) -> bool:
+    made = instance.get_records_for_run(run_id, of_type=DagsterEventType.ASSET_MATERIALIZATION)
+    for record in made.records:
+        one = record.event_log_entry.asset_materialization
+        if one is None:
+            continue
+        column = PARTITION_COLUMNS.get(one.asset_key.to_user_string())
+        if column is None or one.partition in run.recipe.members[column]:
+            return False
+        by = one.metadata.get("recipe")
+        if by is not None and by.value != run.recipe.name:
+            return False
+    return True
+
+
+def _pages(instance: DagsterInstance, wanted: AssetRecordsFilter) -> Iterator[EventLogRecord]:
+    cursor = None
+    while True:
+        page = instance.fetch_materializations(wanted, PAGE, cursor)
+        yield from page.records
+        if not page.has_more:
+            return
+        cursor = page.cursor

@@ -1,0 +1,140 @@
+"""Rows of sources, models and policies that the recipe no longer has.
+
+Nothing makes them again, and no later change of the recipe reaches them. So answers to questions
+and exports leave them out; here they are hidden, counted and removed. In SQL the full name of a
+table, ``alignment.completions``, still has them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+
+from alignment_assets.warehouse import sql_files
+from alignment_assets.warehouse.lineage import PARTITION_COLUMNS, TablePart
+from alignment_assets.warehouse.rewrite import (
+    Rows,
+    is_most_of_the_file,
+    rewrite_file,
+    stored_bytes,
+    temporary_sibling,
+)
+
+# Whom the recipe has, by the column that names them in tables; see `Recipe.members`.
+Members = Mapping[str, Sequence[str]]
+
+
+@dataclass(frozen=True)
+class RemovedPart:
+    """Rows of one who left the recipe.
+
+    Attributes:
+        part: the table and partition.
+        rows: how many.
+        bytes: about how many they take in the database.
+    """
+
+    part: TablePart
+    rows: int
+    bytes: int
+
+
+def hide_removed(connection: duckdb.DuckDBPyConnection, members: Members) -> None:
+    """Let the plain names of tables mean the rows of those whom the recipe has.
+
+    Args:
+        connection: to the database itself, read-only or not.
+        members: whom it has.
+    """
+    database = _database(connection)
+    for table, column in PARTITION_COLUMNS.items():
+        if column in members:
+            names = ", ".join(map(sql_files.text_literal, members[column]))
+            connection.execute(
+                f'CREATE OR REPLACE TEMP VIEW {table} AS SELECT * FROM "{database}".main.{table} '
+                f"WHERE {f'{column} IN ({names})' if names else 'false'}"
+            )
+
+
+def find_removed(connection: duckdb.DuckDBPyConnection, members: Members) -> list[RemovedPart]:
+    """Return the rows of those who left the recipe, by table and partition.
+
+    Args:
+        connection: to the database itself.
+        members: whom the recipe has.
+    """
+    database, found = _database(connection), []
+    for table, column in PARTITION_COLUMNS.items():
+        if column not in members:
+            continue
+        rows = connection.execute(
+            f'SELECT {column}, count(*) FROM "{database}".main.{table} '
+            f"WHERE NOT list_contains($members, {column}) GROUP BY ALL ORDER BY ALL",
+            {"members": list(members[column])},
+        ).fetchall()
+        for name, count in rows:
+            part = TablePart(table, name)
+            found.append(
+                RemovedPart(part, count, stored_bytes(connection, _rows([part]), database))
+            )
+    return found
+
+
+def remove_rows(
+    connection: duckdb.DuckDBPyConnection, path: Path, parts: Sequence[TablePart]
+) -> None:
+    """Remove partitions of tables, and what is on record of their making, in one step.
+
+    Args:
+        connection: has the database attached as ``warehouse``, to write.
+        path: the database's file.
+        parts: the partitions.
+    """
+    dropped = _rows(parts)
+    if is_most_of_the_file(connection, dropped):
+        rewrite_file(
+            connection, path, dropped, lambda database: _forget(connection, database, parts)
+        )
+        return
+    temporary_sibling(path)
+    connection.begin()
+    try:
+        for table, (condition, values) in dropped.items():
+            connection.execute(f"DELETE FROM warehouse.main.{table} WHERE {condition}", values)
+        _forget(connection, "warehouse", parts)
+        connection.commit()
+    except BaseException:
+        with suppress(duckdb.Error):
+            connection.rollback()
+        raise
+
+
+def _rows(parts: Sequence[TablePart]) -> Rows:
+    by_table: dict[str, list[str]] = {}
+    for part in parts:
+        by_table.setdefault(part.table, []).append(part.partition or "")
+    return {
+        table: (
+            " OR ".join(f"{PARTITION_COLUMNS[table]} = $name_{at}" for at in range(len(names))),
+            {f"name_{at}": name for at, name in enumerate(names)},
+        )
+        for table, names in by_table.items()
+    }
+
+
+def _forget(
+    connection: duckdb.DuckDBPyConnection, database: str, parts: Sequence[TablePart]
+) -> None:
+    connection.executemany(
+        f"DELETE FROM {database}.main.lineage WHERE table_name = ? AND partition = ?",
+        [(part.table, part.partition) for part in parts],
+    )
+
+
+def _database(connection: duckdb.DuckDBPyConnection) -> str:
+    (name,) = connection.execute("SELECT current_database()").fetchone() or ("",)
+    return str(name)
