@@ -163,7 +163,7 @@ def _add(known: list[str], value: str) -> None:
 
 
 def read_tables(database: Path) -> dict[str, list[Row]]:
-    with duckdb.connect(str(database), read_only=True) as connection:
+    with duckdb.connect(str(database), read_only=True, config={"threads": 1}) as connection:
         return {
             table: connection.execute(f"FROM {table}").to_arrow_table().to_pylist()
             for table in TABLES
