@@ -59,7 +59,8 @@ def source_rows(source: PromptSource, recipe: Recipe) -> list[Row]:
                 "row_number": number,
                 "messages": messages,
                 "messages_hash": messages_hash(messages) if messages else None,
-                "prompt_id": prompt_hash(messages) if messages else None,
+                "prompt_id": (hashed := prompt_hash(messages) if messages else None),
+                "prompt_hash": hashed,
                 "source": values.get("source")
                 if "source" in source.columns
                 else Path(source.dataset).name,

@@ -10,8 +10,9 @@ from typing import Any, get_args
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
+from tests.model.checker import MODEL_TABLES, POLICY_TABLES
 from tests.model.study import RECIPE
-from tests.model.world import ASKING, CHAINS, KILLS, Step
+from tests.model.world import ASKING, CHAINS, KILLS, ORDER, Step
 
 # Values that a field may take instead of the study's, which are among them: so a change can go
 # back. A field without any is listed in `UNCHANGED` with the reason.
@@ -166,6 +167,22 @@ MEMBERS: tuple[Step, ...] = (
 )
 
 
+# The first table that a field of the recipe shows in, by how the field's place starts.
+SHOWS_IN = {
+    **dict.fromkeys(
+        ("seed", "limit", "max_prompt", "licence", "consent.s", "consent.u"), "prompt_exclusions"
+    ),
+    "consent": "origin_consent",
+    "prompts": "source_prompts",
+    "controversy": "controversy_labels",
+    "rewards.comp": "judge_comparisons",
+    "rewards": "rewards",
+    "selection": "quantile_rewards",
+    "": "completion_requests",
+}
+PROMPT_STAGE = ORDER[: ORDER.index("completion_requests")]
+
+
 def setting(draw: Random, patterns: Sequence[str] = tuple(ALTERNATIVES)) -> Step:
     """Draw a field of the recipe, and more often another value than the study's for it."""
     pattern = draw.choice(patterns)
@@ -197,20 +214,41 @@ def change(draw: Random) -> Step:
     return ["robots", domain, draw.choice(("Allow: /", "Disallow: /"))]
 
 
-def upstream(draw: Random) -> Step:
-    """Draw something to remake that the policy's assets are made from."""
-    common = ("prompts", "prompts", "wordings", "model", "model", "answers", "completions")
-    chains = (*common, "rewards", "rewards")
-    chain = draw.choice(chains) if draw.random() < 0.8 else draw.choice(sorted(CHAINS)[1:])
-    return ["make", chain, draw.randrange(3)]
+def first_table(step: Step) -> str:
+    """Return the first table, in the order of making, that a change shows in."""
+    kind, where = step[0], str(step[1])
+    if kind == "edit":
+        return "personas" if where == "personas" else "source_prompts"
+    if kind == "spool":
+        return where
+    if kind == "set":
+        return next(table for start, table in SHOWS_IN.items() if where.startswith(start))
+    first = {"reword": "wordings", "robots": "origin_consent", "members": "completion_requests"}
+    return first.get(kind, "source_prompts")
 
 
-def use(draw: Random) -> Step:
+def remake(draw: Random, changed: Step) -> Step:
+    """Draw a part to remake: mostly from where the change shows on, of one model."""
+    first = first_table(changed)
+    # Whoever has set files of a partition aside makes that partition again.
+    number = changed[2] if changed[0] == "spool" else draw.randrange(3)
+    if draw.random() < 0.3 or first in POLICY_TABLES:
+        common = ("prompts", "wordings", "model", "model", "answers", "completions", "rewards")
+        chain = draw.choice(common) if draw.random() < 0.7 else draw.choice(sorted(CHAINS)[1:])
+        return ["make", chain, draw.randrange(3)]
+    stage = MODEL_TABLES if first in MODEL_TABLES else PROMPT_STAGE
+    last = first if draw.random() < 0.3 else stage[-1]
+    return ["make_from", first, last, number]
+
+
+def use(draw: Random, changed: Step) -> Step:
     """Draw something to remake that uses what was remade."""
-    kind = draw.choices(("policy", "pairs", "but", "all"), (10, 1, 2, 1))[0]
-    if kind == "but":
-        return ["make_but", draw.choice(("completions", "rewards")), draw.randrange(3)]
-    return ["make", kind, 0]
+    kind = draw.choices(("policy", "pairs", "but", "all"), (24, 2, 5, 1))[0]
+    if kind != "but":
+        return ["make", kind, 0]
+    left, first = draw.choice(MODEL_TABLES), first_table(changed)
+    first = "source_prompts" if first in POLICY_TABLES else first
+    return ["make_but", left, draw.randrange(3), min(first, left, key=ORDER.index)]
 
 
 def killed(draw: Random, by_process: bool) -> Step:
@@ -220,19 +258,32 @@ def killed(draw: Random, by_process: bool) -> Step:
     return ["make", chain, draw.randrange(3), draw.choice(KILLS), count]
 
 
+def again(draw: Random, killed: Step) -> Step:
+    """Draw which part of what was killed is launched again."""
+    tables = CHAINS[killed[1]]
+    return ["make", draw.choice((killed[1], *tables[-3:])), killed[2]]
+
+
 def sequence(
     number: int, longest: int = 12, shortest: int = 4, by_process: bool = False
 ) -> list[Step]:
     """Return the steps of a number: people change something, remake a part, and use the result."""
     draw = Random(number)
     steps: list[Step] = []
-    wanted = draw.randint(shortest, longest)
+    wanted = draw.triangular(shortest, longest, shortest)
     while len(steps) < wanted:
-        steps += [change(draw) for _ in range(draw.randint(1, 2))]
-        if draw.random() < 0.15:
+        changes = [change(draw) for _ in range(draw.randint(1, 2))]
+        steps += changes
+        changed = draw.choice(changes)
+        if draw.random() < 0.2:
             steps.append(killed(draw, by_process))
-        steps += [upstream(draw) for _ in range(draw.randint(0, 2))]
-        steps.append(use(draw))
+            died = steps[-1]
+            if draw.random() < 0.5:
+                steps.append(changed := change(draw))
+            steps.append(again(draw, died))
+        elif draw.random() < 0.8:
+            steps += [remake(draw, changed) for _ in range(draw.choice((1, 1, 2)))]
+        steps.append(use(draw, changed))
     return steps[:longest]
 
 

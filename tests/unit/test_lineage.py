@@ -139,6 +139,17 @@ def test_rewards_under_two_rubrics_are_not_compared(made: Graph, tmp_path: Path)
     assert f"rewards[{MODEL}]" not in message
 
 
+def test_rewards_by_two_rubrics_of_one_folder_are_not_compared(made: Graph) -> None:
+    """Case 3, found by the model: the recipe names another rubric, whose text was there before."""
+    changed = made.with_recipe(
+        changed_recipe({"rewards.controversial.rubric": "judge_helpfulness_system"})
+    )
+    changed.materialize("key:rewards", MODEL)
+    message = refusal(changed)
+    assert f"rewards[{COOL}] was made by settings that the recipe has changed" in message
+    assert f"rewards[{MODEL}]" not in message
+
+
 def test_rewards_of_two_scorers_are_not_compared(made: Graph) -> None:
     """Case 3, the other way: the recipe names another scorer."""
     changed = made.with_recipe(changed_recipe({"rewards.controversial.model": COOL}))

@@ -1,6 +1,8 @@
--- Who scores, and how: rewards of two scorers are not compared.
+-- Who scores, and how: rewards of two scorers, or by two rubrics, are not compared.
 SELECT
     $rewards_standard_model AS standard_model,
     $rewards_standard_task AS standard_task,
+    $rewards_standard_rubric AS standard_rubric,
     $rewards_controversial_model AS controversial_model,
-    $rewards_controversial_task AS controversial_task
+    $rewards_controversial_task AS controversial_task,
+    $rewards_controversial_rubric AS controversial_rubric
