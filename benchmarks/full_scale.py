@@ -2,7 +2,8 @@
 
 453,235 prompts, five models and one policy: 21 and 20 candidates of 1 KB each, 9.4 million. The
 spool holds every answer, so the assets run as they do for a user and ask nobody. Each step is a
-process of its own; seconds, peak memory and the growth of the database's file are shown for each.
+process of its own; seconds, those spent on lineage (whether all above belongs together, and what is
+read of it), peak memory and the growth of the database's file are shown for each.
 Then every rule of ``sql/checks`` runs again, and every question of ``sql/analysis``.
 
 ``--compare`` also runs at a ninth of the size and says how much more than linearly time grows.
@@ -27,7 +28,9 @@ from alignment_assets.host.machine import MEBI
 from alignment_assets.recipe.run import Run
 from alignment_assets.requests.request_sets import all_request_sets
 from alignment_assets.warehouse import sql_files
+from alignment_assets.warehouse.lineage import Lineage
 from alignment_assets.warehouse.resource import Warehouse, rules_of
+from benchmarks.by_hand import take_as_made
 from benchmarks.report import Claim, conclude, show
 from benchmarks.row_by_row import PROMPTS as SCRIPT_PROMPTS
 from benchmarks.row_by_row import select_row_by_row
@@ -48,6 +51,7 @@ THREADS = 2
 CHARACTERS = 1_000
 SMALL = 50_000 / 450_000
 TRAINING_SECONDS, REQUEST_SECONDS, GIBIBYTES, GROWTH = 40.0, 60.0, 4.0, 1.25
+LINEAGE_SHARE = 0.1
 
 _console = Console(width=120)
 
@@ -61,6 +65,7 @@ class Step:
     seconds: float
     peak: int
     grown: int
+    lineage: float
 
 
 @dataclass
@@ -88,12 +93,14 @@ class World:
         process = context.Process(target=_measured, args=(theirs, body, self, *arguments))
         process.start()
         theirs.close()
-        rows, seconds, peak = ours.recv()
+        rows, seconds, peak, lineage = ours.recv()
         process.join()
-        step = Step(name, rows, seconds, peak, self._size() - before)
+        step = Step(name, rows, seconds, peak, self._size() - before, lineage)
         self.steps.append(step)
         _console.print(
-            f"{name}: {seconds:,.1f} s, {peak / MEBI:,.0f} MiB", highlight=False, markup=False
+            f"{name}: {seconds:,.1f} s ({lineage:,.1f} of it lineage), {peak / MEBI:,.0f} MiB",
+            highlight=False,
+            markup=False,
         )
 
     def seconds(self, *starts: str) -> float:
@@ -110,10 +117,25 @@ class World:
 
 
 def _measured(pipe: Any, body: Callable[..., int], world: World, *arguments: Any) -> None:
+    spent: list[float] = []
+    Lineage.check = _timed(Lineage.check, spent)  # type: ignore[method-assign]
+    Lineage.read = _timed(Lineage.read, spent)  # type: ignore[method-assign]
     started = time.monotonic()
     rows = body(world, *arguments)
     seconds = time.monotonic() - started
-    pipe.send((rows, seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    pipe.send((rows, seconds, peak, sum(spent)))
+
+
+def _timed(function: Callable[..., Any], spent: list[float]) -> Callable[..., Any]:
+    def call(*arguments: Any) -> Any:
+        started = time.monotonic()
+        try:
+            return function(*arguments)
+        finally:
+            spent.append(time.monotonic() - started)
+
+    return call
 
 
 def build(world: World, asset: str, partition: str | None) -> int:
@@ -154,6 +176,8 @@ def ask(world: World, question: str) -> int:
 def sources(world: World) -> int:
     """Fill the tables that are read from outside."""
     fill_sources(world.warehouse, world.prompts)
+    run = Run(apertus(), world.home)
+    take_as_made(world.warehouse, run, {"source_prompts", "origin_consent", "personas"})
     return world.prompts
 
 
@@ -240,8 +264,8 @@ def report(world: World) -> None:
     show(
         f"{world.prompts:,} prompts, texts of {world.characters:,} characters, {THREADS} threads, "
         f"memory_limit {MEMORY_LIMIT}",
-        ["step", "rows", "seconds", "peak MiB", "file grows by MiB"],
-        [[s.name, s.rows, s.seconds, s.peak / MEBI, s.grown / MEBI] for s in shown],
+        ["step", "rows", "seconds", "of it lineage", "peak MiB", "file grows by MiB"],
+        [[s.name, s.rows, s.seconds, s.lineage, s.peak / MEBI, s.grown / MEBI] for s in shown],
     )
 
 
@@ -290,6 +314,9 @@ def main() -> None:
         ),
         Claim("completion_requests, peak GiB", big.peak("completion_requests"), at_most=GIBIBYTES),
     ]
+    made = [step for step in big.steps if not step.name.startswith(("(", "checks", "analysis"))]
+    share = sum(step.lineage for step in made) / sum(step.seconds - step.lineage for step in made)
+    claims.append(Claim("lineage, of the assets' own seconds", share, at_most=LINEAGE_SHARE))
     if len(worlds) > 1:
         small = worlds[0]
         ours = [step.name for step in big.steps if not step.name.startswith("(")]

@@ -27,6 +27,7 @@ from alignment_assets.requests.request_sets import completing
 from alignment_assets.requests.runner import RequestRunner
 from alignment_assets.warehouse import sql_files
 from alignment_assets.warehouse.resource import Warehouse
+from benchmarks.by_hand import take_as_made
 from benchmarks.report import Claim, conclude, show
 from benchmarks.synthetic import (
     MANY_PROMPTS,
@@ -79,6 +80,7 @@ def fill(home: Path, rows: int) -> None:
         connection.execute(
             MANY_PROMPTS, {"prompts": rows // recipe.completions.reference_completions}
         )
+    take_as_made(warehouse, Run(recipe, home))
     materialize(recipe, warehouse, "key:completion_requests", POLICY)
     fill_spool(warehouse, "completions", POLICY, completing(recipe, POLICY), characters=CHARACTERS)
 

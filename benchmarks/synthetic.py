@@ -97,8 +97,8 @@ def materialize(
 MANY_PROMPTS = """
 INSERT INTO alignment_prompts BY NAME
 SELECT
-    as_id(prompt_hash) AS prompt_id,
     content_hash(['prompt', number::VARCHAR]) AS prompt_hash,
+    as_id(prompt_hash) AS prompt_id,
     'standard' AS track,
     [{'role': 'user', 'content': repeat('a question about life ', 15) || number}] AS messages,
     sha256(number::VARCHAR) AS messages_hash,
@@ -115,8 +115,8 @@ INSERT INTO source_prompts BY NAME
 SELECT
     '{dataset}' AS dataset,
     row_number,
-    as_id(prompt_hash) AS prompt_id,
     content_hash(['{dataset}', row_number::VARCHAR]) AS prompt_hash,
+    as_id(prompt_hash) AS prompt_id,
     [{{'role': 'user', 'content': text}}] AS messages,
     content_hash([text]) AS messages_hash,
     {more}

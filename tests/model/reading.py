@@ -76,8 +76,7 @@ def source_rows(source: PromptSource, recipe: Recipe) -> list[Row]:
 def _messages(values: Row, form: str) -> list[dict[str, str]] | None:
     if form == "text":
         text = values.get("prompt")
-        usable = isinstance(text, str) and text.strip()
-        return [{"role": "user", "content": text}] if usable else None
+        return [{"role": "user", "content": text}] if _usable(text) else None
     turns = values.get("conversation")
     if not isinstance(turns, list):
         return None
@@ -85,8 +84,19 @@ def _messages(values: Row, form: str) -> list[dict[str, str]] | None:
     prompt = [
         {"role": t["role"], "content": t["content"]} for t in turns[: max(answers, default=0)]
     ]
-    usable = prompt and prompt[-1]["role"] == "user" and all(t["content"].strip() for t in prompt)
+    usable = (
+        prompt and prompt[-1]["role"] == "user" and all(_usable(turn["content"]) for turn in prompt)
+    )
     return prompt if usable else None
+
+
+def _usable(text: Any) -> bool:
+    """Return whether a value is a text with something in it, and whole characters alone."""
+    return (
+        isinstance(text, str)
+        and bool(text.strip())
+        and text == text.encode(errors="replace").decode()
+    )
 
 
 def consent_row(url: str, recipe: Recipe) -> Row:

@@ -14,8 +14,8 @@ from dagster import AssetKey
 
 from alignment_assets.assets.training_sets import draw_pairs
 from alignment_assets.warehouse import sql_files
-from alignment_assets.warehouse.lineage import PARTITION_COLUMNS, Lineage, TablePart, lineage_rows
 from alignment_assets.warehouse.resource import Published, Warehouse
+from benchmarks import by_hand
 from tests.conftest import Graph
 from tests.support.ids import named, uid
 from tests.support.reference_selection import Candidate, Rules
@@ -153,28 +153,7 @@ def read_selection(warehouse: Warehouse, rules: Rules) -> list[list[dict[str, An
 
 def take_as_made(graph: Graph) -> None:
     """Enter all rows that stand, filled by hand, as makings of assets that belong together."""
-    settings = graph.recipe.settings()
-    parts = [
-        TablePart(key.to_user_string(), partition)
-        for key in graph.defs.resolve_asset_graph().toposorted_asset_keys
-        for partition in partitions_of(graph, key)
-    ]
-    for part in parts:
-        with graph.warehouse.read() as connection:
-            inputs = Lineage(connection, settings).read(part)
-        with graph.warehouse.get_connection() as connection:
-            column = PARTITION_COLUMNS.get(part.table, "NULL")
-            ((rows,),) = connection.execute(
-                f"SELECT count(*) FROM {part.table} WHERE {column} IS NOT DISTINCT FROM $partition",
-                {"partition": part.partition},
-            ).fetchall()
-            connection.register("made", lineage_rows(part, rows, f"{rows}-0", inputs))
-            connection.execute(
-                "DELETE FROM lineage WHERE table_name = $table "
-                "AND partition IS NOT DISTINCT FROM $partition",
-                {"table": part.table, "partition": part.partition},
-            )
-            connection.execute("INSERT INTO lineage BY NAME FROM made")
+    by_hand.take_as_made(graph.warehouse, graph.run)
 
 
 def partitions_of(graph: Graph, key: AssetKey) -> list[str | None]:

@@ -17,7 +17,7 @@ from alignment_assets.warehouse.query import isolate
 from alignment_assets.warehouse.resource import Warehouse, WarehouseError
 from tests.golden.database import GOLDEN
 from tests.golden.results import KINDS, broken_rules, build, expected, results
-from tests.support.tables import fill, read_rows
+from tests.support.tables import read_rows
 
 pytestmark = pytest.mark.slow
 
@@ -119,16 +119,21 @@ def test_every_rule_runs_and_holds(lake: Warehouse) -> None:
 
 
 def test_a_partition_is_replaced_alone_and_a_broken_one_not_at_all(lake: Warehouse) -> None:
-    alpha = read_rows(lake, "FROM completion_requests WHERE model = 'alpha'")
+    again = (
+        "INSERT INTO staging.completion_requests BY NAME "
+        "SELECT * FROM warehouse.main.completion_requests WHERE model = 'alpha'"
+    )
     everything = read_rows(lake, "FROM completion_requests ORDER BY completion_id")
     for _ in range(2):
         with lake.stage("completion_requests", {"model": "alpha"}) as staging:
-            staging.connection.execute(
-                "INSERT INTO staging.completion_requests BY NAME "
-                "SELECT * FROM warehouse.main.completion_requests WHERE model = 'alpha'"
-            )
+            staging.connection.execute(again)
             staging.publish({})
     assert read_rows(lake, "FROM completion_requests ORDER BY completion_id") == everything
-    with pytest.raises(WarehouseError, match="unique_"):
-        fill(lake, "completion_requests", [*alpha, *alpha])
+    with (
+        pytest.raises(WarehouseError, match="unique_"),
+        lake.stage("completion_requests", {"model": "alpha"}) as staging,
+    ):
+        for _ in range(2):
+            staging.connection.execute(again)
+        staging.publish({})
     assert read_rows(lake, "FROM completion_requests ORDER BY completion_id") == everything

@@ -90,7 +90,8 @@ def leave_a_log(pipe: Connection, database: str) -> None:
     connection = duckdb.connect(database)
     connection.execute("SET checkpoint_threshold = '1GB'")
     connection.execute(
-        "INSERT INTO personas SELECT 10 + range, 'x' || range, 'p', NULL FROM range(7)"
+        "INSERT INTO personas "
+        "SELECT 10 + range, md5(range::VARCHAR)::UUID, 'hash', 'p', NULL FROM range(7)"
     )
     pipe.send("written")
     wait_for_word(pipe)
