@@ -23,6 +23,7 @@ from alignment_assets.assets.partitions import (
 from alignment_assets.recipe.run import Run
 from alignment_assets.warehouse import sql_files
 from alignment_assets.warehouse.lineage import PARTITION_COLUMNS, Lineage, TablePart, upstream_of
+from alignment_assets.warehouse.removed import hide_removed
 from alignment_assets.warehouse.resource import Warehouse, rules_of, shown_row
 
 SHOWN_ROWS = 5
@@ -63,6 +64,7 @@ def _checks_of(run: Run, table: str) -> AssetChecksDefinition:
         context: AssetCheckExecutionContext, warehouse: Warehouse
     ) -> Iterator[AssetCheckResult]:
         with warehouse.read() as connection:
+            hide_removed(connection, run.recipe.members)  # rows that nothing makes again
             for key in sorted(context.selected_asset_check_keys):
                 if key.name == BELONGS:
                     made = context.run.tags.get(PARTITION_TAG)

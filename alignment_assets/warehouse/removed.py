@@ -51,8 +51,12 @@ def hide_removed(connection: duckdb.DuckDBPyConnection, members: Members) -> Non
         members: whom it has.
     """
     database = _database(connection)
+    there = connection.execute(
+        "SELECT table_name FROM duckdb_tables() WHERE database_name = $database",
+        {"database": database},
+    ).fetchall()
     for table, column in PARTITION_COLUMNS.items():
-        if column in members:
+        if column in members and (table,) in there:  # an old snapshot may lack it
             names = ", ".join(map(sql_files.text_literal, members[column]))
             connection.execute(
                 f'CREATE OR REPLACE TEMP VIEW {table} AS SELECT * FROM "{database}".main.{table} '

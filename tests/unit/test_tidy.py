@@ -119,6 +119,24 @@ def test_questions_and_exports_leave_out_who_left_and_full_names_have_them(left:
     assert {row["model"] for row in rows} == {MODEL, POLICY}
 
 
+def test_a_snapshot_that_has_fewer_tables_can_be_asked(left: Graph) -> None:
+    target = left.home / "snapshots" / "old.duckdb"
+    left.warehouse.snapshot(target)
+    with duckdb.connect(str(target)) as old:
+        old.execute("DROP TABLE selected_pairs")
+    rows = run_query(left.warehouse, "FROM rewards", {}, snapshot=True).to_pylist()
+    assert {row["model"] for row in rows} == {MODEL, POLICY}
+
+
+def test_checks_of_a_table_leave_out_who_left(left: Graph) -> None:
+    with left.warehouse.get_connection() as connection:
+        connection.execute(f"UPDATE rewards SET variant = 'nonsense' WHERE model = '{COOL}'")
+        connection.execute(f"DELETE FROM completions WHERE model = '{COOL}'")
+    (result,) = left.materialize("key:rewards", MODEL)
+    checks = result.get_asset_check_evaluations()
+    assert checks and all(check.passed for check in checks)
+
+
 def test_who_left_is_listed_with_rows_and_bytes(left: Graph) -> None:
     rows = statuses(left)
     for table in ("completion_requests", "completions", "rewards"):
