@@ -6,6 +6,7 @@ belong also the casts that change no value. Whose turn it is to write is `access
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,7 +21,9 @@ from duckdb.sqltypes import DuckDBPyType
 from alignment_assets.warehouse import sql_files
 
 # Tables that no asset makes: they cannot be made again.
-RECORDS = {"database_info", "inference_runs", "lineage"}
+RECORDS = {"database_info", "inference_forecasts", "inference_runs", "lineage"}
+# More that have to be made again are a reason to begin a new database.
+MANY_TABLES = 4
 
 _SIGNED = {"tinyint": 8, "smallint": 16, "integer": 32, "bigint": 64, "hugeint": 128}
 _UNSIGNED = {"utinyint": 8, "usmallint": 16, "uinteger": 32, "ubigint": 64, "uhugeint": 128}
@@ -212,10 +215,17 @@ def _refusal(
     if made_by not in (None, product_version()):
         lines.append(f"alignment-assets {made_by} wrote it, this is {product_version()}.")
     made_again = [table for table in obstacles if table not in RECORDS]
-    if made_again:
+    of = f" --recipe {recipe}" if recipe else ""
+    if len(made_again) > MANY_TABLES:
+        old = path.with_name(f"{path.name}.old")
+        lines.append(
+            "To rebuild, put it aside and materialize all again (answers come from the spool):\n"
+            f"  mv {shlex.quote(str(path))} {shlex.quote(str(old))}\n"
+            f"  alignment-assets materialize{of}"
+        )
+    elif made_again:
         drops = "; ".join(f"DROP TABLE {table}" for table in made_again)
         selected = " or ".join(f"+key:{table}" for table in made_again)
-        of = f" --recipe {recipe}" if recipe else ""
         lines.append(
             "To rebuild, drop them and materialize them again (answers come from the spool):\n"
             f'  python -c "import duckdb; duckdb.connect({str(path)!r}).execute({drops!r})"\n'

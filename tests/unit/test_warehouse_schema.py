@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +111,19 @@ def test_the_advice_helps(warehouse: Warehouse) -> None:
     exec(line.split('"')[1])
     with warehouse.read() as connection:
         assert connection.execute("SELECT count(*) FROM personas").fetchall() == [(0,)]
+
+
+def test_a_database_most_of_which_is_older_is_put_aside(warehouse: Warehouse) -> None:
+    tables = ("personas", "completions", "rewards", "dpo_pairs", "qrpo_samples")
+    change(warehouse, *(f"ALTER TABLE {table} ADD COLUMN age INTEGER" for table in tables))
+    with pytest.raises(WarehouseError) as error:
+        warehouse.prepare()
+    told = str(error.value).splitlines()
+    (command,) = [line for line in told if line.startswith("  mv ")]
+    assert told[-1] == "  alignment-assets materialize" and "DROP TABLE" not in str(error.value)
+    subprocess.run(command, shell=True, check=True)
+    warehouse.prepare()
+    assert warehouse.path.with_name("alignment.duckdb.old").exists()
 
 
 def test_a_record_is_not_to_be_materialized(warehouse: Warehouse) -> None:
