@@ -265,7 +265,7 @@ def again(draw: Random, killed: Step) -> Step:
 
 
 def sequence(
-    number: int, longest: int = 12, shortest: int = 4, by_process: bool = False
+    number: int, longest: int = 12, shortest: int = 2, by_process: bool = False
 ) -> list[Step]:
     """Return the steps of a number: people change something, remake a part, and use the result."""
     draw = Random(number)
