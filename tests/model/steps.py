@@ -195,7 +195,7 @@ def change(draw: Random) -> Step:
     """Draw something that is done to the recipe, its files or the spool."""
     kind = draw.choices(
         ("field", "telling", "edit", "reword", "spool", "members", "robots"),
-        (3, 4, 4, 2, 3, 2, 1),
+        (3, 6, 4, 2, 3, 2, 1),
     )[0]
     if kind in ("field", "telling"):
         return setting(draw, TELLING if kind == "telling" else tuple(ALTERNATIVES))
@@ -251,11 +251,14 @@ def use(draw: Random, changed: Step) -> Step:
     return ["make_but", left, draw.randrange(3), min(first, left, key=ORDER.index)]
 
 
-def killed(draw: Random, by_process: bool) -> Step:
+def killed(draw: Random, changed: Step, by_process: bool) -> Step:
     """Draw what is killed: after so many calls of a point, or so many milliseconds."""
-    chain = draw.choice(("model", "policy", "prompts", "completions", "rewards"))
+    first = first_table(changed)
+    chain = "model" if first in MODEL_TABLES else "prompts" if first in PROMPT_STAGE else "policy"
+    if draw.random() < 0.5:
+        chain = draw.choice(("model", "policy", "prompts", "completions", "rewards"))
     count = draw.randrange(1500) if by_process else draw.randrange(6)
-    return ["make", chain, draw.randrange(3), draw.choice(KILLS), count]
+    return ["make", chain, draw.randrange(3), draw.choice((*KILLS, "spool write")), count]
 
 
 def again(draw: Random, killed: Step) -> Step:
@@ -265,7 +268,7 @@ def again(draw: Random, killed: Step) -> Step:
 
 
 def sequence(
-    number: int, longest: int = 12, shortest: int = 4, by_process: bool = False
+    number: int, longest: int = 12, shortest: int = 2, by_process: bool = False
 ) -> list[Step]:
     """Return the steps of a number: people change something, remake a part, and use the result."""
     draw = Random(number)
@@ -276,7 +279,7 @@ def sequence(
         steps += changes
         changed = draw.choice(changes)
         if draw.random() < 0.2:
-            steps.append(killed(draw, by_process))
+            steps.append(killed(draw, changed, by_process))
             died = steps[-1]
             if draw.random() < 0.5:
                 steps.append(changed := change(draw))

@@ -62,7 +62,7 @@ def shortened(
 
 
 def run_sequences(
-    number: int, seed: int, finished: World, folder: Path, longest: int, shortest: int = 4
+    number: int, seed: int, finished: World, folder: Path, longest: int, shortest: int = 2
 ) -> None:
     """Take so many sequences; fail with the shortest steps that do so too."""
     failed: list[tuple[int, list[Step]]] = []

@@ -79,7 +79,7 @@ class KilledError(Exception):
 
 
 class MadeWarehouse(Warehouse):
-    """A warehouse without what takes a third of the time and has no part in what is checked.
+    """A warehouse without what takes a quarter of the time and has no part in what is checked.
 
     Its tables are not compared with ``sql/schema`` each time it is opened, as no step changes them;
     and ``inference_runs``, which nothing is made from, gets no rows.
