@@ -35,6 +35,7 @@ from alignment_assets.inference.spool import SpoolWriter
 from alignment_assets.recipe.load import RecipeError, parse_recipe
 from alignment_assets.recipe.model import Recipe
 from alignment_assets.recipe.run import Run
+from alignment_assets.warehouse.query import run_query
 from alignment_assets.warehouse.resource import Warehouse
 from alignment_assets.warehouse.staging import Staging
 from tests.model.checker import (
@@ -114,7 +115,6 @@ class World:
         strict: see `Checker`.
         by_process: whether what is killed is a process of its own.
         tables: all rows as they were read last; None before there are any.
-        reached: what was seen that is no failure by itself.
     """
 
     folder: Path
@@ -125,7 +125,6 @@ class World:
     strict: bool = False
     by_process: bool = False
     tables: Tables | None = None
-    reached: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.recipe = self._parsed(self.content)
@@ -460,8 +459,29 @@ class World:
                     label = label_of(place)
                     found.append(Finding("nothing", label, "rows changed without a publish"))
         if outcome == "done" and checker.leftovers():
-            self.reached.add("rows of what left the recipe stay")
+            found += [
+                Finding("a question", label, "rows of what left the recipe are shown")
+                for label in self._shown_leftovers()
+            ]
         return found
+
+    def _shown_leftovers(self) -> list[str]:
+        """Return whose rows a question shows, though the recipe no longer has them."""
+        recipe = self.recipe
+        members = {
+            "dataset": [source.name for source in recipe.prompts],
+            "model": recipe.answering_models,
+            "policy": recipe.policies,
+        }
+        known = {"members": members} if "members" in Warehouse.model_fields else {}
+        query = " UNION ".join(
+            f"SELECT '{table}[' || {column} || ']' AS label, {column} AS name, '{column}' AS kind "
+            f"FROM {table}"
+            for table, column in PARTITION_COLUMNS.items()
+        )
+        warehouse = Warehouse(database=str(self.run.database), **known)
+        rows = run_query(warehouse, query, {}).to_pylist()
+        return sorted(row["label"] for row in rows if row["name"] not in members[row["kind"]])
 
     def _opened(self) -> Iterator[Place]:
         lines = self._events.read_text().splitlines() if self._events.exists() else []
