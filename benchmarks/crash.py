@@ -346,9 +346,9 @@ def kill_often(project: Project, address: str, kills: int, draw: random.Random) 
 
 def kill_at_shares(project: Project, address: str, total: int) -> Tally:
     """Kill runs as shares of all requests are answered, then let one end."""
-    tally = Tally()
+    tally, before = Tally(), answered_by(address)  # the grader has been asked
     for share in FAST_SHARES:
-        known, enough = set(project.on_disk()), share * total
+        known, enough = set(project.on_disk()), before + share * total
 
         def due(enough: float = enough) -> bool:
             return answered_by(address) >= enough
