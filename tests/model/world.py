@@ -288,7 +288,11 @@ class World:
                 places += [(table, name) for name in partitions]
             else:
                 places.append((table, partitions[number % len(partitions)]))
-        return self._make_places(f"make {chain}", places, kill, count)
+        found = self._make_places(f"make {chain}", places, kill, count)
+        if chain == "all" and "InconsistentError" in self.told[-1]:
+            # What was made in order from the sources on fits.
+            found.append(Finding("nothing", "all", "a refusal that making all does not mend"))
+        return found
 
     def _make_from(self, first: str, last: str, number: int) -> list[Finding]:
         """Remake what is between two tables, both included, of one model or policy."""

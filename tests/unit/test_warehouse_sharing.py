@@ -16,7 +16,7 @@ import pyarrow as pa
 import pytest
 
 from alignment_assets.host.locking import LockTimeout, read_holder
-from alignment_assets.warehouse import rewrite as replacing
+from alignment_assets.warehouse import staging as replacing
 from alignment_assets.warehouse.resource import Warehouse, WarehouseError
 from tests.support.ids import uid
 from tests.support.processes import other, wait_for_word
@@ -348,8 +348,8 @@ def test_a_disk_that_fills_up_leaves_old_or_new_rows_and_a_file_that_opens(
     warehouse.prepare()
     with warehouse.get_connection() as connection:  # a small file: writing more makes it grow
         connection.execute(
-            f"INSERT INTO {TABLE} SELECT 'one', md5(range::VARCHAR)::UUID, 'standard', 'none', "
-            "1, 0, 2 FROM range(10)"
+            f"INSERT INTO {TABLE} "
+            "SELECT 'one', md5(range::VARCHAR)::UUID, 'standard', 'none', 1, 0, 2 FROM range(10)"
         )
     with other(replace_on_a_full_disk, warehouse.home, room) as writer:
         outcome = writer.hear()
