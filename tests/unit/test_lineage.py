@@ -150,6 +150,16 @@ def test_rewards_by_two_rubrics_of_one_folder_are_not_compared(made: Graph) -> N
     assert f"rewards[{MODEL}]" not in message
 
 
+def test_a_model_that_is_a_policy_now_is_asked_again_first(made: Graph) -> None:
+    """What it answered as a model are no references."""
+    now = {"completions.models": [MODEL], "completions.policies": [POLICY, COOL]}
+    changed = made.with_recipe(
+        changed_recipe({**now, "completions.standard_charter_models": [MODEL]})
+    )
+    message = refusal(changed, partition=COOL)
+    assert f"completion_requests[{COOL}] was made by settings that the recipe has chang" in message
+
+
 def test_rewards_of_two_scorers_are_not_compared(made: Graph) -> None:
     """Case 3, the other way: the recipe names another scorer."""
     changed = made.with_recipe(changed_recipe({"rewards.controversial.model": COOL}))
