@@ -81,8 +81,8 @@ def _left(run: Run, warehouse: Warehouse) -> Iterator[Finding]:
             yield Finding(
                 "left the recipe",
                 "warning",
-                f"{names}: {rows:,} rows and their answers, {size:,} bytes, which nothing uses; "
-                f"`alignment-assets tidy` shows and removes them",
+                f"{names}: {rows:,} rows and their answers, about {size:,} bytes, which nothing "
+                f"uses; `alignment-assets tidy` shows and removes them",
             )
 
 

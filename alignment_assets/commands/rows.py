@@ -25,7 +25,10 @@ def write(rows: pa.Table, form: Format, output: Path | None, console: Console) -
     if form == "parquet":
         if output is None:
             raise QueryError("parquet goes to a file: add -o FILE")
-        pq.write_table(rows, output)
+        try:
+            pq.write_table(rows, output)
+        except pa.ArrowException as error:
+            raise QueryError(f"{output}: {error}; cast that column in the query") from error
     elif form == "table":
         if output is None:
             show(rows, console)

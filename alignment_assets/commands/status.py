@@ -86,7 +86,8 @@ def table_status(
             "table": one.part.table,
             "partition": one.part.partition,
             "rows": one.rows,
-            "status": f"left the recipe, {one.bytes:,} bytes: `alignment-assets tidy` removes it",
+            "status": f"left the recipe, about {one.bytes:,} bytes: "
+            "`alignment-assets tidy` removes it",
         }
         for one in find_left(warehouse, run)
     ]

@@ -44,7 +44,8 @@ from alignment_assets.requests.removals import (
 )
 from alignment_assets.requests.request_sets import all_request_sets
 from alignment_assets.warehouse.lineage import PARTITION_COLUMNS
-from alignment_assets.warehouse.query import QueryError
+from alignment_assets.warehouse.query import QueryError, run_query
+from alignment_assets.warehouse.records import record_of
 from alignment_assets.warehouse.resource import Warehouse, WarehouseError
 
 # Materializations that are looked through at once.
@@ -96,7 +97,7 @@ def tidy(
         with warehouse.read() as connection:
             removals = plan(connection)
         with nullcontext() if answers else dagster_instance(run) as instance:
-            runs = runs_of_left(instance, run) if instance else []
+            runs = runs_of_left(instance, run, created_at(warehouse)) if instance else []
             if left:
                 show(left_table(left), console, "Left the recipe")
             if runs:
@@ -125,15 +126,21 @@ def _remove(
     say(f"Removed {answers:,} answers, about {freed:,} bytes.")
     rows = [one for one in left if one.rows]
     if rows:
-        warehouse.remove([one.part for one in rows])
-        say(f"Removed {sum(one.rows for one in rows):,} rows of {len(rows)} partitions.")
+        count = warehouse.remove([one.part for one in rows])
+        say(f"Removed {count:,} rows of {len(rows)} partitions.")
 
 
-def runs_of_left(instance: DagsterInstance, run: Run) -> list[str]:
+def created_at(warehouse: Warehouse) -> str:
+    """Return when a database was created, which tells it from others of its name."""
+    (row,) = run_query(warehouse, "SELECT created_at FROM database_info", {}).to_pylist()
+    return str(row["created_at"])
+
+
+def runs_of_left(instance: DagsterInstance, run: Run, database: str) -> list[str]:
     """Return the runs that made nothing but partitions of who left the recipe.
 
-    One that made something else too is kept, as is one of another recipe whose records are in the
-    same place.
+    One that made something else too is kept, as is one that goes on, and one of another recipe or
+    database whose records are in the same place.
     """
     members, found = run.recipe.members, set[str]()
     for table, column in PARTITION_COLUMNS.items():
@@ -141,7 +148,11 @@ def runs_of_left(instance: DagsterInstance, run: Run) -> list[str]:
         for partition in instance.get_materialized_partitions(key) - set(members[column]):
             wanted = AssetRecordsFilter(key, asset_partitions=[partition])
             found |= {record.run_id for record in _pages(instance, wanted)}
-    return sorted(one for one in found if _made_nothing_else(instance, one, run))
+    return sorted(
+        one
+        for one in found
+        if _has_ended(instance, one) and _made_nothing_else(instance, one, run, database)
+    )
 
 
 def forget(instance: DagsterInstance, runs: Sequence[str]) -> None:
@@ -151,7 +162,12 @@ def forget(instance: DagsterInstance, runs: Sequence[str]) -> None:
     instance.wipe_asset_cached_status([AssetKey(table) for table in PARTITION_COLUMNS])
 
 
-def _made_nothing_else(instance: DagsterInstance, run_id: str, run: Run) -> bool:
+def _has_ended(instance: DagsterInstance, run_id: str) -> bool:
+    found = instance.get_run_by_id(run_id)
+    return found is None or found.is_finished
+
+
+def _made_nothing_else(instance: DagsterInstance, run_id: str, run: Run, database: str) -> bool:
     made = instance.get_records_for_run(run_id, of_type=DagsterEventType.ASSET_MATERIALIZATION)
     for record in made.records:
         one = record.event_log_entry.asset_materialization
@@ -160,8 +176,8 @@ def _made_nothing_else(instance: DagsterInstance, run_id: str, run: Run) -> bool
         column = PARTITION_COLUMNS.get(one.asset_key.to_user_string())
         if column is None or one.partition in run.recipe.members[column]:
             return False
-        by = one.metadata.get("recipe")
-        if by is not None and by.value != run.recipe.name:
+        by = record_of(one)
+        if by.recipe not in ("", run.recipe.name) or by.database not in ("", database):
             return False
     return True
 

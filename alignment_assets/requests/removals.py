@@ -6,6 +6,7 @@ Here is found what would go, and taken away what goes. Dagster's records of it a
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,30 +28,34 @@ from alignment_assets.warehouse.query import QueryError, only_statement
 from alignment_assets.warehouse.removed import find_removed
 from alignment_assets.warehouse.resource import Warehouse
 
+# Of a condition, and of what is wrong with it, a message has so much.
+SHOWN_CHARACTERS = 200
+
 Requests = Mapping[tuple[str, str | None], Sequence[RequestSet]]
 
-# Of each file, how many answers it has and those of its rows that go.
-_DROPPED = """
-SELECT
-    filename,
-    count(*) AS answers,
-    list(file_row_number ORDER BY file_row_number) FILTER ({condition}) AS dropped
-FROM (
-    SELECT *, $asset AS asset, $partition AS partition
+_ANSWERS = """
+    SELECT *, $asset::VARCHAR AS asset, $partition::VARCHAR AS partition
     FROM read_parquet($files, union_by_name = true, filename = true, file_row_number = true)
-)
-GROUP BY filename
+"""
+# Of each file, how many answers it has and those of its rows that go. A condition stands after
+# WHERE here as where it is shown: elsewhere COLUMNS(…) means something else.
+_DROPPED = f"""
+SELECT filename, answers, dropped
+FROM (SELECT filename, count(*) AS answers FROM ({_ANSWERS}) GROUP BY filename)
+LEFT JOIN (
+    SELECT filename, list(file_row_number ORDER BY file_row_number) AS dropped
+    FROM ({_ANSWERS})
+    WHERE {{condition}}
+    GROUP BY filename
+) USING (filename)
 ORDER BY filename
 """
 _UNASKED = f"coalesce({ANSWERED_ID} NOT IN (FROM current_requests), true)"
-_SHOWN = """
+_SHOWN = f"""
 SELECT asset, partition, request_id, task, finish_reason, value,
     coalesce(left(text, 200), error) AS text, answered_at
-FROM (
-    SELECT *, $asset AS asset, $partition AS partition
-    FROM read_parquet($files, union_by_name = true)
-)
-WHERE {condition}
+FROM ({_ANSWERS})
+WHERE {{condition}}
 ORDER BY request_id, answered_at
 LIMIT $limit
 """
@@ -110,7 +115,7 @@ def find_left(warehouse: Warehouse, run: Run) -> list[Left]:
         if not folder.asked:
             part = TablePart(folder.asset, folder.partition)
             known = found.get(part, Left(part, 0, 0))
-            size = sum(path.stat().st_size for path in folder.files)
+            size = sum(path.stat().st_size for path in (*folder.files, *folder.left_over))
             if size:
                 found[part] = Left(part, known.rows, known.bytes + size)
     return list(found.values())
@@ -134,7 +139,7 @@ def plan_removals(
     """
     removals = []
     for folder in spool_folders(run):
-        reason = None
+        reason = "is a link; remove it yourself" if folder.is_link else None
         connection.execute("CREATE OR REPLACE TEMP TABLE current_requests (request_id UUID)")
         if folder.asked:
             missing = waits_for(connection, run.recipe, folder.asset, folder.partition)
@@ -207,6 +212,8 @@ def remove_answers(warehouse: Warehouse, plan: Callable[..., list[Removal]]) -> 
         for removal in removals:
             for path, rows in removal.dropped_rows.items():
                 _drop(path, rows)
+            if removal.folder.is_link:
+                continue
             for path in removal.folder.left_over:
                 path.unlink(missing_ok=True)
             if not removal.folder.asked:
@@ -252,10 +259,12 @@ def left_table(left: Sequence[Left]) -> pa.Table:
 def _condition(run: Run, where: str) -> Iterator[tuple[duckdb.DuckDBPyConnection, str]]:
     """Yield a connection that reaches answers alone, and a condition in brackets if it is one."""
     condition = f"({where}\n)"
+    folders = {str(run.spool), glob.escape(str(run.spool))}  # as names and as patterns
     try:
+        where.encode()
         only_statement(f"SELECT 1 WHERE {condition}")
         with scratch(run) as connection:
-            connection.execute("SET allowed_directories = $folders", {"folders": [str(run.spool)]})
+            connection.execute("SET allowed_directories = $folders", {"folders": sorted(folders)})
             connection.execute("SET enable_external_access = false; SET lock_configuration = true")
             connection.register("no_answers", ANSWER_SCHEMA.empty_table())
             connection.execute(
@@ -263,10 +272,12 @@ def _condition(run: Run, where: str) -> Iterator[tuple[duckdb.DuckDBPyConnection
                 f"WHERE {condition}"
             )
             yield connection, condition
-    except (duckdb.Error, QueryError) as error:  # or in the middle of the answers, such as a cast
+    # Or in the middle of the answers, such as a cast.
+    except (duckdb.Error, QueryError, UnicodeEncodeError) as error:
         columns = ", ".join([*ANSWER_SCHEMA.names, "asset", "partition"])
+        told = str(error).splitlines()[0][:SHOWN_CHARACTERS]
         raise QueryError(
-            f"--where {where}: {str(error).splitlines()[0]}; the columns are {columns}"
+            f"--where {where[:SHOWN_CHARACTERS]!r}: {told}; the columns are {columns}"
         ) from error
 
 
@@ -293,8 +304,11 @@ def _removal(
 
 
 def _drop(path: Path, rows: Sequence[int]) -> None:
-    with pq.ParquetFile(path) as file:
-        table = file.read()
+    try:
+        with pq.ParquetFile(path) as file:
+            table = file.read()
+    except FileNotFoundError:  # quarantined, or taken away
+        return
     dropped = set(rows)
     kept = [row for row in range(table.num_rows) if row not in dropped]
     if kept:

@@ -84,9 +84,23 @@ class Folder:
 
     @property
     def left_over(self) -> list[Path]:
-        """What writers left that died while they wrote."""
+        """What writers left that died while they wrote; of who left, what else is no answer."""
         before = time.time() - LEFT_OVER_SECONDS
-        return [path for path in self.path.glob("*.tmp") if path.stat().st_mtime < before]
+        found = [
+            path
+            for path in self.path.glob("*.tmp")
+            if path.is_file() and path.stat().st_mtime < before
+        ]
+        if not self.asked:  # nobody mends what is quarantined here, or writes beside an empty file
+            found += [path for path in self.path.glob(f"*{QUARANTINED}*") if path.is_file()]
+            if not self.files and not list(self.path.glob("*.log")):
+                found += self.path.glob(EMPTY_FILE)
+        return found
+
+    @property
+    def is_link(self) -> bool:
+        """Whether it is a link that the recipe does not ask for, to answers of somebody else."""
+        return not self.asked and (self.path.is_symlink() or self.path.parent.is_symlink())
 
 
 def spool_folders(run: Run) -> list[Folder]:

@@ -21,6 +21,7 @@ _PLAIN = re.compile(r"-?\d{1,18}(\.\d+)?|true|false|null|\[.*\]")
 
 # What DuckDB says of a text where a UUID should be.
 _NO_ID = re.compile(r"Could not convert string ('.*') to INT128", re.DOTALL)
+_NO_ID_EITHER = re.compile(r"Unimplemented type for cast \(\S+ -> UUID\)")
 
 
 class QueryError(ValueError):
@@ -151,9 +152,11 @@ def run_query(
     except KeyError as error:
         raise QueryError(f"{error.args[0]}; give it with --param name=value") from error
     except (duckdb.Error, WarehouseError, LockTimeout) as error:
-        if found := _NO_ID.search(str(error)):
+        found = _NO_ID.search(str(error))
+        if found or _NO_ID_EITHER.search(str(error)):
+            wrong = found[1] if found else "what was given for one"
             raise QueryError(
-                f"{found[1]} is no id: an id is a UUID, or its 32 digits; of an older one of 64 "
+                f"{wrong} is no id: an id is a UUID, or its 32 digits; of an older one of 64 "
                 f"digits the first 32 are it"
             ) from error
         raise QueryError(str(error)) from error

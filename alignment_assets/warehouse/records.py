@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from dagster import AssetKey, AssetRecordsFilter, DagsterInstance
+from dagster import AssetKey, AssetMaterialization, AssetRecordsFilter, DagsterInstance
 
 _ROWS, _PARTITION_ROWS = "dagster/row_count", "dagster/partition_row_count"
 _SETTINGS = "settings of "
@@ -54,8 +54,13 @@ def last_record(instance: DagsterInstance, table: str, partition: str | None) ->
     found = instance.fetch_materializations(wanted, limit=1).records
     if not found or found[0].asset_materialization is None:
         return None
-    said = {key: value.value for key, value in found[0].asset_materialization.metadata.items()}
-    rows = said.get(_PARTITION_ROWS if partition else _ROWS)
+    return record_of(found[0].asset_materialization)
+
+
+def record_of(made: AssetMaterialization) -> Record:
+    """Return what a materialization records; what an earlier version did not record is empty."""
+    said = {key: value.value for key, value in made.metadata.items()}
+    rows = said.get(_PARTITION_ROWS if made.partition else _ROWS)
     return Record(
         str(said.get("recipe", "")),
         str(said.get("database_created_at", "")),

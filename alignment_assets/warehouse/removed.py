@@ -90,20 +90,25 @@ def find_removed(connection: duckdb.DuckDBPyConnection, members: Members) -> lis
 
 def remove_rows(
     connection: duckdb.DuckDBPyConnection, path: Path, parts: Sequence[TablePart]
-) -> None:
-    """Remove partitions of tables, and what is on record of their making, in one step.
+) -> int:
+    """Remove partitions of tables, and what is on record of their making; return how many rows.
 
     Args:
         connection: has the database attached as ``warehouse``, to write.
         path: the database's file.
         parts: the partitions.
     """
-    dropped = _rows(parts)
+    dropped, count = _rows(parts), 0
+    for table, (condition, values) in dropped.items():
+        (rows,) = connection.execute(
+            f"SELECT count(*) FROM warehouse.main.{table} WHERE {condition}", values
+        ).fetchone() or (0,)
+        count += rows
     if is_most_of_the_file(connection, dropped):
         rewrite_file(
             connection, path, dropped, lambda database: _forget(connection, database, parts)
         )
-        return
+        return count
     temporary_sibling(path)
     connection.begin()
     try:
@@ -115,6 +120,7 @@ def remove_rows(
         with suppress(duckdb.Error):
             connection.rollback()
         raise
+    return count
 
 
 def _rows(parts: Sequence[TablePart]) -> Rows:

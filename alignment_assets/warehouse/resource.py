@@ -233,8 +233,8 @@ class Warehouse(DuckDBResource):
                 staging.close()
             yield staging
 
-    def remove(self, parts: Sequence[TablePart]) -> None:
-        """Remove partitions of tables, and what is on record of their making, in one step.
+    def remove(self, parts: Sequence[TablePart]) -> int:
+        """Remove partitions of tables, and what is on record of their making; return the rows.
 
         Raises:
             LockTimeout: the file stayed with somebody else.
@@ -242,7 +242,7 @@ class Warehouse(DuckDBResource):
         with closing(self.connect(":memory:")) as connection:
             connection.execute("ATTACH ':memory:' AS staging")
             with self._attach_in_turn(connection, exclusive=True, purpose="removing rows"):
-                remove_rows(connection, self.path, parts)
+                return remove_rows(connection, self.path, parts)
 
     def prepare(self) -> None:
         """Create the database, and bring its tables forward to ``sql/schema``.

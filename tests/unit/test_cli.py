@@ -102,6 +102,14 @@ def test_ids_in_parquet_are_text(made: Graph, tmp_path: Path) -> None:
     assert set(pq.read_schema(file).types) == {pa.string()}
 
 
+def test_a_type_that_parquet_lacks_is_told_in_a_line(made: Graph, tmp_path: Path) -> None:
+    file = tmp_path / "one.sql"
+    file.write_text("SELECT INTERVAL 1 DAY AS wait")
+    asked = ("query", str(file), "--format", "parquet", "-o", str(tmp_path / "one.parquet"))
+    result = run(*asked)
+    assert isinstance(result.exception, Expected) and "cast that column" in str(result.exception)
+
+
 def test_a_parameter_leads_to_one_pair(made: Graph) -> None:
     ((pair, prompt),) = made.query("SELECT pair_id, prompt_id FROM dpo_pairs ORDER BY 1 LIMIT 1")
     assert (
@@ -114,6 +122,8 @@ def test_a_parameter_leads_to_one_pair(made: Graph) -> None:
         wrong = run("query", "pair_trace", "--param", f"pair_id={text}")
         assert isinstance(wrong.exception, Expected)
         assert f"'{text}' is no id" in str(wrong.exception) and "\n" not in str(wrong.exception)
+    wrong = run("query", "pair_trace", "--param", "pair_id=12")
+    assert "is no id" in str(wrong.exception)
 
 
 @pytest.mark.parametrize(

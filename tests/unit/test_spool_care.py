@@ -253,6 +253,7 @@ def test_answers_that_meet_a_condition_are_shown_then_taken_and_asked_again(comm
         ("text IN (SELECT content FROM read_text('/etc/hostname'))", "disabled by configuration"),
         ("CAST(text AS INTEGER) > 3", "Could not convert"),
         ("count(*) > 1", "cannot contain aggregates"),
+        ("text = '\udcff'", "surrogates not allowed"),
     ],
 )
 def test_a_condition_that_is_none_or_reaches_out_is_told_in_a_line(
@@ -263,6 +264,64 @@ def test_a_condition_that_is_none_or_reaches_out_is_told_in_a_line(
     assert isinstance(result.exception, Expected)
     assert re.search(told, str(result.exception)) and "\n" not in str(result.exception)
     assert requests_of(*files_of(command)) == before
+
+
+@pytest.mark.parametrize("condition", ["COLUMNS(['value', 'request_id']) IS NULL", "false"])
+def test_what_a_condition_shows_and_takes_is_the_same(command: Graph, condition: str) -> None:
+    before = requests_of(*files_of(command))
+    assert "Nothing to remove" in tidy("--where", condition, "--apply").output
+    assert requests_of(*files_of(command)) == before
+
+
+def test_a_condition_reaches_the_folders_of_all_assets(command: Graph) -> None:
+    for asset, partition in (("controversy_labels", None), ("rewards", MODEL)):
+        with SpoolWriter(
+            spool_folder(command.run.spool, asset, partition), AnsweredBy("fake", "1", "{}")
+        ) as writer:
+            writer.add(Answer(uid(asset), "grade", "stop", text=f"of {asset}"))
+    assert "of rewards" in tidy("--where", "asset = 'rewards'").output
+    assert "of controversy_labels" in tidy("--where", "partition IS NULL", "--apply").output
+    assert "Nothing to remove" in tidy("--where", "partition IS NULL").output
+    assert "of rewards" in tidy("--where", "asset = 'rewards'").output
+
+
+def test_a_condition_in_a_home_with_brackets_in_its_path(
+    command: Graph, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moved = tmp_path / "a [home]"
+    shutil.move(command.home, moved)
+    run = Run(command.recipe, moved)
+    resources = {"warehouse": new_warehouse(moved), "inference": command.inference}
+    monkeypatch.setattr(tidy_command, "default_resources", lambda _: resources)
+    monkeypatch.setattr(tidy_command, "chosen_run", lambda _: run)
+    assert "Removed 30 answers" in tidy("--where", "true", "--apply").output
+
+
+def test_a_link_in_the_spool_is_not_followed(completed: Graph, tmp_path: Path) -> None:
+    files, outside = files_of(completed), tmp_path / "outside"
+    shutil.copytree(files[0].parent, outside)
+    kept = sorted(outside.iterdir())
+    (completed.run.spool / "old").symlink_to("completions")  # those of who is there, once more
+    (completed.run.spool / "rewards").mkdir(exist_ok=True)
+    (completed.run.spool / "rewards" / "gone").symlink_to(outside)
+    left = {cut.folder.path: cut.left_alone for cut in prune(completed) if cut.folder.is_link}
+    assert len(left) == 2 and all("is a link" in str(reason) for reason in left.values())
+    assert files_of(completed) == files and sorted(outside.iterdir()) == kept
+
+
+def test_what_is_no_answer_goes_with_who_left(completed: Graph) -> None:
+    folder = spool_folder(completed.run.spool, "completions", "gone")
+    folder.mkdir(parents=True)
+    (folder / "x.parquet.torn").write_bytes(b"torn")
+    (folder / EMPTY_FILE).write_bytes(b"")
+    (folder / "a.tmp").mkdir()
+    os.utime(folder / "a.tmp", (0, 0))
+    prune(completed)
+    assert [path.name for path in folder.iterdir()] == ["a.tmp"]
+    (folder / "a.tmp").rmdir()
+    (folder / "x.parquet.torn").write_bytes(b"torn")
+    prune(completed)
+    assert not folder.exists()
 
 
 def test_a_condition_needs_the_word_answers(command: Graph) -> None:

@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import duckdb
 import pyarrow.parquet as pq
 import pytest
-from dagster import AssetKey, DagsterInstance
+from dagster import AssetKey, DagsterInstance, DagsterRun
 from typer.testing import CliRunner
 
 from alignment_assets.commands import app as cli
@@ -225,13 +226,18 @@ def test_a_source_that_left_takes_its_rows_along(
     )
 
 
-def test_a_run_of_another_recipe_or_of_who_is_there_is_kept(left: Graph) -> None:
-    (mine,) = tidy_command.runs_of_left(left.instance, left.run)
+def test_a_run_of_another_recipe_or_database_or_of_who_is_there_is_kept(left: Graph) -> None:
+    created = tidy_command.created_at(left.warehouse)
+    (mine,) = tidy_command.runs_of_left(left.instance, left.run, created)
     run = left.instance.get_run_by_id(mine)
     assert run and run.tags["dagster/partition"] == COOL
     other = left.recipe.model_copy(update={"name": "other"})
-    assert tidy_command.runs_of_left(left.instance, left.with_recipe(other).run) == []
-    assert tidy_command.runs_of_left(left.instance, Run(changed_recipe(), left.home)) == []
+    assert tidy_command.runs_of_left(left.instance, left.with_recipe(other).run, created) == []
+    before = Run(changed_recipe(), left.home)
+    assert tidy_command.runs_of_left(left.instance, before, created) == []
+    assert tidy_command.runs_of_left(left.instance, left.run, "2020-01-01") == []
+    with patch.object(DagsterRun, "is_finished", False):
+        assert tidy_command.runs_of_left(left.instance, left.run, created) == []
 
 
 def test_most_of_a_file_is_removed_by_writing_it_anew(
