@@ -91,10 +91,10 @@ def test_a_wording_that_was_made_again_is_not_put_under_the_old_name(
     [
         ("UPDATE alignment_prompts SET messages_hash = 'another'", "a prompt's messages"),
         (
-            "UPDATE alignment_prompts SET prompt_id = 'other' || prompt_id",
+            "UPDATE alignment_prompts SET prompt_id = md5(prompt_id::VARCHAR)::UUID",
             "no longer among alignment_prompts",
         ),
-        ("UPDATE personas SET persona_id = 'other' || persona_id", "a persona"),
+        ("UPDATE personas SET persona_id = md5(persona_id::VARCHAR)::UUID", "a persona"),
     ],
 )
 def test_rows_that_changed_since_are_named(change: str, reason: str, prepared: Graph) -> None:

@@ -184,13 +184,18 @@ def judged(tmp_path: Path, instance: DagsterInstance) -> Graph:
 def test_the_first_five_are_compared_in_both_orders_and_ranked_by_wins_then_score(
     judged: Graph,
 ) -> None:
-    asked = judged.query("SELECT first_completion_id, second_completion_id FROM judge_comparisons")
-    assert sorted(asked) == sorted([*permutations("abcde", 2), *permutations("xy", 2)])
-    missing = judged.query(
-        "SELECT first_completion_id || second_completion_id, missing_reason FROM judge_comparisons "
-        "WHERE missing_reason IS NOT NULL"
+    compared = read_rows(
+        judged.warehouse,
+        "SELECT first_completion_id, second_completion_id, missing_reason FROM judge_comparisons",
     )
-    assert dict(missing) == {
+    asked = [(row["first_completion_id"], row["second_completion_id"]) for row in compared]
+    assert sorted(asked) == sorted([*permutations("abcde", 2), *permutations("xy", 2)])
+    missing = {
+        row["first_completion_id"] + row["second_completion_id"]: row["missing_reason"]
+        for row in compared
+        if row["missing_reason"]
+    }
+    assert missing == {
         "ea": "no comparison: not for this engine",
         "bc": "no comparison: not for this engine",
         "cb": "no comparison: stop",
@@ -231,9 +236,9 @@ def test_the_first_five_are_compared_in_both_orders_and_ranked_by_wins_then_scor
 
 
 def test_fewer_than_five_candidates_are_ranked_all_the_same(judged: Graph) -> None:
-    ranks = dict(
-        judged.query(
-            "SELECT completion_id, rank_reward FROM judge_rankings WHERE prompt_id <> 'nine'"
-        )
-    )
+    ranks = {
+        row["completion_id"]: row["rank_reward"]
+        for row in read_rows(judged.warehouse, "FROM judge_rankings")
+        if row["prompt_id"] != "nine"
+    }
     assert ranks == {"y": 2.0, "x": 1.0, "z": 1.0, "own_two": None, "own_one": None}

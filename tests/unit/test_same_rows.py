@@ -32,8 +32,8 @@ DERIVED = (
 SOURCES = """
 INSERT INTO alignment_prompts BY NAME
 SELECT
-    as_id(prompt_hash) AS prompt_id,
     sha256(range::VARCHAR) AS prompt_hash,
+    as_id(prompt_hash) AS prompt_id,
     CASE WHEN range % 6 = 0 THEN 'controversial' ELSE 'standard' END AS track,
     [{'role': 'user', 'content': 'question ' || range}] AS messages,
     sha256('messages' || range) AS messages_hash,
@@ -42,8 +42,8 @@ SELECT
 FROM range($prompts);
 INSERT INTO personas BY NAME
 SELECT
-    range AS row_number, as_id(persona_hash) AS persona_id,
-    sha256('persona' || range) AS persona_hash, 'persona ' || range AS persona
+    range AS row_number, sha256('persona' || range) AS persona_hash,
+    as_id(persona_hash) AS persona_id, 'persona ' || range AS persona
 FROM range(5000);
 """
 # What engines would have said, with many equal texts and rewards.

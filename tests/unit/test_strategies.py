@@ -89,7 +89,7 @@ def test_a_file_and_a_line_of_the_recipe_add_a_strategy(
     tmp_path: Path, warehouse: Warehouse, instance: DagsterInstance
 ) -> None:
     # The ranking of another prompt: without controversial ones it would have to be made first.
-    ranked = {"policy": POLICY, "prompt_id": "three", "completion_id": "three/1"}
+    ranked = {"policy": POLICY, "prompt_id": uid("three"), "completion_id": uid("three/1")}
     fill(warehouse, "judge_rankings", [ranked])
     take_as_made(Graph(changed_recipe(), warehouse.home, instance, FakeInference()))
     checkout = tmp_path / "checkout"
@@ -118,7 +118,7 @@ def test_a_file_and_a_line_of_the_recipe_add_a_strategy(
 
     assert done.returncode == 0, done.stdout + done.stderr
     pairs = read_rows(warehouse, "FROM dpo_pairs ORDER BY prompt_id")
-    assert [(p["chosen_completion_id"], p["rejected_completion_id"]) for p in pairs] == [
+    assert sorted((p["chosen_completion_id"], p["rejected_completion_id"]) for p in pairs) == [
         ("one/5", "one/4"),
         ("two/5", "two/4"),
     ]
