@@ -117,8 +117,10 @@ def test_a_file_and_a_line_of_the_recipe_add_a_strategy(
     )
 
     assert done.returncode == 0, done.stdout + done.stderr
-    pairs = read_rows(warehouse, "FROM dpo_pairs ORDER BY prompt_id")
-    assert sorted((p["chosen_completion_id"], p["rejected_completion_id"]) for p in pairs) == [
+    pairs = sorted(
+        read_rows(warehouse, "FROM dpo_pairs"), key=lambda row: str(row["chosen_completion_id"])
+    )
+    assert [(p["chosen_completion_id"], p["rejected_completion_id"]) for p in pairs] == [
         ("one/5", "one/4"),
         ("two/5", "two/4"),
     ]
