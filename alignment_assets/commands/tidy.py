@@ -101,7 +101,7 @@ def tidy(
             if left:
                 show(left_table(left), console, "Left the recipe")
             if runs:
-                say(f"Dagster's records have {len(runs)} runs that made nothing else.")
+                say(f"Runs in Dagster's records that made nothing else: {len(runs)}.")
             show(removals_table(removals), console, "Answers")
             if not (left or runs or any(one.dropped or one.folder.left_over for one in removals)):
                 say("Nothing to remove.")
@@ -111,7 +111,9 @@ def tidy(
                 _remove(run, warehouse, left, plan)
                 if instance and runs:
                     forget(instance, runs)
-                    say(f"Removed {len(runs)} runs from Dagster's records.")
+                    say(
+                        f"Removed from Dagster's records: runs that made nothing else, {len(runs)}."
+                    )
 
 
 def _remove(

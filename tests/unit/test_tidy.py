@@ -165,7 +165,7 @@ def test_tidy_shows_then_removes_rows_answers_and_records(left: Graph) -> None:
     for table in ("completion_requests", "completions", "rewards"):
         assert COOL not in left.instance.get_materialized_partitions(AssetKey(table))
         assert MODEL in left.instance.get_materialized_partitions(AssetKey(table))
-    assert len(left.instance.get_runs()) < runs and "runs from Dagster's records" in said
+    assert len(left.instance.get_runs()) < runs and "from Dagster's records" in said
     assert "Nothing to remove" in tidy()
     assert {row["status"] for row in statuses(left).values()} <= {"fresh", "empty"}
 
