@@ -82,7 +82,8 @@ def fill(home: Path, rows: int) -> None:
         )
     take_as_made(warehouse, Run(recipe, home))
     materialize(recipe, warehouse, "key:completion_requests", POLICY)
-    fill_spool(warehouse, "completions", POLICY, completing(recipe, POLICY), characters=CHARACTERS)
+    (asked,) = completing(recipe, str, POLICY)
+    fill_spool(warehouse, "completions", POLICY, asked, characters=CHARACTERS)
 
 
 def add_neighbours(home: Path) -> None:

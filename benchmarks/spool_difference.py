@@ -22,7 +22,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from alignment_assets.gpus.pool import GpuPool
-from alignment_assets.inference.backends.vllm.backend import VllmInference
 from alignment_assets.inference.spool import spool_folder
 from alignment_assets.inference.types import ANSWER_SCHEMA
 from alignment_assets.recipe.load import load_recipe
@@ -31,7 +30,7 @@ from alignment_assets.requests.request_sets import completing
 from alignment_assets.requests.runner import RequestRunner
 from alignment_assets.warehouse.resource import Warehouse
 from benchmarks.report import Claim, conclude, show
-from benchmarks.synthetic import MANY_PROMPTS
+from benchmarks.synthetic import MANY_PROMPTS, Answered
 
 MODEL = "smollm2-135m-policy"
 SAMPLES = 10
@@ -44,15 +43,19 @@ REQUESTS = """
 INSERT INTO completion_requests BY NAME
 SELECT
     as_id(completion_hash(prompt_hash, $model, 'reference', sample_index)) AS completion_id,
-    as_id(content_hash(['request', prompt_hash, $model, sample_index::VARCHAR])) AS request_id,
+    request_hash(
+        completion_hash(prompt_hash, $model, 'reference', sample_index), 'generate',
+        model_fingerprint, content_hash([messages_hash, NULL, NULL]), sampling, NULL) AS request_id,
     prompt_id,
     track,
     $model AS model,
     'reference' AS variant,
     sample_index::INTEGER AS sample_index,
-    'benchmark' AS model_fingerprint,
-    '{"max_tokens": 48}' AS sampling
+    model_fingerprint,
+    sampling
 FROM alignment_prompts
+CROSS JOIN (
+    SELECT 'fingerprint of ' || $model AS model_fingerprint, '{"max_tokens": 48}' AS sampling)
 CROSS JOIN range($samples) AS samples (sample_index)
 """
 
@@ -106,7 +109,7 @@ def count(home: Path, results: Any) -> None:
     runner = RequestRunner(
         Run(recipe, home),
         warehouse,
-        VllmInference(),
+        Answered(),
         GpuPool(),
         "completions",
         MODEL,
