@@ -15,11 +15,6 @@ from dagster import (
     multi_asset_check,
 )
 
-from alignment_assets.assets.partitions import (
-    model_partitions,
-    policy_partitions,
-    source_partitions,
-)
 from alignment_assets.recipe.run import Run
 from alignment_assets.warehouse import sql_files
 from alignment_assets.warehouse.lineage import PARTITION_COLUMNS, Lineage, TablePart, upstream_of
@@ -96,14 +91,9 @@ def _checks_of(run: Run, table: str) -> AssetChecksDefinition:
     return check
 
 
-_BY_COLUMN = {
-    "dataset": source_partitions,
-    "model": model_partitions,
-    "policy": policy_partitions,
-}
 _BELONGS = "The rows were made of what stands in the tables above now (sql/edges)."
 
 
 def _partitions(run: Run, table: str) -> list[str | None]:
     column = PARTITION_COLUMNS.get(table)
-    return [*_BY_COLUMN[column](run.recipe).get_partition_keys()] if column else [None]
+    return [*run.recipe.members[column]] if column else [None]

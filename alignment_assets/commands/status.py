@@ -23,7 +23,7 @@ from alignment_assets.recipe.settings import partition_settings
 from alignment_assets.requests.removals import find_left
 from alignment_assets.warehouse import sql_files
 from alignment_assets.warehouse.lineage import PARTITION_COLUMNS, Lineage, TablePart
-from alignment_assets.warehouse.query import QueryError, run_query
+from alignment_assets.warehouse.query import QueryError, created_at, run_query
 from alignment_assets.warehouse.records import Record, last_record
 from alignment_assets.warehouse.resource import Warehouse
 
@@ -122,10 +122,9 @@ def look(warehouse: Warehouse, run: Run, defs: Definitions) -> There:
             place: [misfit.how for misfit in lineage.misfits_of(TablePart(*place))]
             for place in _places(defs)
         }
-    (info,) = run_query(warehouse, "SELECT created_at FROM database_info", {}).to_pylist()
     rows = run_query(warehouse, counts, {}).to_pylist()
     return There(
-        str(info["created_at"]),
+        created_at(warehouse),
         {(row["name"], row["partition"]): row["rows"] for row in rows},
         misfits,
     )

@@ -32,7 +32,6 @@ from alignment_assets.inference.fingerprint import MODEL_FAILURES
 from alignment_assets.inference.spool import SpoolError
 from alignment_assets.recipe.run import Run
 from alignment_assets.requests.removals import (
-    Left,
     Removal,
     find_left,
     left_table,
@@ -44,8 +43,9 @@ from alignment_assets.requests.removals import (
 )
 from alignment_assets.requests.request_sets import all_request_sets
 from alignment_assets.warehouse.lineage import PARTITION_COLUMNS
-from alignment_assets.warehouse.query import QueryError, run_query
+from alignment_assets.warehouse.query import QueryError, created_at
 from alignment_assets.warehouse.records import record_of
+from alignment_assets.warehouse.removed import RemovedPart
 from alignment_assets.warehouse.resource import Warehouse, WarehouseError
 
 # Materializations that are looked through at once.
@@ -119,7 +119,7 @@ def tidy(
 def _remove(
     run: Run,
     warehouse: Warehouse,
-    left: Sequence[Left],
+    left: Sequence[RemovedPart],
     plan: Callable[[duckdb.DuckDBPyConnection], list[Removal]],
 ) -> None:
     """Remove answers, then rows: what a kill leaves behind is found by the next call."""
@@ -130,12 +130,6 @@ def _remove(
     if rows:
         count = warehouse.remove([one.part for one in rows])
         say(f"Removed {count:,} rows of {len(rows)} partitions.")
-
-
-def created_at(warehouse: Warehouse) -> str:
-    """Return when a database was created, which tells it from others of its name."""
-    (row,) = run_query(warehouse, "SELECT created_at FROM database_info", {}).to_pylist()
-    return str(row["created_at"])
 
 
 def runs_of_left(instance: DagsterInstance, run: Run, database: str) -> list[str]:

@@ -25,7 +25,7 @@ from alignment_assets.requests.runner import RequestSet
 from alignment_assets.requests.spool_care import Folder, query_files, scratch, spool_folders
 from alignment_assets.warehouse.lineage import TablePart
 from alignment_assets.warehouse.query import QueryError, only_statement
-from alignment_assets.warehouse.removed import find_removed
+from alignment_assets.warehouse.removed import RemovedPart, find_removed
 from alignment_assets.warehouse.resource import Warehouse
 
 # Of a condition, and of what is wrong with it, a message has so much.
@@ -84,40 +84,25 @@ class Removal:
         return sum(map(len, self.dropped_rows.values()))
 
 
-@dataclass(frozen=True)
-class Left:
-    """One who left the recipe, in one table and its folder of answers.
-
-    Attributes:
-        part: the table and partition.
-        rows: how many are in the table.
-        bytes: about how many these take, and the answers on disk.
-    """
-
-    part: TablePart
-    rows: int
-    bytes: int
-
-
-def find_left(warehouse: Warehouse, run: Run) -> list[Left]:
-    """Return what there is of sources, models and policies that left the recipe.
+def find_left(warehouse: Warehouse, run: Run) -> list[RemovedPart]:
+    """Return what there is of sources, models and policies that left the recipe, answers included.
 
     Args:
         warehouse: the database; it may not be there yet.
         run: the recipe and its home.
     """
-    found: dict[TablePart, Left] = {}
+    found: dict[TablePart, RemovedPart] = {}
     if warehouse.is_there:
         with warehouse.read() as connection:
             for one in find_removed(connection, run.recipe.members):
-                found[one.part] = Left(one.part, one.rows, one.bytes)
+                found[one.part] = one
     for folder in spool_folders(run):
         if not folder.asked:
             part = TablePart(folder.asset, folder.partition)
-            known = found.get(part, Left(part, 0, 0))
+            known = found.get(part, RemovedPart(part, 0, 0))
             size = sum(path.stat().st_size for path in (*folder.files, *folder.left_over))
             if size:
-                found[part] = Left(part, known.rows, known.bytes + size)
+                found[part] = RemovedPart(part, known.rows, known.bytes + size)
     return list(found.values())
 
 
@@ -139,7 +124,7 @@ def plan_removals(
     """
     removals = []
     for folder in spool_folders(run):
-        reason = "is a link; remove it yourself" if folder.is_link else None
+        reason = None
         connection.execute("CREATE OR REPLACE TEMP TABLE current_requests (request_id UUID)")
         if folder.asked:
             missing = waits_for(connection, run.recipe, folder.asset, folder.partition)
@@ -186,7 +171,7 @@ def show_matching(run: Run, where: str, limit: int) -> pa.Table:
         query = _SHOWN.format(condition=condition)
         for folder in spool_folders(run):
             left = limit - sum(table.num_rows for table in tables)
-            if folder.files and left > 0:
+            if folder.files and not folder.is_link and left > 0:
                 values = {"asset": folder.asset, "partition": folder.partition, "limit": left}
                 tables.append(query_files(connection, query, folder.files, values))
     return pa.concat_tables(tables, promote_options="permissive") if tables else pa.table({})
@@ -240,7 +225,7 @@ def removals_table(removals: Sequence[Removal]) -> pa.Table:
     )
 
 
-def left_table(left: Sequence[Left]) -> pa.Table:
+def left_table(left: Sequence[RemovedPart]) -> pa.Table:
     """Return one row for each table and partition that left the recipe: its rows and bytes."""
     return pa.Table.from_pylist(
         [
@@ -284,6 +269,8 @@ def _condition(run: Run, where: str) -> Iterator[tuple[duckdb.DuckDBPyConnection
 def _removal(
     connection: duckdb.DuckDBPyConnection, folder: Folder, condition: str, reason: str | None = None
 ) -> Removal:
+    if folder.is_link:
+        reason = "is a link; remove it yourself"
     files = folder.files
     values = {"asset": folder.asset, "partition": folder.partition}
     rows = (

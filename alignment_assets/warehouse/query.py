@@ -160,3 +160,9 @@ def run_query(
                 f"digits the first 32 are it"
             ) from error
         raise QueryError(str(error)) from error
+
+
+def created_at(warehouse: Warehouse) -> str:
+    """Return when a database was created, which tells it from others of its name."""
+    (row,) = run_query(warehouse, "SELECT created_at FROM database_info", {}).to_pylist()
+    return str(row["created_at"])

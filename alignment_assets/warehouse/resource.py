@@ -267,7 +267,7 @@ class Warehouse(DuckDBResource):
         new = temporary_sibling(self.path)
         duckdb.connect(str(new), config={"storage_compatibility_version": STORAGE}).close()
         for left in self.home.glob(f"{self.path.name}.wal*"):  # of a database that is gone
-            left.unlink()
+            left.unlink(missing_ok=True)
         new.replace(self.path)
 
     def connect(

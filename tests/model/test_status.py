@@ -26,7 +26,7 @@ from tests.model.engine import RememberingInference
 from tests.model.steps import as_lines, numbers, setting
 from tests.model.world import Step, World
 
-NUMBER = int(os.environ.get("MODEL_STATUS", "0"))
+NUMBER = int(os.environ.get("MODEL_STATUS", "10"))
 
 
 def definitions(world: World) -> tuple[Definitions, Warehouse]:
@@ -71,8 +71,8 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> World:
     return world
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(not NUMBER, reason="MODEL_STATUS=10 tries ten changes")
+@pytest.mark.soak
+@pytest.mark.timeout(0)
 def test_what_is_called_fresh_would_come_out_again(recorded: World, tmp_path: Path) -> None:
     seed = int(os.environ.get("MODEL_SEED") or random.SystemRandom().randrange(1_000_000))
     print(f"MODEL_SEED={seed}")

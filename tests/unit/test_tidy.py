@@ -23,7 +23,7 @@ from alignment_assets.commands.status import table_status
 from alignment_assets.recipe.model import Recipe
 from alignment_assets.recipe.run import Run
 from alignment_assets.warehouse import rewrite, sql_files
-from alignment_assets.warehouse.query import run_query
+from alignment_assets.warehouse.query import created_at, run_query
 from tests.conftest import Graph, changed_recipe, demo_graph
 
 MODEL, COOL, POLICY = "smollm2-135m", "smollm2-135m-cool", "smollm2-135m-policy"
@@ -227,7 +227,7 @@ def test_a_source_that_left_takes_its_rows_along(
 
 
 def test_a_run_of_another_recipe_or_database_or_of_who_is_there_is_kept(left: Graph) -> None:
-    created = tidy_command.created_at(left.warehouse)
+    created = created_at(left.warehouse)
     (mine,) = tidy_command.runs_of_left(left.instance, left.run, created)
     run = left.instance.get_run_by_id(mine)
     assert run and run.tags["dagster/partition"] == COOL
