@@ -56,7 +56,7 @@ MODEL = "mock"
 PROMPTS = 1000
 CONCURRENCY = 8
 KILLS = 30
-LONGEST_RUN = 8.0
+LONGEST_RUN = 5.0
 # So old an answer is at most that is not on disk, and so long the machine may take on top.
 DURABLE_SECONDS = 0.25
 SLACK = 1.0
