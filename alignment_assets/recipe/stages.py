@@ -145,7 +145,7 @@ class Selection(Part):
     strategy: str = Field(
         "published",
         description="a file in sql/selection, without its .sql",
-        examples=["published", "best_worst"],
+        examples=["published", "original", "best_worst"],
     )
     pairs_per_prompt: Count = Field(1, description="of each policy, at most")
     rejected_quantile: Share = Field(

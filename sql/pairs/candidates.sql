@@ -10,6 +10,7 @@ SELECT
     completion_parts(prompt_hash, model, variant, sample_index) AS named_by,
     hash(text_hash) AS text,
     reward,
+    quantile,
     list_position(['above_all', 'best', 'middle', 'worst'], band)::UTINYINT AS band_rank
 FROM quantile_rewards
 LEFT JOIN (SELECT prompt_id, prompt_hash FROM alignment_prompts) AS asked USING (prompt_id)

@@ -77,7 +77,7 @@ ALTERNATIVES: dict[str, list[Any]] = {
     },
     "rewards.comparison_judge": ["judge", "scorer"],
     "rewards.compared_candidates": [3, 2, 4],
-    "selection.strategy": ["published", "best_worst"],
+    "selection.strategy": ["published", "original", "best_worst"],
     "selection.pairs_per_prompt": [1, 2],
     "selection.rejected_quantile": [0.2, 0.5],
     "selection.min_references": [1, 2, 3],

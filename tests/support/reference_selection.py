@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import combinations
+from typing import Any
 
 CHOSEN_BANDS = ("above_all", "best", "middle", "worst")
 REJECTED_BANDS = ("worst", "middle", "best", "above_all")
@@ -194,6 +195,7 @@ def select(placed: Sequence[Placed], rules: Rules) -> list[tuple[Placed, Placed]
         return []
     pairs: list[tuple[Placed, Placed]] = []
     while len(pairs) < rules.pairs_per_prompt:
+        used = {one for pair in pairs for one in pair} if rules.strategy == "original" else set()
         chosen_before = {chosen.candidate.text for chosen, _ in pairs}
         rejected_before = {rejected.candidate.text for _, rejected in pairs}
         partners = {
@@ -201,28 +203,38 @@ def select(placed: Sequence[Placed], rules: Rules) -> list[tuple[Placed, Placed]
                 other
                 for other in eligible
                 if other.reward < one.reward
+                and other not in used
                 and other.candidate.text != one.candidate.text
                 and other.candidate.text not in rejected_before
             ]
             for one in eligible
-            if one.candidate.text not in chosen_before
+            if one.candidate.text not in chosen_before and one not in used
         }
-        chosen = _drawn([one for one in partners if partners[one]], "chosen", rules)
+        further = bool(pairs)
+        chosen = _drawn([one for one in partners if partners[one]], "chosen", rules, further)
         if chosen is None:
             break
-        rejected = _drawn(partners[chosen], "rejected", rules)
+        rejected = _drawn(partners[chosen], "rejected", rules, further)
         assert rejected is not None
         pairs.append((chosen, rejected))
     return pairs
 
 
-def _drawn(candidates: Sequence[Placed], side: str, rules: Rules) -> Placed | None:
+def _drawn(candidates: Sequence[Placed], side: str, rules: Rules, further: bool) -> Placed | None:
     """Draw from the best of some candidates if one is chosen, from the worst if one is rejected."""
 
-    def place(one: Placed) -> float:
+    def place(one: Placed) -> Any:
         if rules.strategy == "published":
             bands = CHOSEN_BANDS if side == "chosen" else REJECTED_BANDS
             return bands.index(str(one.band))
+        if rules.strategy == "original":
+            assert one.quantile is not None
+            if further:
+                return (one.quantile >= 0.5) != (side == "chosen")
+            tiers = (("best", "above_all"), ("middle",), ("worst",))
+            (tier,) = (number for number, bands in enumerate(tiers) if one.band in bands)
+            # Both sides take the highest quantile of their tier.
+            return (tier if side == "chosen" else -tier, -one.quantile)
         assert rules.strategy == "best_worst" and one.reward is not None
         return -one.reward if side == "chosen" else one.reward
 
