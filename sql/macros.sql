@@ -87,3 +87,31 @@ CREATE OR REPLACE TEMP MACRO subsets_of(source, upstream_id, subsets) AS
     list_filter(subsets, lambda subset: regexp_matches(
         ' ' || lower(coalesce(source, '')) || ' ' || lower(coalesce(upstream_id, '')) || ' ',
         '[^a-z0-9]' || regexp_escape(lower(subset)) || '[^a-z0-9]'));
+
+-- What a model that thinks aloud says in the end: the text after its last </think>. The opening tag may be missing,
+-- because many chat templates write it. Who has not ended thinking has said nothing.
+CREATE OR REPLACE TEMP MACRO after_thinking(text) AS
+    CASE
+        WHEN contains(text, '</think>') THEN regexp_replace(string_split(text, '</think>')[-1], '^\s+', '')
+        WHEN regexp_matches(text, '^\s*<think>') THEN ''
+        ELSE text
+    END;
+-- And what it has thought; NULL where it does not.
+CREATE OR REPLACE TEMP MACRO thinking(text) AS
+    CASE
+        WHEN contains(text, '</think>') THEN trim(
+            regexp_replace(array_to_string(string_split(text, '</think>')[:-2], '</think>'), '^\s*<think>', ''),
+            chr(10) || ' ')
+        WHEN regexp_matches(text, '^\s*<think>') THEN trim(regexp_replace(text, '^\s*<think>', ''), chr(10) || ' ')
+    END;
+
+-- The JSON objects in a text, in order, by their opening braces (the last 100 of them). Of objects in each other
+-- it is the inner ones.
+CREATE OR REPLACE TEMP MACRO json_objects(text) AS
+    list_filter(
+        list_transform(
+            range(greatest(2, len(string_split(text, '{')) - 99), len(string_split(text, '{')) + 1),
+            lambda place: regexp_extract(
+                '{' || array_to_string(string_split(text, '{')[place:], '{'),
+                '^\{(?s:[^{}"]|"(?:[^"\\]|\\.)*")*\}')),
+        lambda found: found <> '' AND json_valid(found));
