@@ -88,6 +88,26 @@ CREATE OR REPLACE TEMP MACRO subsets_of(source, upstream_id, subsets) AS
         ' ' || lower(coalesce(source, '')) || ' ' || lower(coalesce(upstream_id, '')) || ' ',
         '[^a-z0-9]' || regexp_escape(lower(subset)) || '[^a-z0-9]'));
 
+-- The form by which texts are compared, and are empty or not: without what shows nothing (controls that are no
+-- white space, and what Unicode says to ignore), composed (NFC), white-space runs as one space, stripped. Prompts'
+-- hashes go by the same form (`alignment_assets.sources.texts.normal_text`).
+CREATE OR REPLACE TEMP MACRO normal_text(text) AS
+    trim(regexp_replace(
+        nfc_normalize(regexp_replace(
+            text,
+            '[\x00-\x08\x0e-\x1b\x7f-\x{84}\x{86}-\x{9f}\x{ad}\x{34f}\x{61c}\x{115f}\x{1160}\x{17b4}\x{17b5}'
+            || '\x{180b}-\x{180f}\x{200b}-\x{200f}\x{202a}-\x{202e}\x{2060}-\x{206f}\x{2800}\x{3164}'
+            || '\x{fe00}-\x{fe0f}\x{feff}\x{ffa0}\x{fff0}-\x{fffb}\x{1bca0}-\x{1bca3}\x{1d173}-\x{1d17a}'
+            || '\x{e0000}-\x{e0fff}]+',
+            '', 'g')),
+        -- A single space stays as it is: replacing each would take seven times as long.
+        '[\t-\r\x1c-\x1f\x{85}\x{a0}\x{1680}\x{2000}-\x{200a}\x{2028}\x{2029}\x{202f}\x{205f}\x{3000}]'
+        || '[\t-\r\x1c-\x20\x{85}\x{a0}\x{1680}\x{2000}-\x{200a}\x{2028}\x{2029}\x{202f}\x{205f}\x{3000}]*'
+        || '| [\t-\r\x1c-\x20\x{85}\x{a0}\x{1680}\x{2000}-\x{200a}\x{2028}\x{2029}\x{202f}\x{205f}\x{3000}]+',
+        ' ', 'g'));
+-- Its hash, a number, which is the same in every version of DuckDB.
+CREATE OR REPLACE TEMP MACRO normal_hash(text) AS md5_number_lower(normal_text(text));
+
 -- What a model that thinks aloud says in the end: the text after its last </think>. The opening tag may be missing,
 -- because many chat templates write it. Who has not ended thinking has said nothing.
 CREATE OR REPLACE TEMP MACRO after_thinking(text) AS

@@ -5,7 +5,7 @@ Rows come from outside in Python (``alignment_assets/sources``); the rules over 
 """
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
@@ -17,7 +17,7 @@ from alignment_assets.assets.partitions import source_partitions
 from alignment_assets.recipe import wordings
 from alignment_assets.recipe.datasets import DatasetReference
 from alignment_assets.recipe.run import Run
-from alignment_assets.sources import consent, conversations, readers, rows
+from alignment_assets.sources import consent, conversations, readers, rows, texts
 from alignment_assets.sources.rows import human_label_row, persona_row, source_prompt_row
 from alignment_assets.warehouse import sql_files
 from alignment_assets.warehouse.resource import Staging, Warehouse
@@ -28,7 +28,7 @@ BATCH_ROWS = 5_000
 RowMaker = Callable[[int, readers.Row], dict[str, Any]]
 
 # What decides how a row is read: a change shows as stale.
-_READING = [inspect.getsource(module) for module in (conversations, readers, rows)]
+_READING = [inspect.getsource(module) for module in (conversations, readers, rows, texts)]
 
 
 def prompt_assets(run: Run) -> list[AssetsDefinition]:
@@ -36,7 +36,13 @@ def prompt_assets(run: Run) -> list[AssetsDefinition]:
     recipe = run.recipe
     return [
         _source_prompts_asset(run),
-        _dataset_asset(run, "personas", recipe.personas, persona_row),
+        _dataset_asset(
+            run,
+            "personas",
+            recipe.personas,
+            lambda number, row: persona_row(recipe.personas, number, row, recipe.placeholders),
+            version=[recipe.placeholders],
+        ),
         _dataset_asset(
             run, "human_labels", recipe.human_labels, human_label_row, group="controversy"
         ),
@@ -68,17 +74,24 @@ def _source_prompts_asset(run: Run) -> AssetsDefinition:
         "source_prompts",
         group=GROUP,
         kinds=_kinds(*recipe.prompts),
-        version=sql_files.digest(_READING),
+        version=sql_files.digest([_READING, recipe.placeholders, recipe.max_row_bytes]),
         partitions=source_partitions(recipe),
     )
     def build(context: AssetExecutionContext, warehouse: Warehouse) -> MaterializeResult[None]:
         source = sources[context.partition_key]
         read, origin = _read(run, f"prompts.{source.name}", source)
         with warehouse.stage("source_prompts", {"dataset": source.name}, reads=False) as staging:
-            _insert(staging, (source_prompt_row(source, *numbered) for numbered in enumerate(read)))
+            _insert(
+                staging,
+                (
+                    source_prompt_row(source, *numbered, recipe.placeholders)
+                    for numbered in enumerate(read)
+                ),
+            )
             found = {
                 **origin,
                 "extra": ", ".join(source.extra_columns) or "none",
+                **count_values(staging, "read_as"),
                 **count_values(staging, "malformed_reason"),
             }
             return publish(context, run, staging, recipe.settings(), found)
@@ -92,14 +105,16 @@ def _dataset_asset(
     reference: DatasetReference | None,
     make_row: RowMaker,
     group: str = GROUP,
+    version: Sequence[Any] = (),
 ) -> AssetsDefinition:
     settings = run.recipe.settings()
+    entry = reference.model_dump() if reference else None
 
     @table_asset(
         table,
         group=group,
         kinds=_kinds(*([reference] if reference else [])),
-        version=sql_files.digest([_READING, reference.model_dump() if reference else None]),
+        version=sql_files.digest([_READING, entry, run.recipe.max_row_bytes, *version]),
     )
     def build(context: AssetExecutionContext, warehouse: Warehouse) -> MaterializeResult[None]:
         with warehouse.stage(table, reads=False) as staging:

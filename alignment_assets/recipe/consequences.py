@@ -93,6 +93,8 @@ CONSEQUENCES: dict[str, Consequence] = {
         why="a request is named by it",
     ),
     "max_prompt_characters": graph("prompt_exclusions"),
+    "max_row_bytes": graph("source_prompts", "personas", "human_labels"),
+    "placeholders": graph("source_prompts", "personas"),
     "prompts": graph(
         *("prompt_exclusions", "licensed_prompts"),
         why="which sources there are, in which order; a new one is a partition that is missing",
@@ -104,6 +106,7 @@ CONSEQUENCES: dict[str, Consequence] = {
     "prompts.*.track": _RULE_OF_SOURCES,
     "prompts.*.keep": _RULE_OF_SOURCES,
     **dict.fromkeys((f"personas.{field}" for field in _READING), graph("personas")),
+    "personas.max_characters": graph("personas"),
     "human_labels": graph("human_labels"),
     **dict.fromkeys((f"human_labels.{field}" for field in _READING), graph("human_labels")),
     "licence.excluded_subsets": graph("prompt_exclusions"),

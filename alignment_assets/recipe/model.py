@@ -23,7 +23,7 @@ from pydantic import (
     model_validator,
 )
 
-from alignment_assets.recipe.datasets import DatasetReference, PromptSource, needs_columns
+from alignment_assets.recipe.datasets import HumanLabels, Personas, PromptSource
 from alignment_assets.recipe.part import Count, Name, Part
 from alignment_assets.recipe.stages import (
     Completions,
@@ -144,18 +144,23 @@ class Recipe(Part):
     )
     template_date: Day = Field(description="the day that chat templates are told, as YYYY-MM-DD")
     max_prompt_characters: Count = Field(description="longer prompts are dropped")
+    max_row_bytes: Count = Field(
+        16 * 2**20, description="of a row of a dataset; a larger one is malformed, and not held"
+    )
+    placeholders: tuple[str, ...] = Field(
+        ("EMPTY STRING", "N/A", "None", "null", "-"),
+        description="texts that stand for no prompt or no persona, whatever their case",
+    )
     prompts: tuple[PromptSource, ...] = Field(
         min_length=1, description="the prompt sources; the first keeps a prompt of several"
     )
-    personas: Annotated[DatasetReference, needs_columns("persona")] = Field(
+    personas: Personas = Field(
         description="who the persona variant speaks as; columns: {persona: theirs}"
     )
-    human_labels: Annotated[
-        DatasetReference | None, needs_columns("prompt", "label", optional=("annotator",))
-    ] = Field(
+    human_labels: HumanLabels | None = Field(
         None,
         description="people's grades, 0 to 3; columns: {prompt: theirs, label: theirs, annotator: "
-        "theirs}, the last of which may be left out",
+        "theirs}; prompt_id can stand for prompt, and annotator may be left out",
     )
     licence: Licence
     consent: Consent

@@ -8,6 +8,7 @@ SELECT
     sample_index,
     answers.text,
     coalesce(answers.text_hash, sha256(answers.text)) AS text_hash,
+    normal_hash(answers.text) AS normal_hash,
     answers.finish_reason,
     answers.error,
     answers.prompt_tokens,

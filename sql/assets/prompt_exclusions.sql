@@ -32,7 +32,7 @@ ruled AS (
         list_filter(kept_columns, lambda kept: NOT coalesce(list_contains(kept.allowed, kept.value), false))
             AS unwanted,
         CASE
-            WHEN malformed_reason IS NOT NULL THEN ['malformed', malformed_reason]
+            WHEN malformed_reason IS NOT NULL THEN ['malformed', concat_ws(': ', malformed_reason, malformed_detail)]
             WHEN len(subsets) > 0 THEN ['licence', 'subset ' || array_to_string(subsets, ', ')]
             WHEN consent_status = 'blocked'
                 THEN ['consent', origin_domain || ' blocks ' || array_to_string(blocked_agents, ', ')]

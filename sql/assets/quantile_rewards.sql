@@ -8,8 +8,8 @@ WITH candidates AS (
         rewards.model,
         rewards.variant,
         rewards.sample_index,
-        completions.text_hash,
-        completions.text_hash = sha256('') AS is_empty,
+        completions.normal_hash,
+        completions.normal_hash = normal_hash('') AS is_empty,
         completions.finish_reason,
         coalesce(completions.prompt_tokens, 0) + coalesce(completions.completion_tokens, 0) AS tokens,
         CASE rewards.track WHEN 'standard' THEN rewards.reward ELSE judge_rankings.rank_reward END AS reward,
@@ -48,7 +48,7 @@ SELECT
     model,
     variant,
     sample_index,
-    text_hash,
+    normal_hash,
     reward,
     n_references::INTEGER AS n_references,
     quantile,
@@ -60,7 +60,7 @@ SELECT
         ELSE 'middle'
     END AS band,
     CASE
-        WHEN text_hash IS NULL THEN 'no completion'
+        WHEN normal_hash IS NULL THEN 'no completion'
         WHEN reward IS NULL THEN 'no reward'
         WHEN is_empty THEN 'empty text'
         WHEN finish_reason = 'length' AND NOT $selection_allow_truncated THEN 'truncated'

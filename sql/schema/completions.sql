@@ -7,6 +7,7 @@ CREATE TABLE completions (
     sample_index INTEGER NOT NULL,
     text VARCHAR,
     text_hash VARCHAR,
+    normal_hash UBIGINT,
     finish_reason VARCHAR NOT NULL,
     error VARCHAR,
     prompt_tokens INTEGER,
@@ -28,6 +29,7 @@ COMMENT ON COLUMN completions.variant IS 'default, principle, persona, charter o
 COMMENT ON COLUMN completions.sample_index IS 'Which of several samples of the same variant, from 0.';
 COMMENT ON COLUMN completions.text IS 'The answer; NULL where the request failed for good.';
 COMMENT ON COLUMN completions.text_hash IS 'sha256 of the text.';
+COMMENT ON COLUMN completions.normal_hash IS 'A hash of the text''s normal form (NFC, without what shows nothing, white-space runs as one space): texts with the same are one text.';
 COMMENT ON COLUMN completions.finish_reason IS 'stop, length (it ran into the token limit), context_length (it could not fit the model''s context), rejected (the engine refused it) or failed (in spite of retries).';
 COMMENT ON COLUMN completions.error IS 'Why a request failed for good; NULL otherwise.';
 COMMENT ON COLUMN completions.prompt_tokens IS 'Tokens of the prompt, system prompt and template included.';

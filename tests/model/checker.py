@@ -42,6 +42,7 @@ from tests.support.reference_selection import (
     rank,
     select,
 )
+from tests.support.texts import plain_normal_hash
 
 Place = tuple[str, str | None]
 POLICY_TABLES = (
@@ -894,7 +895,7 @@ class Checker:
                                 "sample_index",
                             )
                         },
-                        "text_hash": None if one.text is None else sha256(one.text),
+                        "normal_hash": None if one.text is None else plain_normal_hash(one.text),
                         **{
                             name: getattr(placed, name)
                             for name in (

@@ -101,13 +101,13 @@ PLANTED: dict[str, list[str]] = {
     ],
     "selected_pairs/chosen_above_rejected": [
         "chosen_reward = rejected_reward",
-        "rejected_text_hash = chosen_text_hash",
+        "rejected_normal_hash = chosen_normal_hash",
         "chosen_quantile = -1",
     ],
     "selected_pairs/no_text_twice": [
-        f"INSERT INTO {{t}} SELECT * REPLACE (pair_index + 1 AS pair_index, 'x' AS {other}) "
+        f"INSERT INTO {{t}} SELECT * REPLACE (pair_index + 1 AS pair_index, 7 AS {other}) "
         "FROM {t} LIMIT 1"
-        for other in ("chosen_text_hash", "rejected_text_hash")
+        for other in ("chosen_normal_hash", "rejected_normal_hash")
     ],
     "selection_exclusions/every_prompt": [
         "INSERT INTO quantile_rewards SELECT * REPLACE (uuid() AS prompt_id) FROM quantile_rewards "

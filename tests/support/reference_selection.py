@@ -12,6 +12,8 @@ from fractions import Fraction
 from itertools import combinations
 from typing import Any
 
+from tests.support.texts import plain_normal
+
 CHOSEN_BANDS = ("above_all", "best", "middle", "worst")
 REJECTED_BANDS = ("worst", "middle", "best", "above_all")
 
@@ -31,6 +33,11 @@ class Candidate:
     finish_reason: str = "stop"
     prompt_tokens: int | None = 100
     completion_tokens: int | None = 50
+
+    @property
+    def normal(self) -> str | None:
+        """The text in the form by which texts are compared."""
+        return None if self.text is None else plain_normal(self.text)
 
 
 @dataclass(frozen=True)
@@ -154,7 +161,7 @@ def ineligible_reason(candidate: Candidate, reward: float | None, rules: Rules) 
         return "no completion"
     if reward is None:
         return "no reward"
-    if candidate.text == "":
+    if plain_normal(candidate.text) == "":
         return "empty text"
     if candidate.finish_reason == "length" and not rules.allow_truncated:
         return "truncated"
@@ -196,19 +203,19 @@ def select(placed: Sequence[Placed], rules: Rules) -> list[tuple[Placed, Placed]
     pairs: list[tuple[Placed, Placed]] = []
     while len(pairs) < rules.pairs_per_prompt:
         used = {one for pair in pairs for one in pair} if rules.strategy == "original" else set()
-        chosen_before = {chosen.candidate.text for chosen, _ in pairs}
-        rejected_before = {rejected.candidate.text for _, rejected in pairs}
+        chosen_before = {chosen.candidate.normal for chosen, _ in pairs}
+        rejected_before = {rejected.candidate.normal for _, rejected in pairs}
         partners = {
             one: [
                 other
                 for other in eligible
                 if other.reward < one.reward
                 and other not in used
-                and other.candidate.text != one.candidate.text
-                and other.candidate.text not in rejected_before
+                and other.candidate.normal != one.candidate.normal
+                and other.candidate.normal not in rejected_before
             ]
             for one in eligible
-            if one.candidate.text not in chosen_before and one not in used
+            if one.candidate.normal not in chosen_before and one not in used
         }
         further = bool(pairs)
         chosen = _drawn([one for one in partners if partners[one]], "chosen", rules, further)
@@ -255,6 +262,6 @@ def exclusion_reason(placed: Sequence[Placed], rules: Rules) -> str | None:
         return "too_few_eligible"
     if len({one.reward for one in eligible}) == 1:
         return "all_rewards_equal"
-    if len({one.candidate.text for one in eligible}) == 1:
+    if len({one.candidate.normal for one in eligible}) == 1:
         return "all_texts_equal"
     return None

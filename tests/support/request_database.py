@@ -17,6 +17,7 @@ from alignment_assets.requests.request_sets import grade_schema
 from alignment_assets.sources.conversations import Message, as_id, messages_hash, prompt_hash
 from alignment_assets.warehouse import sql_files
 from tests.conftest import changed_recipe
+from tests.support.texts import plain_normal_hash
 
 MODEL, COOL, POLICY = "smollm2-135m", "smollm2-135m-cool", "smollm2-135m-policy"
 SEVERAL_TURNS = [
@@ -147,6 +148,7 @@ class Database:
                 **row,
                 "text": f"{row['variant']} {row['sample_index']}{ending}",
                 "text_hash": f"hash of {row['variant']} {row['sample_index']}{ending}",
+                "normal_hash": plain_normal_hash(f"{row['variant']} {row['sample_index']}{ending}"),
                 "finish_reason": "stop",
                 **dict.fromkeys(("engine", "engine_version", "engine_settings"), "fake"),
                 "answered_at": datetime(2025, 9, 2),

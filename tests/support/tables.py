@@ -19,6 +19,7 @@ from benchmarks import by_hand
 from tests.conftest import Graph
 from tests.support.ids import named, uid
 from tests.support.reference_selection import Candidate, Rules
+from tests.support.texts import plain_normal_hash
 
 
 def new_warehouse(home: Path, **configuration: Any) -> Warehouse:
@@ -78,6 +79,7 @@ def _row(candidate: Candidate) -> dict[str, Any]:
         "request_id": uid(f"request {candidate.completion_id}"),
         "completion_request_id": uid(f"request {candidate.completion_id}"),
         "text_hash": None if text is None else hashlib.sha256(text.encode()).hexdigest(),
+        "normal_hash": None if text is None else plain_normal_hash(text),
         "wording_hash": "hash",
         "principle": "honest" if candidate.variant == "principle" else None,
         "persona_id": uid("persona") if candidate.variant == "persona" else None,
