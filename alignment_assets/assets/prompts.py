@@ -6,7 +6,6 @@ Rows come from outside in Python (``alignment_assets/sources``); the rules over 
 
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import islice
 from typing import Any
 
 import pyarrow as pa
@@ -15,20 +14,22 @@ from dagster import AssetExecutionContext, AssetsDefinition, MaterializeResult
 from alignment_assets.assets.factory import count_values, publish, sql_asset, table_asset
 from alignment_assets.assets.partitions import source_partitions
 from alignment_assets.recipe import wordings
-from alignment_assets.recipe.datasets import DatasetReference
+from alignment_assets.recipe.datasets import DatasetReference, PromptSource
 from alignment_assets.recipe.run import Run
-from alignment_assets.sources import consent, conversations, readers, rows, texts
+from alignment_assets.sources import consent, conversations, files, hints, readers, rows, texts
+from alignment_assets.sources.files import Row, SourceError
 from alignment_assets.sources.rows import human_label_row, persona_row, source_prompt_row
 from alignment_assets.warehouse import sql_files
 from alignment_assets.warehouse.resource import Staging, Warehouse
 
 GROUP = "prompts"
 BATCH_ROWS = 5_000
+BATCH_CHARACTERS = 64 * 2**20
 
-RowMaker = Callable[[int, readers.Row], dict[str, Any]]
+RowMaker = Callable[[int, Row], dict[str, Any]]
 
 # What decides how a row is read: a change shows as stale.
-_READING = [inspect.getsource(module) for module in (conversations, readers, rows, texts)]
+_READING = [inspect.getsource(module) for module in (conversations, files, readers, rows, texts)]
 
 
 def prompt_assets(run: Run) -> list[AssetsDefinition]:
@@ -79,7 +80,7 @@ def _source_prompts_asset(run: Run) -> AssetsDefinition:
     )
     def build(context: AssetExecutionContext, warehouse: Warehouse) -> MaterializeResult[None]:
         source = sources[context.partition_key]
-        read, origin = _read(run, f"prompts.{source.name}", source)
+        read, origin, commit = _read(run, f"prompts.{source.name}", source)
         with warehouse.stage("source_prompts", {"dataset": source.name}, reads=False) as staging:
             _insert(
                 staging,
@@ -88,6 +89,7 @@ def _source_prompts_asset(run: Run) -> AssetsDefinition:
                     for numbered in enumerate(read)
                 ),
             )
+            _check_readable(run, source, staging, commit)
             found = {
                 **origin,
                 "extra": ", ".join(source.extra_columns) or "none",
@@ -121,7 +123,7 @@ def _dataset_asset(
             if reference is None:
                 context.log.warning(f"the recipe has no {table}: the table stays empty")
                 return publish(context, run, staging, settings, {"dataset": "none"})
-            read, origin = _read(run, table, reference)
+            read, origin, _ = _read(run, table, reference)
             _insert(staging, (make_row(number, row) for number, row in enumerate(read)))
             found = {**origin, **count_values(staging, "malformed_reason")}
             return publish(context, run, staging, settings, found)
@@ -131,11 +133,28 @@ def _dataset_asset(
 
 def _read(
     run: Run, place: str, reference: DatasetReference
-) -> tuple[Iterator[readers.Row], dict[str, str]]:
-    """Return the rows of a dataset at a place in the recipe, and metadata: where they are from."""
+) -> tuple[Iterator[Row], dict[str, str], str | None]:
+    """Return the rows of a dataset at a place in the recipe, where they are from, and the commit.
+
+    Where they are from is metadata.
+    """
     commit = readers.dataset_commit(reference, run.revisions)
     origin = {"dataset": reference.dataset, "commit": commit or "none"}
-    return readers.read_rows(place, reference, run.recipe, commit), origin
+    return readers.read_rows(place, reference, run.recipe, commit), origin, commit
+
+
+def _check_readable(run: Run, source: PromptSource, staging: Staging, commit: str | None) -> None:
+    """Raise SourceError where no row of a source can be read: its mapping is wrong."""
+    counted = staging.connection.execute(
+        "SELECT malformed_reason, count(*) AS rows FROM staging.source_prompts "
+        "GROUP BY malformed_reason ORDER BY rows DESC, malformed_reason"
+    ).fetchall()
+    if any(reason is None for reason, _ in counted):
+        return
+    reasons = "; ".join(f"{rows:,} × {reason}" for reason, rows in counted[:3])
+    first = readers.first_row(source, run.recipe, commit)
+    total = sum(rows for _, rows in counted)
+    raise SourceError(hints.unreadable(source, total, reasons, first))
 
 
 def _kinds(*references: DatasetReference) -> set[str]:
@@ -199,9 +218,22 @@ def _insert(staging: Staging, rows: Iterable[dict[str, Any]]) -> None:
 
 
 def _batches(rows: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
-    remaining = iter(rows)
-    while batch := list(islice(remaining, BATCH_ROWS)):
+    batch: list[dict[str, Any]] = []
+    characters = 0
+    for row in rows:
+        batch.append(row)
+        characters += _characters(row)
+        if len(batch) == BATCH_ROWS or characters > BATCH_CHARACTERS:
+            yield batch
+            batch, characters = [], 0
+    if batch:
         yield batch
+
+
+def _characters(row: dict[str, Any]) -> int:
+    texts = [value for value in row.values() if isinstance(value, str)]
+    texts += [message["content"] for message in row.get("messages") or ()]
+    return sum(map(len, texts))
 
 
 def _arrow_schema(staging: Staging) -> pa.Schema:

@@ -14,7 +14,7 @@ from typing import Any
 from alignment_assets.recipe.datasets import PROMPT_COLUMNS, Personas, PromptSource
 from alignment_assets.sources import consent, conversations
 from alignment_assets.sources.conversations import Message
-from alignment_assets.sources.readers import Row
+from alignment_assets.sources.files import Row
 from alignment_assets.sources.texts import Malformed, refuse_placeholder, shown, usable_text
 
 

@@ -42,25 +42,35 @@ def conversation(*messages: Any) -> Any:
 
 
 MALFORMED = {
-    "conversation is missing, not a list": None,
-    "conversation is dict, not a list": {"role": "user", "content": "x"},
-    "conversation is str, not a list": "user: x",
+    "no conversation": None,
+    "not a list of messages: dict": {"role": "user", "content": "x"},
+    "not a list of messages: int": 5,
+    "a text, not a conversation: user: x": "user: x",
+    "a conversation's JSON text is broken: [{'role'": "[{'role'",
+    "lists of different lengths in a conversation": {
+        "role": ["user", "assistant"],
+        "content": ["x"],
+    },
     "no assistant turn": conversation(("user", "only a question")),
     "no user message": conversation(("system", "rules"), ("assistant", "a")),
     "does not end with a user message": conversation(
         ("user", "q"), ("assistant", "a"), ("assistant", "b")
     ),
-    "message 0 is empty": conversation(("user", " \n\u2003"), ("assistant", "a")),
-    "message 0 is int, not text": conversation(("user", 5), ("assistant", "a")),
-    "message 0 is missing, not text": conversation({"role": "user"}, ("assistant", "a")),
-    "message 1 is str, not an object": conversation(
+    "an empty text: message 0": conversation(("user", " \n\u2003"), ("assistant", "a")),
+    "not a text: message 0: int": conversation(("user", 5), ("assistant", "a")),
+    "no text: message 0": conversation({"role": "user"}, ("assistant", "a")),
+    "a message is no object: message 1: str": conversation(
         ("user", "q"), "what?", ("user", "q"), ("assistant", "a")
     ),
-    "message 0 has the role 'tool', not one of system, user, assistant": conversation(
+    "an unknown role: message 0: tool": conversation(
         ("tool", "42"), ("user", "q"), ("assistant", "a")
     ),
-    "message 0 has a NUL character": conversation(("user", "a\x00b"), ("assistant", "a")),
-    "message 0 has invalid Unicode": conversation(("user", "half \ud83d"), ("assistant", "a")),
+    "a NUL character: message 0": conversation(("user", "a\x00b"), ("assistant", "a")),
+    "a placeholder: n/a": conversation(("user", "n/a"), ("assistant", "a")),
+    "a part of a message is no text: message 0: image_url": conversation(
+        ("user", [{"type": "text", "text": "See"}, {"type": "image_url"}]), ("assistant", "a")
+    ),
+    "invalid Unicode: message 0": conversation(("user", "half \ud83d"), ("assistant", "a")),
 }
 
 LICENCE = {  # (id, source): the subsets seen
@@ -262,12 +272,12 @@ def test_additions_pass_the_same_rules_and_unguided_conversations_go(
     assert dropped == [
         ("polyglot_toxicity_prompts", 1, "repeat", "row 0 asks the same"),
         ("polyglot_toxicity_prompts", 2, "too_long", "60 of 50 characters"),
-        ("polyglot_toxicity_prompts", 3, "malformed", "prompt has invalid Unicode"),
+        ("polyglot_toxicity_prompts", 3, "malformed", "invalid Unicode: prompt"),
         ("preference_mix", 0, "licence", "subset flan_v2"),
         ("prism_prompts", 1, "repeat", "row 0 asks the same"),
         ("prism_prompts", 2, "keep", "conversation_type is unguided"),
         ("prism_prompts", 3, "keep", "conversation_type is unguided"),
-        ("prism_prompts", 4, "malformed", "prompt is empty"),
+        ("prism_prompts", 4, "malformed", "an empty text: prompt"),
     ]
     kept = graph.query(
         "SELECT messages[1].content, track, datasets FROM alignment_prompts ORDER BY 1"

@@ -194,7 +194,7 @@ def test_names_and_settings_that_do_not_fit_together_are_refused(
         (
             "human_labels",
             {"prompt": "text"},
-            "needs ['prompt', 'label'] and may have ['annotator']",
+            "needs ['label', 'prompt'] and may have ['annotator', 'prompt_id']",
         ),
     ],
 )
