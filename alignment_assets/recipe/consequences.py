@@ -14,6 +14,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from alignment_assets.recipe.explain import models_in
+from alignment_assets.recipe.limits import Limits
 from alignment_assets.recipe.model import Recipe
 
 
@@ -129,6 +130,10 @@ CONSEQUENCES: dict[str, Consequence] = {
     "models.*.temperature": _OWN_SAMPLING,
     "inference.attempts": nothing("what failed is asked again by the next run in any case"),
     "inference.max_failed_share": nothing("bars publishing; what is published stays"),
+    **dict.fromkeys(
+        (f"limits.{name}" for name in Limits.model_fields),
+        nothing("bars publishing; what is published stays"),
+    ),
     "controversy.model": graph("controversy_labels"),
     "controversy.threshold": graph("controversy_labels", "controversy_agreement"),
     "controversy.attempts": graph("controversy_labels"),
@@ -159,6 +164,7 @@ CONSEQUENCES: dict[str, Consequence] = {
         graph("rewards", "wordings", why="`wordings`, if it needs other texts"),
     ),
     "rewards.comparison_judge": graph("judge_comparisons"),
+    "rewards.min_score_mass": graph("rewards", "judge_comparisons"),
     "rewards.compared_candidates": graph("judge_comparisons", "judge_rankings"),
     "selection.strategy": graph("selected_pairs", why="by its file in `sql/selection`"),
     "selection.pairs_per_prompt": graph("selected_pairs"),

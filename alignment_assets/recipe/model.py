@@ -24,6 +24,7 @@ from pydantic import (
 )
 
 from alignment_assets.recipe.datasets import HumanLabels, Personas, PromptSource
+from alignment_assets.recipe.limits import Limits
 from alignment_assets.recipe.part import Count, Name, Part
 from alignment_assets.recipe.stages import (
     Completions,
@@ -169,6 +170,7 @@ class Recipe(Part):
         json_schema_extra={"additionalProperties": False},
     )
     inference: InferenceSettings = InferenceSettings()
+    limits: Limits = Limits()
     controversy: Controversy
     completions: Completions
     rewards: Rewards

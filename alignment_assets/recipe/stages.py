@@ -129,6 +129,11 @@ class Rewards(Part):
     comparison_judge: str = Field(
         description="a name under models; it compares the best controversial candidates in pairs"
     )
+    min_score_mass: Share = Field(
+        0.01,
+        description="probability that a judge's answer gives all labels together, at least; below "
+        "it there is no score, and no comparison",
+    )
     compared_candidates: Annotated[int, Field(ge=2)] = Field(
         5, description="how many of the best of each prompt are compared"
     )

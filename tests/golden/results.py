@@ -33,7 +33,7 @@ OF_POLICIES = (
     *("judge_comparisons", "judge_rankings", "quantile_rewards", "selected_pairs", "dpo_pairs"),
     *("qrpo_samples", "selection_exclusions"),
 )
-KINDS = ("assets", "requests", "selection", "analysis")
+KINDS = ("assets", "requests", "losses", "selection", "analysis")
 # What a strategy drew, with what it goes by.
 DRAWN = """
 SELECT

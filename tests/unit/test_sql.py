@@ -43,7 +43,10 @@ CHANGES: Row = {
 }
 # Parameters of questions that are no setting of the recipe, with a value that suits a test.
 GIVEN: Row = {"pair_id": None, "pending": "[]"}
-KINDS = ("assets", "requests", "moved", "edges", "pairs", "selection", "checks", "analysis")
+KINDS = (
+    *("assets", "requests", "moved", "edges", "losses", "pairs", "selection", "checks"),
+    "analysis",
+)
 # What a kind may name beside the recipe's settings; assets and requests may name anything.
 BESIDES: dict[str, set[str]] = {
     "analysis": set(GIVEN),

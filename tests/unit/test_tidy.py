@@ -92,7 +92,7 @@ def answered_by(graph: Graph, question: str = REWARDS) -> set[Any]:
 
 def everything(graph: Graph) -> dict[str, list[Any]]:
     """Return all rows but those of logs and records."""
-    others = {"database_info", "inference_runs", "inference_forecasts", "lineage"}
+    others = {"database_info", "inference_runs", "inference_forecasts", "lineage", "losses"}
     return {
         table: graph.query(f"SELECT hash({table}) FROM {table} ORDER BY ALL")
         for table in sql_files.tables().keys() - others
