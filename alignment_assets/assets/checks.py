@@ -68,7 +68,7 @@ def _checks_of(run: Run, table: str) -> AssetChecksDefinition:
             for key in sorted(context.selected_asset_check_keys):
                 if key.name == LIMITS:
                     losses = find_losses(connection, table, run.recipe.settings())
-                    judged = judge(losses, run.recipe.limits)
+                    judged = judge(losses, run.recipe.limits.allowed)
                     too_much = [one.text for one in judged if one.is_too_much]
                     yield AssetCheckResult(
                         passed=not too_much,

@@ -169,7 +169,7 @@ def publish(
     lineage = Lineage(staging.connection, recipe.settings())
     lineage.check(staging.part)
     inputs = lineage.read(staging.part)
-    judged = judge(find_losses(staging.connection, table, parameters), recipe.limits)
+    judged = judge(find_losses(staging.connection, table, parameters), recipe.limits.allowed)
     check_losses(staging.label, judged)
     partition = context.partition_key if _is_partitioned(context) else None
     settings, database = partition_settings(recipe, table, partition), staging.created_at()

@@ -5,7 +5,7 @@ Here belongs the judgement, before rows are published; the limits are ``recipe/l
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -13,7 +13,6 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from alignment_assets.recipe.limits import Limits
 from alignment_assets.warehouse import sql_files
 
 REASONS = 5
@@ -119,13 +118,18 @@ def find_losses(
     return [Loss(*row) for row in rows]
 
 
-def judge(losses: Iterable[Loss], limits: Limits) -> list[Judgement]:
-    """Return losses by kind, in their order, with what is allowed of each."""
+def judge(losses: Iterable[Loss], allowed: Callable[[str, str | None], float]) -> list[Judgement]:
+    """Return losses by kind, in their order.
+
+    Args:
+        losses: as `find_losses` gives them.
+        allowed: gives a limit as it is for a part.
+    """
     judged = []
     for (part, _, _), some in groupby(losses, key=lambda one: (one.part, one.track, one.loss)):
         kind = tuple(some)
         limit = kind[0].limit
-        judged.append(Judgement(kind, limits.allowed(limit, part) if limit else None))
+        judged.append(Judgement(kind, allowed(limit, part) if limit else None))
     return judged
 
 

@@ -17,6 +17,7 @@ from alignment_assets.requests.request_sets import grade_schema
 from alignment_assets.sources.conversations import Message, as_id, messages_hash, prompt_hash
 from alignment_assets.warehouse import sql_files
 from tests.conftest import changed_recipe
+from tests.support.tables import arrow_column
 from tests.support.texts import plain_normal_hash
 
 MODEL, COOL, POLICY = "smollm2-135m", "smollm2-135m-cool", "smollm2-135m-policy"
@@ -120,9 +121,11 @@ class Database:
         return {**self.asked.recipe.settings(), "model": model}
 
     def fill(self, table: str, rows: list[dict[str, Any]]) -> None:
-        names = [column.name for column in sql_files.tables()[table].columns]
-        columns = {name: [row.get(name) for row in rows] for name in names}
-        columns |= {"row_number": list(range(len(rows)))} if "row_number" in names else {}
+        columns = {
+            column.name: arrow_column(column, [row.get(column.name) for row in rows])
+            for column in sql_files.tables()[table].columns
+        }
+        columns |= {"row_number": list(range(len(rows)))} if "row_number" in columns else {}
         self.connection.register("filled", pa.table(columns))
         self.connection.execute(f"INSERT INTO {table} BY NAME SELECT * FROM filled")
 

@@ -33,12 +33,17 @@ def fill(warehouse: Warehouse, table: str, rows: Iterable[Mapping[str, Any]]) ->
     """Replace a table's rows; columns that a row leaves out are NULL."""
     listed = list(rows)
     columns = {
-        column.name: [row.get(column.name) for row in listed]
+        column.name: arrow_column(column, [row.get(column.name) for row in listed])
         for column in sql_files.tables()[table].columns
     }
     with warehouse.stage(table) as staging:
         staging.insert_arrow(pa.table(columns))
         staging.publish({})
+
+
+def arrow_column(column: sql_files.Column, values: list[Any]) -> pa.Array:
+    """Return a table's column of some values; Arrow takes whole numbers for BIGINT."""
+    return pa.array(values, pa.uint64() if column.type == "UBIGINT" else None)
 
 
 def fill_prompts(warehouse: Warehouse, tracks: Mapping[str, str]) -> None:

@@ -16,6 +16,7 @@ from dagster import DagsterInstance
 from alignment_assets.commands.status import Place, There, look, statuses
 from alignment_assets.inference.backends.by_model import BACKENDS, check_backends
 from alignment_assets.recipe.consequences import CONSEQUENCES, Consequence, fields_of
+from alignment_assets.recipe.limits import Limits
 from alignment_assets.recipe.load import find_recipe, parse_recipe
 from alignment_assets.recipe.model import Recipe
 from alignment_assets.warehouse.records import last_record
@@ -61,6 +62,8 @@ OTHER: dict[str, Any] = {
     "wordings": "other wordings",
     "template_date": "2026-01-01",
     "max_prompt_characters": 1999,
+    "max_row_bytes": 9999,
+    "placeholders": ["nothing"],
     "prompts.*.name": "other",
     **{f"prompts.*.{field}": value for field, value in DATASET.items()},
     "prompts.*.columns": {"prompt": "opening", "conversation_type": "conversation_type"},
@@ -69,6 +72,7 @@ OTHER: dict[str, Any] = {
     "prompts.*.keep": {"conversation_type": ["values guided"]},
     **{f"personas.{field}": value for field, value in DATASET.items()},
     "personas.columns": {"persona": "text"},
+    "personas.max_characters": 99,
     "human_labels": None,
     **{f"human_labels.{field}": value for field, value in DATASET.items()},
     "human_labels.columns": {"prompt": "prompt", "label": "label"},
@@ -98,6 +102,8 @@ OTHER: dict[str, Any] = {
     "models.*.backend.openai.timeout": 5.0,
     "inference.attempts": 2,
     "inference.max_failed_share": 0.5,
+    **dict.fromkeys((f"limits.{name}" for name in Limits.model_fields), 0.75),
+    "limits.exceptions": {"other": {"excluded": 1.0}},
     "controversy.model": MODEL,
     "controversy.threshold": 3,
     "controversy.attempts": 3,
@@ -115,6 +121,7 @@ OTHER: dict[str, Any] = {
         for field, value in (("task", "classify"), ("model", MODEL), ("rubric", "my_rubric"))
     },
     "rewards.comparison_judge": MODEL,
+    "rewards.min_score_mass": 0.02,
     "rewards.compared_candidates": 4,
     "selection.strategy": "best_worst",
     "selection.pairs_per_prompt": 2,
