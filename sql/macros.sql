@@ -108,6 +108,10 @@ CREATE OR REPLACE TEMP MACRO normal_text(text) AS
 -- Its hash, a number, which is the same in every version of DuckDB.
 CREATE OR REPLACE TEMP MACRO normal_hash(text) AS md5_number_lower(normal_text(text));
 
+-- A text without white space around it.
+CREATE OR REPLACE TEMP MACRO stripped(text) AS
+    regexp_replace(text, '^[\s\x{85}\pZ\x1c-\x1f]+|[\s\x{85}\pZ\x1c-\x1f]+$', '', 'g');
+
 -- What a model that thinks aloud says in the end: the text after its last </think>. The opening tag may be missing,
 -- because many chat templates write it. Who has not ended thinking has said nothing.
 CREATE OR REPLACE TEMP MACRO after_thinking(text) AS

@@ -120,6 +120,7 @@ CONSEQUENCES: dict[str, Consequence] = {
     "models.*.revision": _OF_MODEL,
     "models.*.chat_template": _OF_MODEL,
     "models.*.chat_template_arguments": _OF_MODEL,
+    "models.*.reasoning": partition("completions", why="of the model, where it answers"),
     "models.*.backend": _LIMITS,
     "models.*.backend.*.*": nothing(
         "how and where a model runs names no request: the answers that are there stay"
@@ -150,6 +151,7 @@ CONSEQUENCES: dict[str, Consequence] = {
     ),
     "completions.standard_variants": _VARIANTS,
     "completions.controversial_variants": _VARIANTS,
+    "completions.stripped": graph("completions"),
     "completions.standard_charter_models": partition(
         "completion_requests", why="of the models that join or leave the list"
     ),
@@ -172,6 +174,7 @@ CONSEQUENCES: dict[str, Consequence] = {
     "selection.min_references": graph("selected_pairs", "selection_exclusions"),
     "selection.max_sequence_tokens": graph("quantile_rewards"),
     "selection.allow_truncated": graph("quantile_rewards"),
+    "selection.references": graph("quantile_rewards", "dpo_pairs"),
     "warehouse.memory_limit": _RESOURCES,
     "warehouse.threads": _RESOURCES,
     "warehouse.temp_directory": _RESOURCES,

@@ -91,6 +91,12 @@ class Model(Part):
         None, description="overrides completions.sampling"
     )
 
+    reasoning: Literal["strip", "reject", "keep"] = Field(
+        "strip",
+        description="what becomes of an answer that thinks aloud (<think>…</think>): strip takes "
+        "the thoughts out of what is scored and trained on, reject makes it a failed one",
+    )
+
     @field_validator("backend")
     @classmethod
     def _one_backend_answers(cls, backend: dict[str, Any]) -> dict[str, Any]:
@@ -286,7 +292,7 @@ class Recipe(Part):
         A value is named by its place in the recipe: ``selection.rejected_quantile`` is
         ``$selection_rejected_quantile``. Mappings become DuckDB's MAP. ``$prompts`` is a list of
         structs in the recipe's order, with the parts of a source that are rules: name, track, keep.
-        Who answers has no order. Models, which SQL has no use for, are left out.
+        Who answers has no order. Of models, ``$models_reasoning`` alone is there, by their names.
         """
         rules = [
             {"name": source.name, "track": source.track, "keep": _as_map(source.keep)}
@@ -298,6 +304,9 @@ class Recipe(Part):
             "prompts": rules,
             "completions_models": sorted(asked.models),
             "completions_policies": sorted(asked.policies),
+            "models_reasoning": _as_map(
+                {name: self.models[name].reasoning for name in self.answering_models}
+            ),
         }
 
 

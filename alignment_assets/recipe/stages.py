@@ -69,6 +69,11 @@ class Completions(Part):
     controversial_variants: tuple[Variant, ...] = Field(
         ("persona", "charter"), description="system prompts of answers to controversial prompts"
     )
+    stripped: bool = Field(
+        False,
+        description="whether white space around an answer's text is taken off before it is scored "
+        "and trained on; by default texts stay as they come",
+    )
     standard_charter_models: tuple[str, ...] = Field(
         (), description="of completions.models, those that answer standard prompts by charter too"
     )
@@ -159,8 +164,17 @@ class Selection(Part):
     min_references: Annotated[int, Field(ge=1)] = Field(
         2, description="scored references that a prompt needs to be used"
     )
-    max_sequence_tokens: Count = Field(4096, description="of prompt and answer together")
+    max_sequence_tokens: Count = Field(
+        4096,
+        description="of prompt and answer together, as the training row has them: without what was "
+        "put before the prompt",
+    )
     allow_truncated: bool = Field(False, description="whether answers cut off are candidates")
+    references: Literal["all", "eligible"] = Field(
+        "all",
+        description="which reference completions rewards are compared with: all (ours), or those "
+        "that are no longer than allowed, complete and not empty",
+    )
 
     @field_validator("strategy")
     @classmethod

@@ -822,7 +822,7 @@ class Checker:
             prompt = self._prompts.get(same_id(row["prompt_id"]), row)
             if row["model"] not in members or completion is None:
                 continue
-            kept = ("text", "finish_reason", "prompt_tokens", "completion_tokens")
+            kept = ("text", "finish_reason", "prompt_tokens")
             listed[same_id(row["prompt_id"])].append(
                 Candidate(
                     str(row["completion_id"]),
@@ -832,6 +832,7 @@ class Checker:
                     row["variant"],
                     score=row["reward"],
                     sample_index=completion["sample_index"],
+                    completion_tokens=completion["text_tokens"],
                     **{name: completion[name] for name in kept},
                 )
             )
@@ -994,7 +995,7 @@ class Checker:
                         for side, completion in sides.items()
                         for name, of in (
                             *(("model", "model"), ("variant", "variant")),
-                            ("tokens", "completion_tokens"),
+                            ("tokens", "text_tokens"),
                         )
                     },
                 }

@@ -56,6 +56,7 @@ ALTERNATIVES: dict[str, list[Any]] = {
     "models.*.billions": [1.0, 5.0],
     "models.*.max_model_len": [8192, 90, 500],
     "models.*.chat_template_arguments": [{}, {"enable_thinking": False}],
+    "models.*.reasoning": ["strip", "keep", "reject"],
     "models.*.max_tokens": [None, 40],
     "models.*.temperature": [None, 0.2, 0.5],
     "inference.attempts": [2, 3],
@@ -78,6 +79,7 @@ ALTERNATIVES: dict[str, list[Any]] = {
     "completions.reference_completions": [3, 2, 4],
     "completions.standard_variants": [["default", "principle"], ["default"], ["principle"]],
     "completions.controversial_variants": [["persona", "charter"], ["charter"], ["default"]],
+    "completions.stripped": [False, True],
     "completions.standard_charter_models": [["large"], [], ["large", "small"]],
     **{f"completions.sampling.{name}": values for name, values in _SAMPLING.items()},
     **{
@@ -94,6 +96,7 @@ ALTERNATIVES: dict[str, list[Any]] = {
     "selection.min_references": [1, 2, 3],
     "selection.max_sequence_tokens": [4096, 120],
     "selection.allow_truncated": [False, True],
+    "selection.references": ["all", "eligible"],
 }
 UNCHANGED = {
     "name": "another name is another recipe's database, which is refused",

@@ -54,6 +54,7 @@ class Rules:
     min_references: int = 2
     max_sequence_tokens: int = 4096
     allow_truncated: bool = False
+    references: str = "all"
 
 
 @dataclass(frozen=True)
@@ -155,8 +156,23 @@ def band_of(reward: float, references: Sequence[float], rules: Rules) -> str:
     return "worst" if below <= limit else "middle"
 
 
-def ineligible_reason(candidate: Candidate, reward: float | None, rules: Rules) -> str | None:
-    tokens = (candidate.prompt_tokens or 0) + (candidate.completion_tokens or 0)
+def tokens_of_prompt(candidates: Sequence[Candidate], rules: Rules) -> int:
+    """Return how many tokens a prompt has without what is put before it for some candidates."""
+    counted = [
+        [one.prompt_tokens for one in some if one.prompt_tokens is not None]
+        for some in ([one for one in candidates if _is_reference(one, rules)], candidates)
+    ]
+    return min(counted[0] or counted[1], default=0)
+
+
+def _is_reference(candidate: Candidate, rules: Rules) -> bool:
+    return candidate.model == rules.policy and candidate.variant == "reference"
+
+
+def ineligible_reason(
+    candidate: Candidate, reward: float | None, prompt_tokens: int, rules: Rules
+) -> str | None:
+    tokens = prompt_tokens + (candidate.completion_tokens or 0)
     if candidate.text is None:
         return "no completion"
     if reward is None:
@@ -174,11 +190,14 @@ def place(
     candidates: Sequence[Candidate], rewards: Mapping[str, float | None], rules: Rules
 ) -> list[Placed]:
     """Return each candidate of one prompt with its quantile reward."""
+    prompt_tokens = tokens_of_prompt(candidates, rules)
     references = [
         reward
         for candidate in candidates
-        if candidate.model == rules.policy and candidate.variant == "reference"
+        if _is_reference(candidate, rules)
         if (reward := rewards[candidate.completion_id]) is not None
+        if rules.references == "all"
+        or ineligible_reason(candidate, reward, prompt_tokens, rules) is None
     ]
     placed = []
     for candidate in candidates:
@@ -187,7 +206,7 @@ def place(
         if reward is not None and references:
             quantile = sum(s <= reward for s in references) / len(references)
             band = band_of(reward, references, rules)
-        reason = ineligible_reason(candidate, reward, rules)
+        reason = ineligible_reason(candidate, reward, prompt_tokens, rules)
         placed.append(Placed(candidate, reward, len(references), quantile, band, reason))
     return placed
 

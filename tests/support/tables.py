@@ -84,6 +84,7 @@ def _row(candidate: Candidate) -> dict[str, Any]:
         "request_id": uid(f"request {candidate.completion_id}"),
         "completion_request_id": uid(f"request {candidate.completion_id}"),
         "text_hash": None if text is None else hashlib.sha256(text.encode()).hexdigest(),
+        "text_tokens": candidate.completion_tokens,
         "normal_hash": None if text is None else plain_normal_hash(text),
         "wording_hash": "hash",
         "principle": "honest" if candidate.variant == "principle" else None,
@@ -111,6 +112,7 @@ def parameters(rules: Rules) -> dict[str, Any]:
         "min_references",
         "max_sequence_tokens",
         "allow_truncated",
+        "references",
     )
     return {
         "policy": rules.policy,

@@ -86,6 +86,7 @@ OTHER: dict[str, Any] = {
     "models.*.chat_template": "template.jinja",
     "models.*.chat_template_arguments": {"enable_thinking": False},
     "models.*.backend": {"openai": OPENAI},
+    "models.*.reasoning": "keep",
     "models.*.billions": 7,
     "models.*.max_model_len": 1024,
     "models.*.max_tokens": 17,
@@ -114,6 +115,7 @@ OTHER: dict[str, Any] = {
     "completions.standard_variants": ["default"],
     "completions.controversial_variants": ["charter"],
     "completions.standard_charter_models": [],
+    "completions.stripped": True,
     **{f"completions.sampling.{field}": value for field, value in SAMPLING.items()},
     **{
         f"rewards.{track}.{field}": value
@@ -129,6 +131,7 @@ OTHER: dict[str, Any] = {
     "selection.min_references": 3,
     "selection.max_sequence_tokens": 99,
     "selection.allow_truncated": False,
+    "selection.references": "eligible",
     "warehouse.memory_limit": "1GB",
     "warehouse.threads": 1,
     "warehouse.temp_directory": "other",
