@@ -34,6 +34,10 @@ def print_summary(warehouse: Warehouse, run: Run, console: Console) -> None:
     show(run_query(warehouse, counts, {}), console, "Rows per table")
     for title, question in (
         ("Rows dropped, and why", "exclusions_by_rule"),
+        (
+            "Consent: decided by robots.txt, and by rules of the recipe",
+            "consent_decisions",
+        ),
         ("Rewards by model and variant", "reward_by_model_and_variant"),
     ):
         show(

@@ -10,8 +10,9 @@ import math
 from typing import Any
 
 from alignment_assets.recipe.datasets import PROMPT_COLUMNS, PromptSource
-from alignment_assets.sources import consent, conversations
+from alignment_assets.sources import conversations
 from alignment_assets.sources.conversations import Malformed, Message
+from alignment_assets.sources.origins import read_origin
 from alignment_assets.sources.readers import Row
 
 
@@ -24,15 +25,16 @@ def source_prompt_row(source: PromptSource, number: int, row: Row) -> dict[str, 
         row: the row as read, with our column names.
     """
     values = row.values
-    url = _text(values.get("origin_url"))
+    origin = read_origin(values.get("origin_url"))
     return {
         "dataset": source.name,
         "row_number": number,
         **_prompt(source, number, row),
         "source": _text(values.get("source")) if "source" in source.columns else row.origin,
         "upstream_id": _text(values.get("upstream_id")),
-        "origin_url": url if consent.domain_of(url) else None,
-        "origin_domain": consent.domain_of(url),
+        "origin_url": origin.written,
+        "origin_pages": [page.url for page in origin.pages] if origin.written else None,
+        "origin_domain": origin.pages[0].host if origin.pages else None,
         "extra": _extra(source, row),
     }
 
