@@ -47,7 +47,7 @@ _NO = {"n", "no", "0", "false", "none", "never", "disallow"}
 _BLANK, _OTHER = "", "?"
 
 
-@dataclass
+@dataclass(eq=False)
 class _Group:
     """What the lines of one agent's groups say together; signals are paths and what is said."""
 

@@ -381,7 +381,16 @@ def test_apertus_has_the_reports_sources_and_rules() -> None:
     }
     assert recipe.personas.dataset == "hf:proj-persona/PersonaHub"
     assert recipe.licence.excluded_subsets == ("flan_v2", "no_robots")
-    assert recipe.consent.unknown_origins == "admitted"
+    assert recipe.licence.excluded_sources == ()
+    assert recipe.consent.unknown_origins is None
+    assert recipe.consent.scope == "domain"
+    rules = recipe.consent.sources
+    assert {polyglot.name, prism.name, "allenai/uf_cleaned-olmo32"} < set(rules)
+    assert {(rule.decision, rule.date) for rule in rules.values()} == {("admitted", "2026-11-28")}
+    assert {rule.evidence for rule in rules.values()} == {
+        source.dataset.replace("hf:", "https://huggingface.co/datasets/")
+        for source in (mix, polyglot, prism)
+    }
     assert recipe.consent.agents == (
         *("AI2Bot", "Applebot-Extended", "Bytespider", "CCBot", "CCBot/2.0", "CCBot/1.0"),
         *("ClaudeBot", "cohere-training-data-crawler", "Diffbot", "Meta-ExternalAgent"),
