@@ -16,7 +16,7 @@ from protego import Protego
 
 ANY = "*"
 
-_LINE_END = re.compile(r"\r\n|\r|\n")
+_LINE_END = re.compile("\r\n|[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]")
 _INVISIBLE = re.compile("[\ufeff\u200b-\u200f\u2060\u00ad]")
 _UNSEEN = " \t\v\f\u00a0\ufeff\u200b"
 _DASHES = re.compile("[\u2010-\u2015\u2212]")
@@ -29,6 +29,7 @@ _IN_BRACKETS = re.compile(r"\(.*?(\)|$)")
 _WITHOUT_COLON = re.compile(
     r"(user[-_ ]?agent)\s+(.*)|(allow|diss?all?ow)\s+([/*].*)", re.IGNORECASE
 )
+_ENCODED_SLASH = re.compile("^%2f", re.IGNORECASE)
 _ABSOLUTE = re.compile(r"https?://[^/?#]*", re.IGNORECASE)
 _PREFERENCE = re.compile(r"([a-z][a-z-]*)\s*[=:]\s*[\"'?]*([a-z0-9]+)", re.IGNORECASE)
 
@@ -37,7 +38,16 @@ _DISALLOW = {"disallow", "dissallow", "dissalow", "disalow", "diasllow", "disall
 _SIGNALS = {"contentsignal", "contentusage"}
 _LICENCES = {"license", "licence"}
 # Any of these makes a text a robots.txt.
-_TELLING = {"useragent", "allow", "sitemap", "sitemaps", "crawldelay", *_DISALLOW, *_SIGNALS}
+_TELLING = {
+    "useragent",
+    "useragents",
+    "allow",
+    "sitemap",
+    "sitemaps",
+    "crawldelay",
+    *_DISALLOW,
+    *_SIGNALS,
+}
 _TELLING |= _LICENCES
 
 # Preferences about training. What is said of all machines holds for training unless more is said.
@@ -152,8 +162,10 @@ def _directive(line: str) -> tuple[str, str]:
     line = line.partition("#")[0].strip()
     name, colon, value = line.partition(":")
     known = re.sub(r"[\s_-]+", "", _DASHES.sub("-", _INVISIBLE.sub("", name))).lower()
-    if colon and known in _TELLING:
-        return known, value.strip()
+    value = value.strip()
+    # `Allow: GET` is a line of another protocol.
+    if colon and known in _TELLING and (known != "allow" or not value[:1].isalpha()):
+        return known.replace("agents", "agent"), value
     if loose := _WITHOUT_COLON.match(line):
         agent, agents, rule, path = loose.groups()
         return ("useragent", agents) if agent else (rule.lower(), path.strip())
@@ -165,6 +177,7 @@ def _grouped(lines: list[tuple[str, str]]) -> Robots:
     everywhere: list[tuple[str, str]] = []
     licence: str | None = None
     current: list[_Group] = []
+    nobodys = _Group()
     open_, parted = True, False
     for name, value in lines:
         if name == "useragent":
@@ -174,7 +187,7 @@ def _grouped(lines: list[tuple[str, str]]) -> Robots:
                 current += [] if group in current else [group]
         elif name == "allow" or name in _DISALLOW:
             open_, parted = False, False
-            for group in current:
+            for group in current or [nobodys]:
                 group.rules += [(name, value)] if value else []
         elif name in _SIGNALS:
             # A blank line once ended a group: what comes after its rules may be for all.
@@ -186,7 +199,8 @@ def _grouped(lines: list[tuple[str, str]]) -> Robots:
             licence = licence or value
         elif name == _BLANK:
             parted = True
-    return Robots(groups, tuple(everywhere), licence)
+    # Rules without any agent in the file are meant for all.
+    return Robots(groups or {ANY: nobodys}, tuple(everywhere), licence)
 
 
 def _placed(signal: str) -> tuple[str, str]:
@@ -216,7 +230,7 @@ def _paths(rules: list[tuple[str, str]]) -> Protego:
     lines = [f"User-agent: {ANY}"]
     for name, value in rules:
         if name in _DISALLOW:
-            path = _ABSOLUTE.sub("", value) or "/"
+            path = _ENCODED_SLASH.sub("/", _ABSOLUTE.sub("", value)) or "/"
             lines.append(f"Disallow: {path if path[0] in '/*$' else '/' + path}")
         else:
             lines.append(f"Allow: {value}")

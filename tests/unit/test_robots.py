@@ -76,8 +76,7 @@ def test_each_agent_alone_is_kept_out_in_any_case(agent: str) -> None:
         ("notGPTBot", NOBODY),
         ("GPTBot-User", NOBODY),
         ("cohere", NOBODY),
-        ("", NOBODY),
-        ("(GPTBot)", NOBODY),
+        ("", list(AGENTS)),
     ],
 )
 def test_a_line_means_exactly_the_agents_that_it_names(line: str, meant: list[str]) -> None:
@@ -110,7 +109,7 @@ def test_a_group_counts_for_its_own_token_alone(named: str, asked: str) -> None:
 # -- groups and paths ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("end", ["\n", "\r\n", "\r", "\n\n", "\r\r"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r", "\n\n", "\r\r", "\u2028", "\v"])
 @pytest.mark.parametrize(
     "lines",
     [
@@ -127,6 +126,9 @@ def test_a_group_counts_for_its_own_token_alone(named: str, asked: str) -> None:
         ["User-agent Diffbot", "Disallow /"],
         ["User-agent: Diffbot", "Disallow: https://reef.example/"],
         ["User-agent: Diffbot", "Disallow: page"],
+        ["User-agent: Diffbot", "Disallow: %2F"],
+        ["User-agents: Yeti, Diffbot", "Disallow: /"],
+        ["Disallow: /"],
         ["User-agent: Diffbot", "Disallow: /p%61ge"],
         ["User-agent: Diffbot", "Disallow: /*ge$"],
         ["Some words before", "User-agent: Diffbot", "More words", "Disallow: /"],
@@ -194,6 +196,8 @@ def test_a_robots_txt_is_read_in_any_encoding_that_it_tells(content: bytes) -> N
         b"<!-- page -->\n<p>Hello</p>",
         b"Not Found",
         b"Host: reef.example\n",
+        b"405 Method Not Allowed\nAllow: GET, HEAD\n",
+        b"<urlset><url>https://reef.example/</url></urlset>",
         b'{"error": "User-agent: *"}',
         RULES.encode("utf-16-le"),
         RULES.encode("utf-16-be"),
