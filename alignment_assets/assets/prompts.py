@@ -165,13 +165,14 @@ def _origin_consent_asset(run: Run) -> AssetsDefinition:
         version=sql_files.digest([said, origins.suffix_list_version(), _JUDGING]),
     )
     def build(context: AssetExecutionContext, warehouse: Warehouse) -> MaterializeResult[None]:
-        at_hand = consent.Evidence.of(recipe)
         with warehouse.stage("origin_consent") as staging:
-            written = staging.connection.execute(
+            rows = staging.connection.execute(
                 "SELECT DISTINCT origin_url FROM source_prompts "
                 "WHERE origin_url IS NOT NULL ORDER BY ALL"
             ).fetchall()
-            _insert(staging, (consent.origin_consent(origin, at_hand) for (origin,) in written))
+            written = [origin for (origin,) in rows]
+            at_hand = consent.Evidence.of(recipe, written)
+            _insert(staging, (consent.origin_consent(origin, at_hand) for origin in written))
             found = {
                 "scope": rule.scope,
                 "public_suffix_list": origins.suffix_list_version(),

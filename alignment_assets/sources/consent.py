@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -59,12 +59,17 @@ class Evidence:
     by_domain: bool = True
 
     @classmethod
-    def of(cls, recipe: Recipe) -> Evidence:
-        """Read the evidence that a recipe names; raises `SourceError` where it cannot be read."""
+    def of(cls, recipe: Recipe, origins: Iterable[str]) -> Evidence:
+        """Read the evidence that a recipe names about some origins as rows write them.
+
+        Raises:
+            SourceError: it is not there, or cannot be read; the message has the place.
+        """
         rule = recipe.consent
+        sites = {site_of(page.host) for written in origins for page in read_origin(written).pages}
         return cls(
             rule.agents,
-            read_snapshots(recipe),
+            read_snapshots(recipe, sites),
             read_blocked_domains(recipe),
             rule.scope == "domain",
         )

@@ -7,7 +7,7 @@ Snapshots stand in a table (Parquet, CSV and what else `readers` reads) or in a 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from functools import cached_property
@@ -16,7 +16,7 @@ from typing import Any
 
 from alignment_assets.recipe.datasets import DatasetReference
 from alignment_assets.recipe.model import Recipe
-from alignment_assets.sources.origins import host_of
+from alignment_assets.sources.origins import host_of, site_of
 from alignment_assets.sources.readers import SourceError, read_rows
 from alignment_assets.sources.robots import Robots, read_robots
 
@@ -63,8 +63,12 @@ class BlockedDomains:
     domains: frozenset[str]
 
 
-def read_snapshots(recipe: Recipe) -> dict[str, list[Snapshot]]:
+def read_snapshots(recipe: Recipe, sites: Container[str]) -> dict[str, list[Snapshot]]:
     """Return the recipe's snapshots by host: of each the latest, and those without a date.
+
+    Args:
+        recipe: which names the evidence.
+        sites: the registrable domains that matter; what is known of others is passed over.
 
     Raises:
         SourceError: nothing there, or a row that cannot be read, with its number.
@@ -77,7 +81,8 @@ def read_snapshots(recipe: Recipe) -> dict[str, list[Snapshot]]:
         raise SourceError(f"{PLACE}: nothing at {path}; name a folder of <host>.txt, or a table")
     found: dict[str, list[Snapshot]] = {}
     for snapshot in _in_folder(path) if _is_folder(path) else _in_table(recipe, place):
-        found.setdefault(snapshot.host, []).append(snapshot)
+        if site_of(snapshot.host) in sites:
+            found.setdefault(snapshot.host, []).append(snapshot)
     return {host: _counting(snapshots) for host, snapshots in found.items()}
 
 

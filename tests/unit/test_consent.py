@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import pytest
 from alignment_assets.recipe.consent import Consent, decisions, evidence
 from alignment_assets.recipe.load import load_recipe
 from alignment_assets.sources.consent import STATUSES, Evidence, origin_consent
-from alignment_assets.sources.evidence import COLUMNS
+from alignment_assets.sources.evidence import COLUMNS, read_snapshots
 from alignment_assets.sources.readers import SourceError
 from tests.conftest import changed_recipe
 
@@ -34,8 +35,17 @@ def with_robots(folder: Path, robots: dict[str, str | bytes], **rules: Any) -> E
     return by_rules(robots=str(place), **rules)
 
 
+class Every:
+    """Contains whatever is looked for."""
+
+    def __contains__(self, _: object) -> bool:
+        return True
+
+
 def by_rules(**rules: Any) -> Evidence:
-    return Evidence.of(changed_recipe({f"consent.{name}": value for name, value in rules.items()}))
+    """Return the evidence of the demo's recipe with other fields of ``consent``."""
+    recipe = changed_recipe({f"consent.{name}": value for name, value in rules.items()})
+    return replace(Evidence.of(recipe, []), snapshots=read_snapshots(recipe, Every()))
 
 
 def table(path: Path, rows: list[dict[str, Any]]) -> str:
@@ -175,6 +185,13 @@ def test_a_list_of_domains_refuses_what_is_on_it_and_below(tmp_path: Path) -> No
     found = origin_consent("https://www.reef.example/", evidence)
     assert found["reason"] == "reef.example is on the list letters of 2026-02-03"
     assert (found["site"], found["blocked_agents"]) == ("reef.example", [])
+
+
+def test_of_evidence_only_what_is_about_the_origins_is_kept(tmp_path: Path) -> None:
+    rows = [{"host": f"{name}.example", "body": OPEN} for name in ("reef", "www.reef", "kelp")]
+    recipe = changed_recipe({"consent.robots": table(tmp_path / "evidence.csv", rows)})
+    at_hand = Evidence.of(recipe, ["https://reef.example/a", "no origin at all"])
+    assert sorted(at_hand.snapshots) == ["reef.example", "www.reef.example"]
 
 
 # -- evidence --------------------------------------------------------------------------------------
