@@ -26,6 +26,7 @@ UNKNOWN = frozenset(
 )
 PORTS = 65536
 MAX_HOST = 253
+MAX_DEPTH = 4
 
 _INVISIBLE = re.compile("[\ufeff\u200b-\u200f\u2060\u00ad]")
 _SCHEME = re.compile(r"(https?|ftps?|wss?):[/\\]*|[/\\]{2,}", re.IGNORECASE)
@@ -34,7 +35,9 @@ _AUTHORITY = re.compile(r"[^/\\?#]*")
 _PORT = re.compile(r"(?P<host>\[[^\]]*\]|[^:\[\]]*)(?::(?P<port>\d*))?")
 _LABEL = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)")
 # Several in one text: on lines of their own, or each with its scheme, or after a comma and a blank.
-_BETWEEN = re.compile(r"[\r\n\t]+|[\s,;|]+(?=[<\"']?(?:https?:)?//)|[,;|]\s+", re.IGNORECASE)
+_BETWEEN = re.compile(
+    r"[\r\n\t]+|(?<![\s,;|])[\s,;|]+(?=[<\"']?(?:https?:)?//)|[,;|]\s+", re.IGNORECASE
+)
 _LISTED = re.compile(r"[,;|]")
 _PAIRS = {"<": ">", '"': '"', "'": "'", "`": "`"}
 
@@ -110,17 +113,22 @@ def _suffixes() -> PublicSuffixList:
 
 
 def _written(value: Any) -> str:
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    try:
+        text = (
+            value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+        )
+    except (ValueError, RecursionError):
+        text = f"{type(value).__name__} that cannot be written"
     return text.encode("utf-8", "replace").decode("utf-8").replace("\x00", "")
 
 
-def _pieces(value: Any) -> Iterator[str]:
+def _pieces(value: Any, depth: int = 0) -> Iterator[str]:
     """Yield each text of a value that may name a page; none where the value says nothing."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return
-    if isinstance(value, (list, tuple)):
+    if isinstance(value, (list, tuple)) and depth < MAX_DEPTH:
         for entry in value:
-            yield from _pieces(entry)
+            yield from _pieces(entry, depth + 1)
         return
     if not isinstance(value, str):
         yield _written(value)
@@ -130,7 +138,7 @@ def _pieces(value: Any) -> Iterator[str]:
         return
     listed = _as_list(text)
     if listed is not None:
-        yield from _pieces(listed)
+        yield from _pieces(listed, depth)
         return
     for piece in _BETWEEN.split(text):
         if _unwrapped(piece).casefold() not in UNKNOWN:
@@ -154,7 +162,9 @@ def _as_list(text: str) -> list[Any] | None:
 def _unwrapped(text: str) -> str:
     """Return a text without the blanks, brackets and quotes around it (RFC 3986, appendix C)."""
     text = text.strip()
-    while len(text) > 1 and _PAIRS.get(text[0]) == text[-1]:
+    for _ in range(MAX_DEPTH):
+        if len(text) < 2 or _PAIRS.get(text[0]) != text[-1]:
+            break
         text = text[1:-1].strip()
         if text[:4].lower() == "url:":
             text = text[4:].strip()

@@ -133,6 +133,29 @@ def test_of_a_list_what_can_be_read_counts_beside_what_cannot() -> None:
     assert read_origin(origin.written).pages == origin.pages
 
 
+def nested(depth: int, value: Any) -> Any:
+    return value if depth == 0 else [nested(depth - 1, value)]
+
+
+@pytest.mark.timeout(10)
+@pytest.mark.parametrize(
+    "written",
+    [
+        "[" * 100_000 + "]" * 100_000,
+        "<" * 100_000 + ">" * 100_000,
+        "a" + " " * 200_000 + "b",
+        "a" + ", " * 100_000 + "b",
+        "https://" + "a." * 100_000,
+        "https://" + "ü" * 20_000 + ".example",
+        nested(400, REEF),
+        json.dumps(nested(900, REEF)),
+    ],
+    ids=["brackets", "angles", "blanks", "commas", "labels", "letters", "lists", "json"],
+)
+def test_what_is_made_to_be_slow_is_unreadable_at_once(written: Any) -> None:
+    assert read_origin(written).unreadable
+
+
 def test_what_no_column_can_hold_is_kept_as_near_as_can_be() -> None:
     assert read_origin("half \ud83d\x00").written == "half ?"
 

@@ -9,6 +9,7 @@ from typing import Any
 from alignment_assets.commands.summary import consent_line
 from alignment_assets.host.paths import project_folder
 from alignment_assets.recipe.load import load_recipe
+from alignment_assets.sources.origins import suffix_list_version
 from alignment_assets.warehouse import sql_files
 from tests.conftest import Graph
 from tests.support.prompt_sources import GRADED, READ, RULED, on_sources, row
@@ -292,7 +293,15 @@ def test_each_rule_about_a_source_or_sub_collection_is_named_by_what_it_drops(
         "consent.subsets": {"chats": {"decision": "refused", **seen}, "forum": "admitted"},
     }
     graph = on_sources(graph, tmp_path, mix, changes=changes)
-    graph.materialize(f"{READ} or {RULED}")
+    made = [
+        event.metadata
+        for result in graph.materialize(f"{READ} or {RULED}")
+        for event in result.get_asset_materialization_events()
+        for event in [event.materialization]
+        if event.asset_key.to_user_string() == "origin_consent"
+    ]
+    assert made[0]["public_suffix_list"].value == suffix_list_version()
+    assert made[0]["status: not_robots_txt"].value == 1
 
     no_rule = "and the recipe names no rule for the source"
     chats = "the recipe refuses the subset chats (https://lab.example/terms, 2026-01-02)"

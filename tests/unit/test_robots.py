@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from protego import Protego
 
 from alignment_assets.recipe.load import load_recipe
 from alignment_assets.sources.robots import Robots, read_robots, tokens_of
@@ -161,6 +162,40 @@ def test_an_agent_with_a_group_of_its_own_does_not_follow_the_others() -> None:
     assert blocked(robots) == [agent for agent in AGENTS if agent != "GPTBot"]
     named_without_rules = "User-agent: *\nDisallow: /page\n\nUser-agent: CCBot\n"
     assert blocked(named_without_rules, ["CCBot/2.0", "GPTBot"]) == ["GPTBot"]
+
+
+AGENT = st.sampled_from(["Alpha", "Beta-Bot", "gamma_bot", "*"])
+PATH = st.sampled_from(["", "/", "/page", "/p", "/*ge", "/page$", "/other", "/?x", "/P", "/%70age"])
+RULE = st.tuples(st.sampled_from(["Allow", "Disallow"]), PATH)
+GROUP = st.tuples(st.lists(AGENT, min_size=1, max_size=3), st.lists(RULE, min_size=1, max_size=4))
+
+
+@given(st.lists(GROUP, min_size=1, max_size=4))
+def test_plain_groups_are_read_as_protego_reads_them(
+    groups: list[tuple[list[str], list[tuple[str, str]]]],
+) -> None:
+    lines = [
+        line
+        for agents, rules in groups
+        for line in (
+            *(f"User-agent: {agent}" for agent in agents),
+            *(f"{name}: {path}" for name, path in rules),
+        )
+    ]
+    text = "\n".join(lines)
+    judge = Protego.parse(text)
+    for agent in ("Alpha", "Beta-Bot", "gamma_bot", "Delta"):
+        for url in (ROOT, PAGE):
+            assert read(text).forbids(agent, url) == (not judge.can_fetch(url, agent))
+
+
+@given(st.one_of(st.binary(max_size=200), st.text(max_size=200)), st.sampled_from(AGENTS))
+def test_anything_can_be_read(content: bytes | str, agent: str) -> None:
+    for start in (b"", b"User-agent: ", b"User-agent: *\nDisallow: ", b"Content-Signal: "):
+        given_content = start + (content if isinstance(content, bytes) else content.encode())
+        if robots := read_robots(given_content):
+            robots.forbids(agent, ROOT, PAGE)
+            robots.refusal(agent, ROOT, PAGE)
 
 
 # -- what is no robots.txt, and what only looks as if it were none ---------------------------------
