@@ -23,7 +23,6 @@ _DASHES = re.compile("[\u2010-\u2015\u2212]")
 _MARKUP = re.compile(r"<(!doctype|html|head|body|title|\?xml)\b", re.IGNORECASE)
 _TOKEN = re.compile(r"[a-z0-9_-]+")
 _TOKEN_OF_THE_RFC = re.compile(r"[a-z_-]+")
-_PRODUCT = re.compile(r"[a-z0-9_-]+(?=/)")
 _BETWEEN_AGENTS = re.compile(r"[\s,;|]+")
 _IN_BRACKETS = re.compile(r"\(.*?(\)|$)")
 _WITHOUT_COLON = re.compile(
@@ -38,17 +37,8 @@ _DISALLOW = {"disallow", "dissallow", "dissalow", "disalow", "diasllow", "disall
 _SIGNALS = {"contentsignal", "contentusage"}
 _LICENCES = {"license", "licence"}
 # Any of these makes a text a robots.txt.
-_TELLING = {
-    "useragent",
-    "useragents",
-    "allow",
-    "sitemap",
-    "sitemaps",
-    "crawldelay",
-    *_DISALLOW,
-    *_SIGNALS,
-}
-_TELLING |= _LICENCES
+_OTHERS = {"useragent", "useragents", "allow", "sitemap", "sitemaps", "crawldelay"}
+_TELLING = _DISALLOW | _SIGNALS | _LICENCES | _OTHERS
 
 # Preferences about training. What is said of all machines holds for training unless more is said.
 _TRAINING = ("ai-train", "train-ai", "train-genai")
@@ -102,20 +92,20 @@ def tokens_of(line: str) -> list[str]:
 
     Each is cut at a comma, slash, blank or parenthesis. Digits belong to a token (AI2Bot has one),
     though not to those of RFC 9309; what stands there without them is a token as well. Of a
-    browser's whole identification (``Mozilla/5.0 (compatible; …)``) each product is named.
+    browser's whole identification (``Mozilla/5.0 (compatible; …)``) each word may be one.
     """
     text = _DASHES.sub("-", unicodedata.normalize("NFKC", _INVISIBLE.sub("", line))).lower()
     if text.strip().startswith("mozilla/"):
-        return list(dict.fromkeys(_PRODUCT.findall(text)))
+        return list(dict.fromkeys(_TOKEN.findall(text)))
     found: dict[str, None] = {}
     for word in _BETWEEN_AGENTS.split(_IN_BRACKETS.sub(" ", text)):
         piece = word.strip("\"'`<>[]")
-        if piece and not piece.partition("/")[0].strip("*"):
+        name = piece.partition("/")[0]
+        if name and not name.strip("*"):
             found[ANY] = None
             continue
-        piece = piece.lstrip("*")
         for pattern in (_TOKEN, _TOKEN_OF_THE_RFC):
-            if token := pattern.match(piece):
+            if token := pattern.match(piece.lstrip("*/")):
                 found[token.group()] = None
     return list(found)
 

@@ -51,6 +51,8 @@ def test_each_agent_alone_is_kept_out_in_any_case(agent: str) -> None:
         ("ClaudeBot(+mail@claude.example)", ["ClaudeBot"]),
         ("ClaudeBot (of GPTBot's kind", ["ClaudeBot"]),
         ("Mozilla/5.0 (compatible; GPTBot/1.2; +https://gpt.example)", ["GPTBot"]),
+        ("Mozilla/5.0 (compatible; GPTBot; +https://gpt.example)", ["GPTBot"]),
+        ("/GPTBot", ["GPTBot"]),
         ("GPTBot # the one of gpt.example", ["GPTBot"]),
         ("GPTBot\t", ["GPTBot"]),
         ("GPTBot%2F1.1", ["GPTBot"]),
