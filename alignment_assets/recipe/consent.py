@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import date
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from alignment_assets.recipe.part import Part
 
@@ -19,6 +19,8 @@ Day = Annotated[
     Field(pattern=r"^\d{4}-\d{2}-\d{2}$"),
     AfterValidator(lambda day: date.fromisoformat(day).isoformat()),
 ]
+# A product token with what may follow it, or all that are not named.
+Agent = Annotated[str, Field(pattern=r"^(\*|[A-Za-z0-9_-].*)$")]
 
 
 class Licence(Part):
@@ -52,14 +54,25 @@ class DomainList(Part):
     date: Day = Field(description="the day it is of, as YYYY-MM-DD")
 
 
-Rules = dict[str, Decision | ConsentRule]
+def _long_form(rule: Any) -> Any:
+    return {"decision": rule} if isinstance(rule, str) else rule
+
+
+# By the name of a source or sub-collection; a decision alone will do.
+Rules = dict[
+    str,
+    Annotated[
+        ConsentRule, BeforeValidator(_long_form, json_schema_input_type=Decision | ConsentRule)
+    ],
+]
 
 
 class Consent(Part):
     """The robots.txt rule (report, Appendix B), and the rules where robots.txt does not decide."""
 
-    agents: tuple[str, ...] = Field(
-        description="crawlers; a page that its robots.txt forbids one of them is blocked"
+    agents: tuple[Agent, ...] = Field(
+        description="crawlers; a page that its robots.txt forbids one of them is blocked. They are "
+        "known by their product tokens, CCBot for CCBot/2.0; * stands for those not named"
     )
     robots: str | None = Field(
         None,
@@ -91,18 +104,11 @@ class Consent(Part):
     )
 
 
-def decisions(rules: Mapping[str, str | ConsentRule]) -> dict[str, str]:
+def decisions(rules: Mapping[str, ConsentRule]) -> dict[str, str]:
     """Return what is decided, by the name of the source or sub-collection."""
-    return {
-        name: rule.decision if isinstance(rule, ConsentRule) else rule
-        for name, rule in rules.items()
-    }
+    return {name: rule.decision for name, rule in rules.items()}
 
 
-def evidence(rules: Mapping[str, str | ConsentRule]) -> dict[str, str]:
+def evidence(rules: Mapping[str, ConsentRule]) -> dict[str, str]:
     """Return what the decisions rest on, where the recipe says so."""
-    return {
-        name: rule.seen
-        for name, rule in rules.items()
-        if isinstance(rule, ConsentRule) and rule.seen
-    }
+    return {name: rule.seen for name, rule in rules.items() if rule.seen}

@@ -117,7 +117,7 @@ def _in_table(recipe: Recipe, place: str) -> Iterator[Snapshot]:
     reference = DatasetReference.model_validate({"dataset": place, "columns": columns})
     for number, row in enumerate(read_rows(PLACE, reference, recipe)):
         label = f"{PLACE} ({place}): row {number}"
-        values = row.values
+        values = {name: _known(value) for name, value in row.values.items()}
         host = host_of(str(values["host"])) or host_of(f"//{values['host']}")
         if row.problem or host is None:
             problem = row.problem or f"{values['host']!r:.80} is no host"
@@ -129,13 +129,18 @@ def _in_table(recipe: Recipe, place: str) -> Iterator[Snapshot]:
             host,
             _http_status(label, values["http_status"]),
             body,
-            values["content_type"] or None,
+            values["content_type"],
             _moment(label, values["fetched_at"]),
         )
 
 
+def _known(value: Any) -> Any:
+    """Return a value; None where a file has another way to say that there is none (NaN, NaT)."""
+    return None if value is None or value == "" or value != value else value
+
+
 def _http_status(label: str, value: Any) -> int | None:
-    if value is None or value == "":
+    if value is None:
         return None
     try:
         return int(float(value))
@@ -146,7 +151,7 @@ def _http_status(label: str, value: Any) -> int | None:
 
 
 def _moment(label: str, value: Any) -> datetime | None:
-    if value is None or value == "":
+    if value is None:
         return None
     try:
         if isinstance(value, str):

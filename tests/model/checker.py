@@ -183,11 +183,13 @@ def _is_of(row: Row, subsets: Iterable[str]) -> list[str]:
 def _ruled(row: Row, recipe: Recipe) -> tuple[str, str | None]:
     """Return what of the recipe decides about a row's consent, and how."""
     consent = recipe.consent
-    of_subsets = {consent.subsets[name] for name in _is_of(row, consent.subsets)}
+    of_subsets = {consent.subsets[name].decision for name in _is_of(row, consent.subsets)}
     if of_subsets:
         return "subset_rule", max(of_subsets)  # "refused" comes after "admitted"
-    of_dataset = consent.sources.get(row["dataset"], consent.unknown_origins)
-    return "source_rule", consent.sources.get(row["source"], of_dataset)
+    for name in (row["source"], row["dataset"]):
+        if name in consent.sources:
+            return "source_rule", consent.sources[name].decision
+    return "source_rule", consent.unknown_origins
 
 
 @dataclass

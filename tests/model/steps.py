@@ -49,7 +49,7 @@ ALTERNATIVES: dict[str, list[Any]] = {
     "licence.excluded_subsets": [["flan_v2", "no_robots"], ["math"], ["flan_v2", "wild"], []],
     "consent.agents": [["GPTBot", "*"], ["GPTBot"]],
     "consent.robots": ["robots", None],
-    "consent.unknown_origins": ["admitted", "refused"],
+    "consent.unknown_origins": ["admitted", "refused", None],
     "licence.excluded_sources": [[], ["web"]],
     "consent.scope": ["domain", "host"],
     "consent.sources": [{}, {"wild": "refused"}, {"math": "refused"}, {"toxic": "refused"}],

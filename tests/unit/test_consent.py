@@ -100,6 +100,18 @@ def test_a_snapshot_gives_a_status_and_the_reason(
     assert len(found["snapshot_hash"]) == 64
 
 
+@pytest.mark.parametrize(
+    "written",
+    [
+        *(PAGE, "reef.example/page/2", "//reef.example", f"<{PAGE}>", f"['{PAGE}']", f"{PAGE} "),
+        *("REEF.EXAMPLE", "https://me@Reef.Example.:8443/a?b#c", "http:/reef.example/page"),
+        *("https://www.reef.example/page", f"N/A, {PAGE}", "reef.example\nreef.example/b"),
+    ],
+)
+def test_a_site_that_blocks_is_found_however_a_row_writes_it(tmp_path: Path, written: str) -> None:
+    assert status(with_robots(tmp_path, {"reef.example": CLOSED}), written) == "blocked"
+
+
 def test_without_a_snapshot_or_a_readable_origin_nothing_is_decided(tmp_path: Path) -> None:
     evidence = with_robots(tmp_path, {"reef.example": CLOSED})
     unseen = origin_consent("https://atoll.example/", evidence)
@@ -249,8 +261,8 @@ def test_bytes_and_moments_of_parquet_are_taken_as_they_are(tmp_path: Path) -> N
     columns = {
         "host": ["reef.example"] * 2,
         "fetched_at": moments,
-        "http_status": [200.0, 200.0],
-        "content_type": ["text/plain"] * 2,
+        "http_status": [200.0, float("nan")],
+        "content_type": ["text/plain", None],
         "body": [OPEN.encode(), CLOSED.encode("utf-16")],
     }
     pq.write_table(pa.table(columns), path)
