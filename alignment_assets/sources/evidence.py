@@ -106,7 +106,7 @@ def _in_folder(folder: Path) -> Iterator[Snapshot]:
     for path in sorted(folder.iterdir()):
         if path.suffix.lower() != SUFFIX or path.name.startswith(".") or not path.is_file():
             continue
-        host = host_of(path.stem) or host_of(f"//{path.stem}")
+        host = _host(path.stem)
         if host is None:
             raise SourceError(f"{PLACE}: {path}: its name is no host; name it <host>{SUFFIX}")
         yield Snapshot(host, 200, path.read_bytes())
@@ -118,7 +118,7 @@ def _in_table(recipe: Recipe, place: str) -> Iterator[Snapshot]:
     for number, row in enumerate(read_rows(PLACE, reference, recipe)):
         label = f"{PLACE} ({place}): row {number}"
         values = {name: _known(value) for name, value in row.values.items()}
-        host = host_of(str(values["host"])) or host_of(f"//{values['host']}")
+        host = _host(values["host"])
         if row.problem or host is None:
             problem = row.problem or f"{values['host']!r:.80} is no host"
             raise SourceError(f"{label}: {problem}")
@@ -132,6 +132,11 @@ def _in_table(recipe: Recipe, place: str) -> Iterator[Snapshot]:
             values["content_type"],
             _moment(label, values["fetched_at"]),
         )
+
+
+def _host(name: Any) -> str | None:
+    """Return the host that a file or row is named for, which may have one part alone."""
+    return (host_of(name) or host_of(f"//{name}")) if isinstance(name, str) else None
 
 
 def _known(value: Any) -> Any:

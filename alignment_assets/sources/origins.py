@@ -32,13 +32,14 @@ _INVISIBLE = re.compile("[\ufeff\u200b-\u200f\u2060\u00ad]")
 _SCHEME = re.compile(r"(https?|ftps?|wss?):[/\\]*|[/\\]{2,}", re.IGNORECASE)
 _OTHER_SCHEME = re.compile(r"[a-z][a-z0-9+.-]*:(?!\d+(?:[/\\?#]|$))", re.IGNORECASE)
 _AUTHORITY = re.compile(r"[^/\\?#]*")
-_PORT = re.compile(r"(?P<host>\[[^\]]*\]|[^:\[\]]*)(?::(?P<port>\d*))?")
+_PORT = re.compile(r"(?P<host>\[[^\]]*\]|[^:\[\]]*)(?::(?P<port>[0-9]{0,5}))?")
 _LABEL = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)")
 # Several in one text: on lines of their own, or each with its scheme, or after a comma and a blank.
 _BETWEEN = re.compile(
     r"[\r\n\t]+|(?<![\s,;|])[\s,;|]+(?=[<\"']?(?:https?:)?//)|[,;|]\s+", re.IGNORECASE
 )
 _LISTED = re.compile(r"[,;|]")
+_SAFE = "/%?#[]@!$&'()*+,;=:~-._"
 _PAIRS = {"<": ">", '"': '"', "'": "'", "`": "`"}
 
 
@@ -71,6 +72,8 @@ def read_origin(value: Any) -> Origin:
     Read are URLs, bare hosts with or without a path, ``//host``, ``<…>``, other letter case, ports,
     user names, international hosts in letters or in punycode, and lists of these, also as text.
     """
+    if isinstance(value, bytes):
+        value = value.decode("utf-8", "replace")
     pieces = list(_pieces(value))
     if not pieces:
         return Origin(None)
@@ -199,7 +202,7 @@ def _page(text: str) -> Page | None:
         return None
     port = f":{int(parts['port'])}" if parts["port"] else ""
     shown = f"[{host}]" if ":" in host else host
-    path = quote(rest[len(named) :].strip().replace("\\", "/"), safe="/%?#[]@!$&'()*+,;=:~-._")
+    path = quote(rest[len(named) :].strip().replace("\\", "/"), _SAFE, errors="replace")
     path = path if path.startswith("/") else f"/{path}"
     return Page(f"{_scheme_name(scheme)}://{shown}{port}{path}", host)
 

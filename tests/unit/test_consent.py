@@ -274,6 +274,7 @@ def test_bytes_and_moments_of_parquet_are_taken_as_they_are(tmp_path: Path) -> N
     ("row", "said"),
     [
         ({"host": "not a host", "body": OPEN}, "row 0: 'not a host' is no host"),
+        ({"host": "", "body": OPEN}, "row 0: None is no host"),
         ({"host": "reef.example", "http_status": "fine"}, "row 0: http_status is 'fine', no num"),
         ({"host": "reef.example", "fetched_at": "May"}, "row 0: fetched_at is 'May'; write 2026-"),
     ],

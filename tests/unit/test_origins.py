@@ -54,6 +54,7 @@ REEF = "https://reef.example/a"
         ("http://[2001:DB8::7]:80/a", ["http://[2001:db8::7]:80/a"]),
         ("[2001:db8::7]", ["https://[2001:db8::7]/"]),
         ("http://localhost/a", ["http://localhost/a"]),
+        (REEF.encode(), [REEF]),
         ([REEF], [REEF]),
         ((REEF, None, "n/a"), [REEF]),
         ([REEF, "atoll.example"], [REEF, "https://atoll.example/"]),
@@ -111,6 +112,7 @@ def test_nothing_known_is_no_origin(written: Any) -> None:
         "http://[::1/",
         "http://[reef.example]/",
         "https://1.2.3/",
+        "https://reef.example:" + "1" * 9999,
         "https://" + "r" * 64 + ".example/",
         "https://" + "reef." * 60 + "example/",
         42,
@@ -158,6 +160,8 @@ def test_what_is_made_to_be_slow_is_unreadable_at_once(written: Any) -> None:
 
 def test_what_no_column_can_hold_is_kept_as_near_as_can_be() -> None:
     assert read_origin("half \ud83d\x00").written == "half ?"
+    (page,) = read_origin("https://reef.example/\ud83d").pages
+    assert page.url == "https://reef.example/?"
 
 
 LABEL = st.text(string.ascii_letters + string.digits, min_size=1, max_size=8)
@@ -177,12 +181,17 @@ def test_hosts_are_those_of_the_standard_library(host: str, path: str, port: str
     assert host_of(host) == expected
 
 
-@given(st.one_of(st.text(max_size=40), st.lists(st.text(max_size=10), max_size=3)))
+ODD = st.text(st.characters(categories=["Cs", "L", "P", "Z"]), max_size=20)
+LISTED = st.lists(st.text(max_size=10), max_size=3)
+
+
+@given(st.one_of(ODD, ODD.map("https://{}.example/a".format), st.text(max_size=40), LISTED))
 def test_anything_is_read_as_it_is_read_again(written: Any) -> None:
     origin = read_origin(written)
     assert (origin.written is None) == (not origin.pages and not origin.unreadable)
     for page in origin.pages:
         assert host_of(page.url) == page.host
+        assert f".{page.host}".endswith(f".{site_of(page.host)}")
     if origin.written is not None:
         again = read_origin(origin.written)
         assert (again.pages, again.unreadable) == (origin.pages, origin.unreadable)
