@@ -136,7 +136,7 @@ def _pieces(value: Any, depth: int = 0) -> Iterator[str]:
     if not isinstance(value, str):
         yield _written(value)
         return
-    text = _unwrapped(_INVISIBLE.sub("", value))
+    text = _unwrapped(_INVISIBLE.sub("", _written(value)))
     if text.casefold() in UNKNOWN:
         return
     listed = _as_list(text)
