@@ -88,6 +88,25 @@ CREATE OR REPLACE TEMP MACRO subsets_of(source, upstream_id, subsets) AS
         ' ' || lower(coalesce(source, '')) || ' ' || lower(coalesce(upstream_id, '')) || ' ',
         '[^a-z0-9]' || regexp_escape(lower(subset)) || '[^a-z0-9]'));
 
+-- Whether a status of origin_consent puts rows out, whatever else is known of them.
+CREATE OR REPLACE TEMP MACRO refuses(status) AS
+    coalesce(status IN ('blocked', 'refused_by_signal', 'on_blocked_list'), false);
+
+-- What the rules of some sub-collections decide together: of several a refusal counts. NULL without any.
+CREATE OR REPLACE TEMP MACRO decided_by_subset(subsets, rules) AS
+    list_max(list_transform(subsets, lambda subset: rules[subset]));
+
+-- What decides whether a row may be used: what its origin says, a list of domains, the rule of its
+-- sub-collection, the rule of its source or of all unknown origins, or nothing.
+CREATE OR REPLACE TEMP MACRO consent_basis(status, of_subset, of_source) AS
+    CASE
+        WHEN status IN ('admitted', 'blocked', 'refused_by_signal') THEN 'robots_txt'
+        WHEN status = 'on_blocked_list' THEN 'blocked_list'
+        WHEN of_subset IS NOT NULL THEN 'subset_rule'
+        WHEN of_source IS NOT NULL THEN 'source_rule'
+        ELSE 'no_rule'
+    END;
+
 -- The form by which texts are compared, and are empty or not: without what shows nothing (controls that are no
 -- white space, and what Unicode says to ignore), composed (NFC), white-space runs as one space, stripped. Prompts'
 -- hashes go by the same form (`alignment_assets.sources.texts.normal_text`).

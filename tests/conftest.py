@@ -41,7 +41,7 @@ def changed_recipe(changes: dict[str, Any] | None = None, name: str = "demo") ->
         *parents, last = place.split(".")
         part = content
         for parent in parents:
-            part = part[parent]
+            part = part.setdefault(parent, {}) if isinstance(part, dict) else part[parent]
         part[last] = value
     return parse_recipe(content, path)
 

@@ -16,7 +16,18 @@ from alignment_assets.assets.partitions import source_partitions
 from alignment_assets.recipe import wordings
 from alignment_assets.recipe.datasets import DatasetReference, PromptSource
 from alignment_assets.recipe.run import Run
-from alignment_assets.sources import consent, conversations, files, hints, readers, rows, texts
+from alignment_assets.sources import (
+    consent,
+    conversations,
+    evidence,
+    files,
+    hints,
+    origins,
+    readers,
+    robots,
+    rows,
+    texts,
+)
 from alignment_assets.sources.files import Row, SourceError
 from alignment_assets.sources.rows import human_label_row, persona_row, source_prompt_row
 from alignment_assets.warehouse import sql_files
@@ -29,7 +40,10 @@ BATCH_CHARACTERS = 64 * 2**20
 RowMaker = Callable[[int, Row], dict[str, Any]]
 
 # What decides how a row is read: a change shows as stale.
-_READING = [inspect.getsource(module) for module in (conversations, files, readers, rows, texts)]
+_READING = [
+    inspect.getsource(module) for module in (conversations, files, origins, readers, rows, texts)
+]
+_JUDGING = [inspect.getsource(module) for module in (consent, evidence, origins, robots)]
 
 
 def prompt_assets(run: Run) -> list[AssetsDefinition]:
@@ -182,33 +196,31 @@ def _wordings_asset(run: Run) -> AssetsDefinition:
 def _origin_consent_asset(run: Run) -> AssetsDefinition:
     recipe = run.recipe
     rule = recipe.consent
+    said = rule.model_dump(include={"agents", "robots", "scope", "blocked_domains"})
 
     @table_asset(
         "origin_consent",
         group=GROUP,
         kinds={"python"},
         deps=["source_prompts"],
-        version=sql_files.digest([rule.agents, rule.robots, inspect.getsource(consent)]),
+        version=sql_files.digest([said, origins.suffix_list_version(), _JUDGING]),
     )
     def build(context: AssetExecutionContext, warehouse: Warehouse) -> MaterializeResult[None]:
-        folder = recipe.resolve(rule.robots) if rule.robots else None
-        if folder is not None and not folder.is_dir():
-            raise FileNotFoundError(f"recipe {recipe.name}: consent.robots: no folder {folder}")
         with warehouse.stage("origin_consent") as staging:
-            origins = staging.connection.execute(
-                "SELECT DISTINCT origin_url, origin_domain FROM source_prompts "
+            rows = staging.connection.execute(
+                "SELECT DISTINCT origin_url FROM source_prompts "
                 "WHERE origin_url IS NOT NULL ORDER BY ALL"
             ).fetchall()
-            _insert(
-                staging,
-                (
-                    consent.origin_consent(url, domain, rule.agents, folder)
-                    for url, domain in origins
-                ),
-            )
-            return publish(
-                context, run, staging, recipe.settings(), count_values(staging, "status")
-            )
+            written = [origin for (origin,) in rows]
+            at_hand = consent.Evidence.of(recipe, written)
+            _insert(staging, (consent.origin_consent(origin, at_hand) for origin in written))
+            found = {
+                "scope": rule.scope,
+                "public_suffix_list": origins.suffix_list_version(),
+                "snapshots": sum(map(len, at_hand.snapshots.values())),
+                **count_values(staging, "status"),
+            }
+            return publish(context, run, staging, recipe.settings(), found)
 
     return build
 

@@ -57,6 +57,8 @@ _SCORER = ("task", "model")
 
 _OF_SOURCE = partition("source_prompts", why="of the source: its rows are read by it")
 _RULE_OF_SOURCES = graph("prompt_exclusions", "licensed_prompts", why="a rule over the rows read")
+_RULE_OF_CONSENT = graph("prompt_exclusions", "licensed_prompts")
+_EVIDENCE = graph("prompt_exclusions", why="an exclusion tells it")
 _OF_MODEL = partition(
     *("completion_requests", "controversy_labels", "rewards", "judge_comparisons"),
     why="of the model where it answers, and of every partition that it grades, scores or judges: "
@@ -111,10 +113,26 @@ CONSEQUENCES: dict[str, Consequence] = {
     "human_labels": graph("human_labels"),
     **dict.fromkeys((f"human_labels.{field}" for field in _READING), graph("human_labels")),
     "licence.excluded_subsets": graph("prompt_exclusions"),
+    "licence.excluded_sources": graph("prompt_exclusions"),
     "consent.agents": graph("origin_consent"),
-    "consent.robots": graph("origin_consent", why="which folder; not the files in it"),
-    "consent.unknown_origins": graph("prompt_exclusions"),
-    "consent.sources": graph("prompt_exclusions"),
+    "consent.robots": graph("origin_consent", why="which folder or table; not what is in it"),
+    "consent.scope": graph("origin_consent"),
+    "consent.blocked_domains": graph("origin_consent"),
+    "consent.blocked_domains.*.file": graph(
+        "origin_consent", why="which file; not the domains in it"
+    ),
+    "consent.blocked_domains.*.date": graph("origin_consent"),
+    "consent.unknown_origins": _RULE_OF_CONSENT,
+    **{
+        f"consent.{rules}{field}": consequence
+        for rules in ("sources", "subsets")
+        for field, consequence in (
+            ("", _RULE_OF_CONSENT),
+            (".*.decision", _RULE_OF_CONSENT),
+            (".*.evidence", _EVIDENCE),
+            (".*.date", _EVIDENCE),
+        )
+    },
     "models": nothing("a model that no other field names does nothing"),
     "models.*.weights": _OF_MODEL,
     "models.*.revision": _OF_MODEL,

@@ -10,12 +10,10 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
-from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
     Field,
     PrivateAttr,
@@ -23,6 +21,7 @@ from pydantic import (
     model_validator,
 )
 
+from alignment_assets.recipe.consent import Consent, Day, Licence, decisions, evidence
 from alignment_assets.recipe.datasets import HumanLabels, Personas, PromptSource
 from alignment_assets.recipe.limits import Limits
 from alignment_assets.recipe.part import Count, Name, Part
@@ -36,35 +35,6 @@ from alignment_assets.recipe.stages import (
 
 # The texts that come along; a recipe can name another folder.
 WORDINGS = Path(__file__).resolve().parent / "wordings"
-
-Day = Annotated[
-    str,
-    Field(pattern=r"^\d{4}-\d{2}-\d{2}$"),
-    AfterValidator(lambda day: date.fromisoformat(day).isoformat()),
-]
-
-
-class Licence(Part):
-    """Sub-collections that are dropped, whatever source they come in (report, section 4.1.4)."""
-
-    excluded_subsets: tuple[str, ...] = Field(
-        description="names of sub-collections, looked for in a row's source and upstream_id"
-    )
-
-
-class Consent(Part):
-    """The robots.txt rule (report, Appendix B), and the rule for rows without a known origin."""
-
-    agents: tuple[str, ...] = Field(
-        description="crawlers; a page that its robots.txt forbids one of them is blocked"
-    )
-    robots: str | None = Field(None, description="folder of <domain>.txt snapshots")
-    unknown_origins: Literal["admitted", "refused"] = Field(
-        "admitted", description="what becomes of rows without a known origin"
-    )
-    sources: dict[str, Literal["admitted", "refused"]] = Field(
-        default_factory=dict, description="the same for rows of one source (a value of `source`)"
-    )
 
 
 class Model(Part):
@@ -293,15 +263,20 @@ class Recipe(Part):
         ``$selection_rejected_quantile``. Mappings become DuckDB's MAP. ``$prompts`` is a list of
         structs in the recipe's order, with the parts of a source that are rules: name, track, keep.
         Who answers has no order. Of models, ``$models_reasoning`` alone is there, by their names.
+        Of rules of consent the decision and the evidence stand in a MAP each.
         """
         rules = [
             {"name": source.name, "track": source.track, "keep": _as_map(source.keep)}
             for source in self.prompts
         ]
-        asked = self.completions
+        asked, consent = self.completions, self.consent
         return {
             **dict(_settings_of(self)),
             "prompts": rules,
+            "consent_sources": _as_map(decisions(consent.sources)),
+            "consent_sources_evidence": _as_map(evidence(consent.sources)),
+            "consent_subsets": _as_map(decisions(consent.subsets)),
+            "consent_subsets_evidence": _as_map(evidence(consent.subsets)),
             "completions_models": sorted(asked.models),
             "completions_policies": sorted(asked.policies),
             "models_reasoning": _as_map(

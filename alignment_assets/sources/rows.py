@@ -12,9 +12,10 @@ from collections.abc import Collection
 from typing import Any
 
 from alignment_assets.recipe.datasets import PROMPT_COLUMNS, Personas, PromptSource
-from alignment_assets.sources import consent, conversations
+from alignment_assets.sources import conversations
 from alignment_assets.sources.conversations import Message
 from alignment_assets.sources.files import Row
+from alignment_assets.sources.origins import read_origin
 from alignment_assets.sources.texts import Malformed, refuse_placeholder, shown, usable_text
 
 
@@ -30,15 +31,16 @@ def source_prompt_row(
         placeholders: texts that stand for none.
     """
     values = row.values
-    url = _text(values.get("origin_url"))
+    origin = read_origin(values.get("origin_url"))
     return {
         "dataset": source.name,
         "row_number": number,
         **_prompt(source, number, row, placeholders),
         "source": _text(values.get("source")) if "source" in source.columns else row.origin,
         "upstream_id": _text(values.get("upstream_id")),
-        "origin_url": url if consent.domain_of(url) else None,
-        "origin_domain": consent.domain_of(url),
+        "origin_url": origin.written,
+        "origin_pages": [page.url for page in origin.pages] if origin.written else None,
+        "origin_domain": origin.pages[0].host if origin.pages else None,
         "extra": _extra(source, row),
     }
 

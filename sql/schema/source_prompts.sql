@@ -8,6 +8,7 @@ CREATE TABLE source_prompts (
     source VARCHAR,
     upstream_id VARCHAR,
     origin_url VARCHAR,
+    origin_pages VARCHAR[],
     origin_domain VARCHAR,
     extra JSON,
     read_as VARCHAR,
@@ -23,8 +24,9 @@ COMMENT ON COLUMN source_prompts.messages IS 'The prompt as read, ending with a 
 COMMENT ON COLUMN source_prompts.messages_hash IS 'sha256 of the messages as read, to the character.';
 COMMENT ON COLUMN source_prompts.source IS 'The collection that the row says it comes from; where no such column is mapped, the dataset''s configuration or the file it was read from.';
 COMMENT ON COLUMN source_prompts.upstream_id IS 'The row''s id upstream, where it has one; sub-collections may show in it.';
-COMMENT ON COLUMN source_prompts.origin_url IS 'The page the prompt was taken from, where the row says so.';
-COMMENT ON COLUMN source_prompts.origin_domain IS 'The host of origin_url, in lower case.';
+COMMENT ON COLUMN source_prompts.origin_url IS 'The page the prompt was taken from, as the row writes it, a list as JSON. NULL where the row says nothing.';
+COMMENT ON COLUMN source_prompts.origin_pages IS 'The pages that origin_url names, as URLs with the host in lower case and punycode. Empty where none can be read; NULL where the row says nothing.';
+COMMENT ON COLUMN source_prompts.origin_domain IS 'The host of the first of origin_pages.';
 COMMENT ON COLUMN source_prompts.extra IS 'The other columns that the recipe maps, as a JSON object by our names; NULL where it maps none.';
 COMMENT ON COLUMN source_prompts.read_as IS 'The form in which the prompt was found, such as list of {role, content}; NULL where malformed.';
 COMMENT ON COLUMN source_prompts.malformed_reason IS 'The kind of fault for which the row cannot be used as a prompt; NULL where it can.';

@@ -171,6 +171,28 @@ def read_tables(database: Path) -> dict[str, list[Row]]:
         }
 
 
+def _is_of(row: Row, subsets: Iterable[str]) -> list[str]:
+    """Return the sub-collections that a row of a source belongs to."""
+    place = f" {row['source'] or ''} {row['upstream_id'] or ''} ".lower()
+    return [
+        subset
+        for subset in subsets
+        if re.search(rf"[^a-z0-9]{re.escape(subset.lower())}[^a-z0-9]", place)
+    ]
+
+
+def _ruled(row: Row, recipe: Recipe) -> tuple[str, str | None]:
+    """Return what of the recipe decides about a row's consent, and how."""
+    consent = recipe.consent
+    of_subsets = {consent.subsets[name].decision for name in _is_of(row, consent.subsets)}
+    if of_subsets:
+        return "subset_rule", max(of_subsets)  # "refused" comes after "admitted"
+    for name in (row["source"], row["dataset"]):
+        if name in consent.sources:
+            return "source_rule", consent.sources[name].decision
+    return "source_rule", consent.unknown_origins
+
+
 @dataclass
 class Checker:
     """Holds the tables of a database against what follows from sources and answers.
@@ -374,16 +396,11 @@ class Checker:
         """Return the rule that drops a row of the sources by itself."""
         if row["messages"] is None:
             return "malformed"
-        place = f" {row['source'] or ''} {row['upstream_id'] or ''} ".lower()
-        if any(
-            re.search(rf"[^a-z0-9]{re.escape(subset.lower())}[^a-z0-9]", place)
-            for subset in recipe.licence.excluded_subsets
-        ):
+        licence = recipe.licence
+        if _is_of(row, licence.excluded_subsets) or row["source"] in licence.excluded_sources:
             return "licence"
-        consent = recipe.consent
         status = self._consent_status.get(row["origin_url"])
-        unknown = consent.sources.get(row["source"], consent.unknown_origins)
-        if status == "blocked" or (status != "admitted" and unknown == "refused"):
+        if status == "blocked" or (status != "admitted" and _ruled(row, recipe)[1] != "admitted"):
             return "consent"
         (source,) = (source for source in recipe.prompts if source.name == row["dataset"])
         extra = json.loads(row["extra"]) if row["extra"] else {}
@@ -410,7 +427,7 @@ class Checker:
                 "dataset_order": list(tracks).index(row["dataset"]) + 1,
                 "consent_basis": "robots_txt"
                 if self._consent_status.get(row["origin_url"]) == "admitted"
-                else "source_rule",
+                else _ruled(row, recipe)[0],
             }
             for row in self._source_rows(recipe)
             if (row["dataset"], row["row_number"]) not in dropped and row["messages"]

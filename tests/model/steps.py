@@ -49,8 +49,11 @@ ALTERNATIVES: dict[str, list[Any]] = {
     "licence.excluded_subsets": [["flan_v2", "no_robots"], ["math"], ["flan_v2", "wild"], []],
     "consent.agents": [["GPTBot", "*"], ["GPTBot"]],
     "consent.robots": ["robots", None],
-    "consent.unknown_origins": ["admitted", "refused"],
-    "consent.sources": [{}, {"wild": "refused"}, {"math": "refused"}],
+    "consent.unknown_origins": ["admitted", "refused", None],
+    "licence.excluded_sources": [[], ["web"]],
+    "consent.scope": ["domain", "host"],
+    "consent.sources": [{}, {"wild": "refused"}, {"math": "refused"}, {"toxic": "refused"}],
+    "consent.subsets": [{}, {"math": "refused"}, {"wild": "admitted", "page": "refused"}],
     "models.*.weights": ["hf:a/one", "hf:a/two"],
     "models.*.revision": ["main", "v2"],
     "models.*.billions": [1.0, 5.0],
@@ -117,6 +120,15 @@ UNCHANGED = {
     "personas.columns": "there is one",
     "limits.exceptions": "as the limits themselves, for one of them",
     "human_labels": "no row follows from them but those of controversy_agreement",
+    "consent.blocked_domains": "what a list says, a changed robots.txt says too",
+    "consent.blocked_domains.*.file": "there is no list",
+    "consent.blocked_domains.*.date": "there is no list",
+    "consent.sources.*.decision": "decided in the short form",
+    "consent.sources.*.evidence": "shown beside the decision alone",
+    "consent.sources.*.date": "shown beside the decision alone",
+    "consent.subsets.*.decision": "decided in the short form",
+    "consent.subsets.*.evidence": "shown beside the decision alone",
+    "consent.subsets.*.date": "shown beside the decision alone",
     "models": "models leave and join by a step of their own",
     "models.*.backend": "who answers is the fake",
     "models.*.chat_template": "its file would be read by a real engine alone",
@@ -184,6 +196,7 @@ MEMBERS: tuple[Step, ...] = (
 
 # The first table that a field of the recipe shows in, by how the field's place starts.
 SHOWS_IN = {
+    "consent.scope": "origin_consent",
     **dict.fromkeys(
         ("seed", "limit", "max_prompt", "licence", "consent.s", "consent.u"), "prompt_exclusions"
     ),

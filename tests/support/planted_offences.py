@@ -69,12 +69,22 @@ PLANTED: dict[str, list[str]] = {
     "licensed_prompts/no_blocked_origin": [
         "origin_url = 'https://river-gazette.example/2024/05/footbridge-tolls'"
     ],
+    "licensed_prompts/admitted_by_somebody": [
+        "consent_basis = 'robots_txt' WHERE consent_basis = 'source_rule'",
+        "consent_basis = 'subset_rule'",
+        "consent_basis = 'no_rule'",
+    ],
     "licensed_prompts/no_excluded_subset": ["upstream_id = 'flan_v2_1'", "source = 'a/No_Robots'"],
     "licensed_prompts/nothing_lost": [
         LESS,
         "INSERT INTO prompt_exclusions SELECT dataset, row_number, uuid(), '', '', '', '' "
         "FROM {t} LIMIT 1",
         "DELETE FROM source_prompts WHERE dataset IN (SELECT dataset FROM {t} LIMIT 1)",
+    ],
+    "origin_consent/known_status": [
+        "status = 'unsure'",
+        "blocked_agents = [] WHERE status = 'blocked'",
+        "blocked_agents = ['GPTBot'] WHERE status = 'admitted'",
     ],
     "personas/persona_or_reason": ["persona = NULL"],
     "prompt_exclusions/every_source": [

@@ -22,6 +22,8 @@ class StatedGrader(FakeInference):
     """Grades a prompt with the number that it states as ``grade N``; 0 without one."""
 
     def _answer(self, request: Request) -> Answer:
+        if request.task != "grade":
+            return super()._answer(request)
         stated = re.search(r"grade (\d)", request.messages[-1]["content"])
         grade = {"reasoning": "stated", "classification": stated.group(1) if stated else "0"}
         return Answer(request.request_id, request.task, "stop", text=json.dumps(grade))

@@ -120,6 +120,7 @@ def parameters(rules: Rules) -> dict[str, Any]:
         "completions_models": list(rules.models),
         "rewards_comparison_judge": "judge",
         "rewards_compared_candidates": rules.compared,
+        "rewards_min_score_mass": 0.0,
         **{f"selection_{name}": getattr(rules, name) for name in selection},
     }
 

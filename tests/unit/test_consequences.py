@@ -77,10 +77,24 @@ OTHER: dict[str, Any] = {
     **{f"human_labels.{field}": value for field, value in DATASET.items()},
     "human_labels.columns": {"prompt": "prompt", "label": "label"},
     "licence.excluded_subsets": ["flan_v2"],
+    "licence.excluded_sources": ["other"],
     "consent.agents": ["GPTBot"],
     "consent.robots": None,
+    "consent.scope": "host",
+    "consent.blocked_domains": {"other": {"file": "other.txt", "date": "2026-01-01"}},
+    "consent.blocked_domains.*.file": "other.txt",
+    "consent.blocked_domains.*.date": "2026-01-01",
     "consent.unknown_origins": "refused",
-    "consent.sources": {"other": "refused"},
+    **{
+        f"consent.{rules}{field}": value
+        for rules in ("sources", "subsets")
+        for field, value in (
+            ("", {"other": "refused"}),
+            (".*.decision", "refused"),
+            (".*.evidence", "https://other.example/terms"),
+            (".*.date", "2026-01-01"),
+        )
+    },
     "models.*.weights": "hf:owner/name",
     "models.*.revision": "other",
     "models.*.chat_template": "template.jinja",
@@ -141,6 +155,13 @@ OTHER: dict[str, Any] = {
 ALONG: dict[str, dict[str, Any]] = {
     "prompts.*.form": {
         "prompts.*.columns": {"conversation": "turns", "conversation_type": "conversation_type"}
+    },
+    "consent.blocked_domains.*.file": {"consent.blocked_domains.*.date": "2026-01-01"},
+    "consent.blocked_domains.*.date": {"consent.blocked_domains.*.file": "other.txt"},
+    **{
+        f"consent.{rules}.*.{field}": {f"consent.{rules}.*.decision": "refused"}
+        for rules in ("sources", "subsets")
+        for field in ("evidence", "date")
     },
     "rewards.standard.task": {"rewards.standard.rubric": None},
     "rewards.controversial.task": {"rewards.controversial.rubric": None},

@@ -353,8 +353,8 @@ def test_parts_of_a_struct_are_not_dropped_or_made_up(
         SELECT 0 AS row_number, uuid() AS prompt_id, 'hash' AS prompt_hash,
             [{{'role': 'user', {part}}}] AS messages,
             'mix' AS dataset, NULL AS messages_hash, NULL AS source, NULL AS upstream_id,
-            NULL AS origin_url, NULL AS origin_domain, NULL AS extra, NULL AS read_as,
-            NULL AS malformed_reason, NULL AS malformed_detail
+            NULL AS origin_url, NULL AS origin_pages, NULL AS origin_domain, NULL AS extra,
+            NULL AS read_as, NULL AS malformed_reason, NULL AS malformed_detail
     """
     with (
         pytest.raises(WarehouseError, match=told),
