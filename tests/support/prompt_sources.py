@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 from dataclasses import replace
@@ -10,7 +11,7 @@ from typing import Any
 
 from alignment_assets.inference.types import Answer, Request
 from alignment_assets.recipe.load import load_recipe
-from tests.conftest import Graph, changed_recipe
+from tests.conftest import ANY_LOSS, Graph, changed_recipe
 from tests.support.fakes import FakeInference
 
 READ = "key:source_prompts or key:origin_consent"
@@ -72,5 +73,5 @@ def on_sources(
         prism_prompts=write_lines(folder / "prism.jsonl", opened),
     )
     inference = StatedGrader(log=graph.inference.log)
-    recipe = changed_recipe({"prompts": prompts, **(changes or {})})
+    recipe = changed_recipe({"prompts": prompts, **copy.deepcopy(ANY_LOSS), **(changes or {})})
     return replace(graph, recipe=recipe, inference=inference)

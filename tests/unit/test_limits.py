@@ -24,11 +24,18 @@ THOUGHT = "<think>\nHm.\n</think>\n\nSo be it. "
 Change = Callable[[Request, Answer], Answer]
 
 
+def strictly(
+    graph: Graph, folder: Path, mix: list[dict[str, Any]], *, changes: Any = None, **sources: Any
+) -> Graph:
+    """The graph on these sources, with the limits that a recipe has by itself."""
+    return on_sources(graph, folder, mix, changes={"limits": {}, **(changes or {})}, **sources)
+
+
 def answering(
     graph: Graph, folder: Path, change: Change, changes: dict[str, Any] | None = None
 ) -> Graph:
     """The graph on a small mix, with answers that are changed."""
-    graph = on_sources(graph, folder, MIX, changes=changes)
+    graph = strictly(graph, folder, MIX, changes=changes)
 
     class ChangedInference(StatedGrader):
         def _answer(self, request: Request) -> Answer:
@@ -70,7 +77,7 @@ def test_a_source_that_is_half_malformed_stops_and_may_be_allowed(
     graph: Graph, tmp_path: Path
 ) -> None:
     mix = [*MIX[:4], *({**one, "chosen": f"a bare text {one['id']}"} for one in MIX[4:])]
-    graph = on_sources(graph, tmp_path, mix)
+    graph = strictly(graph, tmp_path, mix)
     message = refusal(graph, "key:source_prompts", "preference_mix")
     assert message.startswith(
         "source_prompts[preference_mix]: malformed (preference_mix): 4 of 8 rows: 4 × a text, not "
@@ -79,7 +86,7 @@ def test_a_source_that_is_half_malformed_stops_and_may_be_allowed(
     assert "That is 50.00%, more than the recipe's limits.malformed of 20.00%" in message
     assert graph.query("SELECT count(*) FROM source_prompts") == [(0,)]
     allowing = {"limits.exceptions": {"preference_mix": {"malformed": 0.5}}}
-    graph = on_sources(graph, tmp_path, mix, changes=allowing)
+    graph = strictly(graph, tmp_path, mix, changes=allowing)
     graph.materialize("key:source_prompts")
     assert lost(graph, "source_prompts") == [
         ("preference_mix", None, "malformed", "a text, not a conversation", 4, 8, 0.5, 0.5)
@@ -110,10 +117,10 @@ def test_a_rule_that_drops_all_of_a_source_stops_unless_the_recipe_says_so(
     prism: tuple[tuple[str, str], ...],
     said: str,
 ) -> None:
-    graph = on_sources(graph, tmp_path, MIX, prism=prism, changes=changes)
+    graph = strictly(graph, tmp_path, MIX, prism=prism, changes=changes)
     assert said in refusal(graph, f"{READ} or {RULED}")
     allowing = {**changes, "limits.excluded": 1.0}
-    graph = on_sources(graph, tmp_path, MIX, prism=prism, changes=allowing)
+    graph = strictly(graph, tmp_path, MIX, prism=prism, changes=allowing)
     graph.materialize(RULED)
 
 
@@ -121,7 +128,7 @@ def test_how_many_are_taken_and_that_none_is_taken_twice_are_choices(
     graph: Graph, tmp_path: Path
 ) -> None:
     mix = [{**MIX[0], "id": f"mix_{number}"} for number in range(200)]
-    graph = on_sources(graph, tmp_path, mix, changes={"limit": 1})
+    graph = strictly(graph, tmp_path, mix, changes={"limit": 1})
     graph.materialize(f"{READ} or {RULED}")
     shares = {loss: allowed for _, _, loss, *_, allowed in lost(graph, "prompt_exclusions")}
     assert shares.keys() == {"excluded by repeat", "excluded by limit"}
@@ -231,7 +238,7 @@ def test_labels_that_match_no_prompt_are_a_warning(graph: Graph, tmp_path: Path)
     path = tmp_path / "labels.jsonl"
     labels = [{"prompt": f"another question {n}", "annotator": "a", "label": 1} for n in (1, 2)]
     path.write_text("".join(json.dumps(label) + "\n" for label in labels))
-    graph = on_sources(graph, tmp_path, MIX, changes={"human_labels.dataset": str(path)})
+    graph = strictly(graph, tmp_path, MIX, changes={"human_labels.dataset": str(path)})
     graph.materialize(f"{READ} or {RULED} or {GRADED} or key:human_labels")
     (result,) = graph.materialize("key:controversy_agreement")
     assert lost(graph, "controversy_agreement") == [
@@ -243,7 +250,7 @@ def test_labels_that_match_no_prompt_are_a_warning(graph: Graph, tmp_path: Path)
 
 def test_a_check_shows_the_shares(graph: Graph, tmp_path: Path) -> None:
     mix = [*MIX[:4], *({**one, "chosen": "a bare text"} for one in MIX[4:])]
-    graph = on_sources(graph, tmp_path, mix, changes={"limits.malformed": 0.6})
+    graph = strictly(graph, tmp_path, mix, changes={"limits.malformed": 0.6})
     results = graph.materialize("key:source_prompts")
     checks = [
         check

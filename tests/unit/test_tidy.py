@@ -273,7 +273,8 @@ def test_rows_of_a_prompt_that_is_excluded_later_go_with_the_next_making(
     materialized: Callable[..., Graph],
 ) -> None:
     graph = materialized()
-    shorter = graph.with_recipe(changed_recipe({"max_prompt_characters": 60}))
+    changes = {"max_prompt_characters": 60, "limits.excluded": 1.0}
+    shorter = graph.with_recipe(changed_recipe(changes))
     shorter.materialize()
     assert len(shorter.query("FROM alignment_prompts")) < len(graph.query("FROM source_prompts"))
     for table in ("completion_requests", "completions", "rewards", "dpo_pairs", "qrpo_samples"):
