@@ -50,9 +50,22 @@ CREATE OR REPLACE TEMP MACRO as_transcript(messages) AS
             chr(10) || chr(10))
     END;
 
--- The fixed part of a template before its n-th marker, or after its last.
-CREATE OR REPLACE TEMP MACRO template_part(template, number) AS
-    string_split_regex(template, '\{[a-z]+\}')[number];
+-- A template with texts put in for its placeholders, in one pass: what the texts hold is left alone. `texts` is a
+-- MAP by the placeholders' names; what is none of them stays as it is. NULL if a text is.
+CREATE OR REPLACE TEMP MACRO filled(template, texts) AS
+    CASE WHEN len(list_filter(map_values(texts), lambda text: text IS NULL)) = 0 THEN
+        array_to_string(list_transform(
+            range(1, len(string_split_regex(template, '\{[A-Za-z_][A-Za-z0-9_]*\}')) + 1),
+            lambda place: string_split_regex(template, '\{[A-Za-z_][A-Za-z0-9_]*\}')[place] || coalesce(
+                texts[regexp_extract_all(template, '\{([A-Za-z_][A-Za-z0-9_]*)\}', 1)[place]],
+                regexp_extract_all(template, '\{[A-Za-z_][A-Za-z0-9_]*\}')[place],
+                '')), '')
+    END;
+
+-- What a grader or judge is asked: an empty system prompt is no message.
+CREATE OR REPLACE TEMP MACRO asked_with(system, question) AS
+    CASE WHEN system = '' THEN [] ELSE [{'role': 'system', 'content': system}] END
+    || [{'role': 'user', 'content': question}];
 
 -- Characters in a conversation: what engines are asked first is what is long.
 CREATE OR REPLACE TEMP MACRO conversation_length(messages) AS

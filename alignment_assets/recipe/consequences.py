@@ -91,6 +91,7 @@ CONSEQUENCES: dict[str, Consequence] = {
     ),
     "limit": graph("prompt_exclusions"),
     "wordings": graph("wordings", why="if a text in the folder is another"),
+    "wordings_placeholders": nothing("what the texts become by it counts"),
     "template_date": graph(
         *("completion_requests", "controversy_labels", "rewards", "judge_comparisons"),
         why="a request is named by it",
@@ -184,6 +185,9 @@ CONSEQUENCES: dict[str, Consequence] = {
         graph("rewards", "wordings", why="`wordings`, if it needs other texts"),
     ),
     "rewards.comparison_judge": graph("judge_comparisons"),
+    "rewards.judge_sees_question": nothing(
+        "says what the wordings have to be like; what they are counts"
+    ),
     "rewards.min_score_mass": graph("rewards", "judge_comparisons"),
     "rewards.compared_candidates": graph("judge_comparisons", "judge_rankings"),
     "selection.strategy": graph("selected_pairs", why="by its file in `sql/selection`"),

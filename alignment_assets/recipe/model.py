@@ -119,6 +119,10 @@ class Recipe(Part):
     wordings: str | None = Field(
         None, description="folder of your own principles, charter, rubrics and questions"
     )
+    wordings_placeholders: dict[str, str] = Field(
+        default_factory=dict,
+        description="names of placeholders in your wordings: ours, as in {user_prompt: prompt}",
+    )
     template_date: Day = Field(description="the day that chat templates are told, as YYYY-MM-DD")
     max_prompt_characters: Count = Field(description="longer prompts are dropped")
     max_row_bytes: Count = Field(

@@ -134,6 +134,11 @@ class Rewards(Part):
     comparison_judge: str = Field(
         description="a name under models; it compares the best controversial candidates in pairs"
     )
+    judge_sees_question: bool = Field(
+        True,
+        description="whether judges are shown the prompt: their questions have {prompt}, or have "
+        "it not",
+    )
     min_score_mass: Share = Field(
         0.01,
         description="probability that a judge's answer gives all labels together, at least; below "

@@ -119,6 +119,8 @@ UNCHANGED = {
     "personas.revision": "of hub datasets alone",
     "personas.columns": "there is one",
     "limits.exceptions": "as the limits themselves, for one of them",
+    "wordings_placeholders": "what stands in the folder is changed instead",
+    "rewards.judge_sees_question": "checks what stands in the folder",
     "human_labels": "no row follows from them but those of controversy_agreement",
     "consent.blocked_domains": "what a list says, a changed robots.txt says too",
     "consent.blocked_domains.*.file": "there is no list",

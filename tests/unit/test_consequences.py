@@ -61,6 +61,7 @@ OTHER: dict[str, Any] = {
     "limit": 5,
     "wordings": "other wordings",
     "template_date": "2026-01-01",
+    "wordings_placeholders": {"persona": "persona"},
     "max_prompt_characters": 1999,
     "max_row_bytes": 9999,
     "placeholders": ["nothing"],
@@ -177,7 +178,8 @@ CONCERNED = {
     "completions.sampling.temperature": {MODEL, POLICY},  # the cool one has its own
 }
 # Members of lists and mappings, and the name: each has a test of its own.
-APART = {"name", "prompts", "models", "completions.policies"}
+# What the texts of the package do not fit has one in test_wordings.
+APART = {"name", "prompts", "models", "completions.policies", "rewards.judge_sees_question"}
 
 
 def declared(field: str) -> Consequence:
