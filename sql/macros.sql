@@ -41,6 +41,17 @@ CREATE OR REPLACE TEMP MACRO with_system(system_prompt, messages) AS
         ELSE [{'role': 'system', 'content': system_prompt}] || messages
     END;
 
+-- A conversation for a model whose chat template has no place for a system message: its text comes before the first
+-- user message's.
+CREATE OR REPLACE TEMP MACRO prepended_to_user(messages) AS
+    CASE
+        WHEN messages[1].role <> 'system' THEN messages
+        WHEN messages[2].role = 'user' THEN
+            [{'role': 'user', 'content': messages[1].content || chr(10) || chr(10) || messages[2].content}]
+            || messages[3:]
+        ELSE [{'role': 'user', 'content': messages[1].content}] || messages[2:]
+    END;
+
 -- A conversation as plain text, for a judge to read.
 CREATE OR REPLACE TEMP MACRO as_transcript(messages) AS
     CASE

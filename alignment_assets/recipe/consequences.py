@@ -139,6 +139,7 @@ CONSEQUENCES: dict[str, Consequence] = {
     "models.*.revision": _OF_MODEL,
     "models.*.chat_template": _OF_MODEL,
     "models.*.chat_template_arguments": _OF_MODEL,
+    "models.*.system_prompt": _OF_MODEL,
     "models.*.reasoning": partition("completions", why="of the model, where it answers"),
     "models.*.backend": _LIMITS,
     "models.*.backend.*.*": nothing(

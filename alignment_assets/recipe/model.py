@@ -56,6 +56,11 @@ class Model(Part):
     chat_template_arguments: dict[str, Any] = Field(
         default_factory=dict, description="what the template is given: {enable_thinking: false}"
     )
+    system_prompt: Literal["own_message", "prepend_to_user"] = Field(
+        "own_message",
+        description="prepend_to_user, for chat templates that leave system messages out: the text "
+        "is put before the first user message's",
+    )
     max_tokens: Count | None = Field(None, description="overrides completions.sampling")
     temperature: Annotated[float, Field(ge=0)] | None = Field(
         None, description="overrides completions.sampling"

@@ -83,6 +83,7 @@ def _identity(recipe: Recipe, name: str) -> list[Any]:
         model.revision,
         [template is not None, hashlib.sha256(content).hexdigest()],
         model.chat_template_arguments,
+        model.system_prompt,
     ]
 
 

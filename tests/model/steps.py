@@ -133,6 +133,7 @@ UNCHANGED = {
     "consent.subsets.*.date": "shown beside the decision alone",
     "models": "models leave and join by a step of their own",
     "models.*.backend": "who answers is the fake",
+    "models.*.system_prompt": "test_requests has it; the checker knows whole conversations",
     "models.*.chat_template": "its file would be read by a real engine alone",
     "completions.models": "models leave and join by a step of their own",
     "completions.policies": "policies leave and join by a step of their own",

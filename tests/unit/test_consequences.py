@@ -102,6 +102,7 @@ OTHER: dict[str, Any] = {
     "models.*.chat_template_arguments": {"enable_thinking": False},
     "models.*.backend": {"openai": OPENAI},
     "models.*.reasoning": "keep",
+    "models.*.system_prompt": "prepend_to_user",
     "models.*.billions": 7,
     "models.*.max_model_len": 1024,
     "models.*.max_tokens": 17,
