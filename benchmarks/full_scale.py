@@ -244,9 +244,9 @@ def scan(world: World) -> int:
             "FROM completions",
             "SELECT sum(list_sum(list_transform(messages, lambda m: strlen(m.content)))), "
             "min(prompt_id) FROM alignment_prompts",
-            "SELECT min(completion_id), min(prompt_id), sum(reward), sum(quantile), min(text_hash),"
-            " min(band), min(ineligible_reason), min(track), min(model), min(variant) "
-            "FROM quantile_rewards",
+            "SELECT min(completion_id), min(prompt_id), sum(reward), sum(quantile), "
+            "min(normal_hash), min(band), min(ineligible_reason), min(track), min(model), "
+            "min(variant) FROM quantile_rewards",
         ):
             connection.execute(query).fetchall()
     return 0

@@ -48,7 +48,7 @@ SELECT
     'standard' AS track,
     CASE WHEN number < {REFERENCES} THEN $policy ELSE 'model' END AS model,
     CASE WHEN number < {REFERENCES} THEN 'reference' ELSE 'default' END AS variant,
-    number AS sample_index, sha256('text' || completion_id) AS text_hash, reward,
+    number AS sample_index, normal_hash('text' || completion_id) AS normal_hash, reward,
     {REFERENCES} AS n_references, quantile,
     CASE WHEN reward > list_max(s) THEN 'above_all' WHEN quantile = 1 THEN 'best'
         WHEN quantile <= 0.2 THEN 'worst' ELSE 'middle' END AS band

@@ -70,6 +70,7 @@ def apertus(policies: list[str] | None = None) -> Recipe:
     path = find_recipe("apertus")
     content = yaml.safe_load(path.read_text(encoding="utf-8"))
     content["completions"]["policies"] = policies or [POLICY]
+    content["consent"]["unknown_origins"] = "admitted"  # the sources here are made up
     return parse_recipe(content, path)
 
 

@@ -41,6 +41,17 @@ CREATE OR REPLACE TEMP MACRO with_system(system_prompt, messages) AS
         ELSE [{'role': 'system', 'content': system_prompt}] || messages
     END;
 
+-- A conversation for a model whose chat template has no place for a system message: its text comes before the first
+-- user message's.
+CREATE OR REPLACE TEMP MACRO prepended_to_user(messages) AS
+    CASE
+        WHEN messages[1].role <> 'system' THEN messages
+        WHEN messages[2].role = 'user' THEN
+            [{'role': 'user', 'content': messages[1].content || chr(10) || chr(10) || messages[2].content}]
+            || messages[3:]
+        ELSE [{'role': 'user', 'content': messages[1].content}] || messages[2:]
+    END;
+
 -- A conversation as plain text, for a judge to read.
 CREATE OR REPLACE TEMP MACRO as_transcript(messages) AS
     CASE
@@ -50,9 +61,22 @@ CREATE OR REPLACE TEMP MACRO as_transcript(messages) AS
             chr(10) || chr(10))
     END;
 
--- The fixed part of a template before its n-th marker, or after its last.
-CREATE OR REPLACE TEMP MACRO template_part(template, number) AS
-    string_split_regex(template, '\{[a-z]+\}')[number];
+-- A template with texts put in for its placeholders, in one pass: what the texts hold is left alone. `texts` is a
+-- MAP by the placeholders' names; what is none of them stays as it is. NULL if a text is.
+CREATE OR REPLACE TEMP MACRO filled(template, texts) AS
+    CASE WHEN len(list_filter(map_values(texts), lambda text: text IS NULL)) = 0 THEN
+        array_to_string(list_transform(
+            range(1, len(string_split_regex(template, '\{[A-Za-z_][A-Za-z0-9_]*\}')) + 1),
+            lambda place: string_split_regex(template, '\{[A-Za-z_][A-Za-z0-9_]*\}')[place] || coalesce(
+                texts[regexp_extract_all(template, '\{([A-Za-z_][A-Za-z0-9_]*)\}', 1)[place]],
+                regexp_extract_all(template, '\{[A-Za-z_][A-Za-z0-9_]*\}')[place],
+                '')), '')
+    END;
+
+-- What a grader or judge is asked: an empty system prompt is no message.
+CREATE OR REPLACE TEMP MACRO asked_with(system, question) AS
+    CASE WHEN system = '' THEN [] ELSE [{'role': 'system', 'content': system}] END
+    || [{'role': 'user', 'content': question}];
 
 -- Characters in a conversation: what engines are asked first is what is long.
 CREATE OR REPLACE TEMP MACRO conversation_length(messages) AS
@@ -87,3 +111,74 @@ CREATE OR REPLACE TEMP MACRO subsets_of(source, upstream_id, subsets) AS
     list_filter(subsets, lambda subset: regexp_matches(
         ' ' || lower(coalesce(source, '')) || ' ' || lower(coalesce(upstream_id, '')) || ' ',
         '[^a-z0-9]' || regexp_escape(lower(subset)) || '[^a-z0-9]'));
+
+-- Whether a status of origin_consent puts rows out, whatever else is known of them.
+CREATE OR REPLACE TEMP MACRO refuses(status) AS
+    coalesce(status IN ('blocked', 'refused_by_signal', 'on_blocked_list'), false);
+
+-- What the rules of some sub-collections decide together: of several a refusal counts. NULL without any.
+CREATE OR REPLACE TEMP MACRO decided_by_subset(subsets, rules) AS
+    list_max(list_transform(subsets, lambda subset: rules[subset]));
+
+-- What decides whether a row may be used: what its origin says, a list of domains, the rule of its
+-- sub-collection, the rule of its source or of all unknown origins, or nothing.
+CREATE OR REPLACE TEMP MACRO consent_basis(status, of_subset, of_source) AS
+    CASE
+        WHEN status IN ('admitted', 'blocked', 'refused_by_signal') THEN 'robots_txt'
+        WHEN status = 'on_blocked_list' THEN 'blocked_list'
+        WHEN of_subset IS NOT NULL THEN 'subset_rule'
+        WHEN of_source IS NOT NULL THEN 'source_rule'
+        ELSE 'no_rule'
+    END;
+
+-- The form by which texts are compared, and are empty or not: without what shows nothing (controls that are no
+-- white space, and what Unicode says to ignore), composed (NFC), white-space runs as one space, stripped. Prompts'
+-- hashes go by the same form (`alignment_assets.sources.texts.normal_text`).
+CREATE OR REPLACE TEMP MACRO normal_text(text) AS
+    trim(regexp_replace(
+        nfc_normalize(regexp_replace(
+            text,
+            '[\x00-\x08\x0e-\x1b\x7f-\x{84}\x{86}-\x{9f}\x{ad}\x{34f}\x{61c}\x{115f}\x{1160}\x{17b4}\x{17b5}'
+            || '\x{180b}-\x{180f}\x{200b}-\x{200f}\x{202a}-\x{202e}\x{2060}-\x{206f}\x{2800}\x{3164}'
+            || '\x{fe00}-\x{fe0f}\x{feff}\x{ffa0}\x{fff0}-\x{fffb}\x{1bca0}-\x{1bca3}\x{1d173}-\x{1d17a}'
+            || '\x{e0000}-\x{e0fff}]+',
+            '', 'g')),
+        -- A single space stays as it is: replacing each would take seven times as long.
+        '[\t-\r\x1c-\x1f\x{85}\x{a0}\x{1680}\x{2000}-\x{200a}\x{2028}\x{2029}\x{202f}\x{205f}\x{3000}]'
+        || '[\t-\r\x1c-\x20\x{85}\x{a0}\x{1680}\x{2000}-\x{200a}\x{2028}\x{2029}\x{202f}\x{205f}\x{3000}]*'
+        || '| [\t-\r\x1c-\x20\x{85}\x{a0}\x{1680}\x{2000}-\x{200a}\x{2028}\x{2029}\x{202f}\x{205f}\x{3000}]+',
+        ' ', 'g'));
+-- Its hash, a number, which is the same in every version of DuckDB.
+CREATE OR REPLACE TEMP MACRO normal_hash(text) AS md5_number_lower(normal_text(text));
+
+-- A text without white space around it.
+CREATE OR REPLACE TEMP MACRO stripped(text) AS
+    regexp_replace(text, '^[\s\x{85}\pZ\x1c-\x1f]+|[\s\x{85}\pZ\x1c-\x1f]+$', '', 'g');
+
+-- What a model that thinks aloud says in the end: the text after its last </think>. The opening tag may be missing,
+-- because many chat templates write it. Who has not ended thinking has said nothing.
+CREATE OR REPLACE TEMP MACRO after_thinking(text) AS
+    CASE
+        WHEN contains(text, '</think>') THEN regexp_replace(string_split(text, '</think>')[-1], '^\s+', '')
+        WHEN regexp_matches(text, '^\s*<think>') THEN ''
+        ELSE text
+    END;
+-- And what it has thought; NULL where it does not.
+CREATE OR REPLACE TEMP MACRO thinking(text) AS
+    CASE
+        WHEN contains(text, '</think>') THEN trim(
+            regexp_replace(array_to_string(string_split(text, '</think>')[:-2], '</think>'), '^\s*<think>', ''),
+            chr(10) || ' ')
+        WHEN regexp_matches(text, '^\s*<think>') THEN trim(regexp_replace(text, '^\s*<think>', ''), chr(10) || ' ')
+    END;
+
+-- The JSON objects in a text, in order, by their opening braces (the last 100 of them). Of objects in each other
+-- it is the inner ones.
+CREATE OR REPLACE TEMP MACRO json_objects(text) AS
+    list_filter(
+        list_transform(
+            range(greatest(2, len(string_split(text, '{')) - 99), len(string_split(text, '{')) + 1),
+            lambda place: regexp_extract(
+                '{' || array_to_string(string_split(text, '{')[place:], '{'),
+                '^\{(?s:[^{}"]|"(?:[^"\\]|\\.)*")*\}')),
+        lambda found: found <> '' AND json_valid(found));

@@ -21,6 +21,7 @@ from alignment_assets.commands.materialize import execute, plan_launches
 from alignment_assets.commands.models import prepare_demo_model
 from alignment_assets.definitions import build_defs
 from alignment_assets.host.locking import locked
+from alignment_assets.recipe.limits import Limits
 from alignment_assets.recipe.load import find_recipe, parse_recipe
 from alignment_assets.recipe.model import Recipe
 from alignment_assets.recipe.run import Run
@@ -41,9 +42,15 @@ def changed_recipe(changes: dict[str, Any] | None = None, name: str = "demo") ->
         *parents, last = place.split(".")
         part = content
         for parent in parents:
-            part = part[parent]
+            part = part.setdefault(parent, {}) if isinstance(part, dict) else part[parent]
         part[last] = value
     return parse_recipe(content, path)
+
+
+# Limits that stop nothing: tests of a rule on three rows may well drop two.
+ANY_LOSS = {
+    "limits": {name: 1.0 for name in Limits.model_fields if name != "exceptions"},
+}
 
 
 @dataclass

@@ -1,8 +1,9 @@
 """Asset checks, made from ``sql/checks``: one for each rule of a table.
 
 The same rules run inside each asset before it publishes; a check shows that they hold for what is
-in the database now, all partitions together. One more, `BELONGS`, shows that rows were made of what
-stands in the tables above now: of the run's partition, or of all if a run has none.
+in the database now, all partitions together. `LIMITS` shows with numbers that no more is lost than
+the recipe allows, and `BELONGS` that rows were made of what stands in the tables above now: of the
+run's partition, or of all if a run has none.
 """
 
 from collections.abc import Iterator
@@ -18,11 +19,13 @@ from dagster import (
 from alignment_assets.recipe.run import Run
 from alignment_assets.warehouse import sql_files
 from alignment_assets.warehouse.lineage import PARTITION_COLUMNS, Lineage, TablePart, upstream_of
+from alignment_assets.warehouse.losses import find_losses, judge, shares
 from alignment_assets.warehouse.removed import hide_removed
 from alignment_assets.warehouse.resource import Warehouse, rules_of, shown_row
 
 SHOWN_ROWS = 5
 BELONGS = "belongs_together"
+LIMITS = "within_limits"
 PARTITION_TAG = "dagster/partition"
 
 
@@ -31,7 +34,7 @@ def table_checks(run: Run) -> list[AssetChecksDefinition]:
     return [
         _checks_of(run, table)
         for table in sql_files.tables()
-        if rules_of(table) or upstream_of(table)
+        if rules_of(table) or upstream_of(table) or table in sql_files.sql_names("losses")
     ]
 
 
@@ -45,6 +48,7 @@ def _checks_of(run: Run, table: str) -> AssetChecksDefinition:
     rules = {rule.split("/", 1)[1]: rule for rule in rules_of(table)}
     edges = upstream_of(table)
     partitions = _partitions(run, table)
+    counted = table in sql_files.sql_names("losses")
 
     @multi_asset_check(
         name=f"{table}_rules",
@@ -52,6 +56,7 @@ def _checks_of(run: Run, table: str) -> AssetChecksDefinition:
             AssetCheckSpec(name, asset=table, description=describe_rule(rule))
             for name, rule in rules.items()
         ]
+        + ([AssetCheckSpec(LIMITS, asset=table, description=_LIMITS)] if counted else [])
         + ([AssetCheckSpec(BELONGS, asset=table, description=_BELONGS)] if edges else []),
         can_subset=True,
     )
@@ -61,6 +66,17 @@ def _checks_of(run: Run, table: str) -> AssetChecksDefinition:
         with warehouse.read() as connection:
             hide_removed(connection, run.recipe.members)  # rows that nothing makes again
             for key in sorted(context.selected_asset_check_keys):
+                if key.name == LIMITS:
+                    losses = find_losses(connection, table, run.recipe.settings())
+                    judged = judge(losses, run.recipe.limits.allowed)
+                    too_much = [one.text for one in judged if one.is_too_much]
+                    yield AssetCheckResult(
+                        passed=not too_much,
+                        check_name=key.name,
+                        asset_key=key.asset_key,
+                        metadata={**shares(judged), "too_much": too_much[:SHOWN_ROWS]},
+                    )
+                    continue
                 if key.name == BELONGS:
                     made = context.run.tags.get(PARTITION_TAG)
                     lineage = Lineage(connection, run.recipe.settings())
@@ -91,6 +107,7 @@ def _checks_of(run: Run, table: str) -> AssetChecksDefinition:
     return check
 
 
+_LIMITS = "No more is lost than the recipe's limits allow (sql/losses, docs/limits.md)."
 _BELONGS = "The rows were made of what stands in the tables above now (sql/edges)."
 
 

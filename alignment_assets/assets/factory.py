@@ -35,6 +35,7 @@ from alignment_assets.requests.request_sets import Fingerprint
 from alignment_assets.requests.runner import RequestRunner, RequestSet
 from alignment_assets.warehouse import sql_files
 from alignment_assets.warehouse.lineage import Lineage, TablePart
+from alignment_assets.warehouse.losses import check_losses, find_losses, judge, loss_rows, shares
 from alignment_assets.warehouse.records import Record
 from alignment_assets.warehouse.resource import Staging, Warehouse
 
@@ -160,6 +161,7 @@ def publish(
 
     Raises:
         InconsistentError: what the rows were made of does not belong together.
+        TooMuchLost: more was lost on the way than the recipe's limits allow.
         WarehouseError, OSError, LockTimeout: see `Staging.publish`.
     """
     recipe, table = run.recipe, staging.table.name
@@ -167,15 +169,25 @@ def publish(
     lineage = Lineage(staging.connection, recipe.settings())
     lineage.check(staging.part)
     inputs = lineage.read(staging.part)
+    judged = judge(find_losses(staging.connection, table, parameters), recipe.limits.allowed)
+    check_losses(staging.label, judged)
     partition = context.partition_key if _is_partitioned(context) else None
     settings, database = partition_settings(recipe, table, partition), staging.created_at()
-    published = staging.publish(parameters, may_be_empty=table in MAY_BE_EMPTY, inputs=inputs)
+    published = staging.publish(
+        parameters,
+        may_be_empty=table in MAY_BE_EMPTY,
+        inputs=inputs,
+        losses=loss_rows(context.run.run_id, table, partition, judged),
+    )
     context.log.info(f"{published.table}: {published.rows:,} rows published")
+    for one in judged:
+        context.log.warning(f"{staging.label}: {one.text}")
     record = Record(recipe.name, database, published.rows, settings)
     return MaterializeResult(
         metadata={
             **record.metadata(partitioned=partition is not None),
             "recipe_fingerprint": recipe.fingerprint,
+            **shares(judged),
             **(metadata or {}),
         },
         data_version=DataVersion(published.data_version),

@@ -5,8 +5,7 @@ Rows come from outside in Python (``alignment_assets/sources``); the rules over 
 """
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -15,20 +14,36 @@ from dagster import AssetExecutionContext, AssetsDefinition, MaterializeResult
 from alignment_assets.assets.factory import count_values, publish, sql_asset, table_asset
 from alignment_assets.assets.partitions import source_partitions
 from alignment_assets.recipe import wordings
-from alignment_assets.recipe.datasets import DatasetReference
+from alignment_assets.recipe.datasets import DatasetReference, PromptSource
 from alignment_assets.recipe.run import Run
-from alignment_assets.sources import consent, conversations, readers, rows
+from alignment_assets.sources import (
+    consent,
+    conversations,
+    evidence,
+    files,
+    hints,
+    origins,
+    readers,
+    robots,
+    rows,
+    texts,
+)
+from alignment_assets.sources.files import Row, SourceError
 from alignment_assets.sources.rows import human_label_row, persona_row, source_prompt_row
 from alignment_assets.warehouse import sql_files
 from alignment_assets.warehouse.resource import Staging, Warehouse
 
 GROUP = "prompts"
 BATCH_ROWS = 5_000
+BATCH_CHARACTERS = 64 * 2**20
 
-RowMaker = Callable[[int, readers.Row], dict[str, Any]]
+RowMaker = Callable[[int, Row], dict[str, Any]]
 
 # What decides how a row is read: a change shows as stale.
-_READING = [inspect.getsource(module) for module in (conversations, readers, rows)]
+_READING = [
+    inspect.getsource(module) for module in (conversations, files, origins, readers, rows, texts)
+]
+_JUDGING = [inspect.getsource(module) for module in (consent, evidence, origins, robots)]
 
 
 def prompt_assets(run: Run) -> list[AssetsDefinition]:
@@ -36,7 +51,13 @@ def prompt_assets(run: Run) -> list[AssetsDefinition]:
     recipe = run.recipe
     return [
         _source_prompts_asset(run),
-        _dataset_asset(run, "personas", recipe.personas, persona_row),
+        _dataset_asset(
+            run,
+            "personas",
+            recipe.personas,
+            lambda number, row: persona_row(recipe.personas, number, row, recipe.placeholders),
+            version=[recipe.placeholders],
+        ),
         _dataset_asset(
             run, "human_labels", recipe.human_labels, human_label_row, group="controversy"
         ),
@@ -68,17 +89,25 @@ def _source_prompts_asset(run: Run) -> AssetsDefinition:
         "source_prompts",
         group=GROUP,
         kinds=_kinds(*recipe.prompts),
-        version=sql_files.digest(_READING),
+        version=sql_files.digest([_READING, recipe.placeholders, recipe.max_row_bytes]),
         partitions=source_partitions(recipe),
     )
     def build(context: AssetExecutionContext, warehouse: Warehouse) -> MaterializeResult[None]:
         source = sources[context.partition_key]
-        read, origin = _read(run, f"prompts.{source.name}", source)
+        read, origin, commit = _read(run, f"prompts.{source.name}", source)
         with warehouse.stage("source_prompts", {"dataset": source.name}, reads=False) as staging:
-            _insert(staging, (source_prompt_row(source, *numbered) for numbered in enumerate(read)))
+            _insert(
+                staging,
+                (
+                    source_prompt_row(source, *numbered, recipe.placeholders)
+                    for numbered in enumerate(read)
+                ),
+            )
+            _check_readable(run, source, staging, commit)
             found = {
                 **origin,
                 "extra": ", ".join(source.extra_columns) or "none",
+                **count_values(staging, "read_as"),
                 **count_values(staging, "malformed_reason"),
             }
             return publish(context, run, staging, recipe.settings(), found)
@@ -92,21 +121,23 @@ def _dataset_asset(
     reference: DatasetReference | None,
     make_row: RowMaker,
     group: str = GROUP,
+    version: Sequence[Any] = (),
 ) -> AssetsDefinition:
     settings = run.recipe.settings()
+    entry = reference.model_dump() if reference else None
 
     @table_asset(
         table,
         group=group,
         kinds=_kinds(*([reference] if reference else [])),
-        version=sql_files.digest([_READING, reference.model_dump() if reference else None]),
+        version=sql_files.digest([_READING, entry, run.recipe.max_row_bytes, *version]),
     )
     def build(context: AssetExecutionContext, warehouse: Warehouse) -> MaterializeResult[None]:
         with warehouse.stage(table, reads=False) as staging:
             if reference is None:
                 context.log.warning(f"the recipe has no {table}: the table stays empty")
                 return publish(context, run, staging, settings, {"dataset": "none"})
-            read, origin = _read(run, table, reference)
+            read, origin, _ = _read(run, table, reference)
             _insert(staging, (make_row(number, row) for number, row in enumerate(read)))
             found = {**origin, **count_values(staging, "malformed_reason")}
             return publish(context, run, staging, settings, found)
@@ -116,11 +147,30 @@ def _dataset_asset(
 
 def _read(
     run: Run, place: str, reference: DatasetReference
-) -> tuple[Iterator[readers.Row], dict[str, str]]:
-    """Return the rows of a dataset at a place in the recipe, and metadata: where they are from."""
+) -> tuple[Iterator[Row], dict[str, str], str | None]:
+    """Return the rows of a dataset at a place in the recipe, where they are from, and the commit.
+
+    Where they are from is metadata.
+    """
     commit = readers.dataset_commit(reference, run.revisions)
     origin = {"dataset": reference.dataset, "commit": commit or "none"}
-    return readers.read_rows(place, reference, run.recipe, commit), origin
+    return readers.read_rows(place, reference, run.recipe, commit), origin, commit
+
+
+def _check_readable(run: Run, source: PromptSource, staging: Staging, commit: str | None) -> None:
+    """Raise SourceError where no row of a source can be read, unless the recipe allows that."""
+    if run.recipe.limits.allowed("malformed", source.name) == 1:
+        return
+    counted = staging.connection.execute(
+        "SELECT malformed_reason, count(*) AS rows FROM staging.source_prompts "
+        "GROUP BY malformed_reason ORDER BY rows DESC, malformed_reason"
+    ).fetchall()
+    if any(reason is None for reason, _ in counted):
+        return
+    reasons = "; ".join(f"{rows:,} × {reason}" for reason, rows in counted[:3])
+    first = readers.first_row(source, run.recipe, commit)
+    total = sum(rows for _, rows in counted)
+    raise SourceError(hints.unreadable(source, total, reasons, first))
 
 
 def _kinds(*references: DatasetReference) -> set[str]:
@@ -146,33 +196,31 @@ def _wordings_asset(run: Run) -> AssetsDefinition:
 def _origin_consent_asset(run: Run) -> AssetsDefinition:
     recipe = run.recipe
     rule = recipe.consent
+    said = rule.model_dump(include={"agents", "robots", "scope", "blocked_domains"})
 
     @table_asset(
         "origin_consent",
         group=GROUP,
         kinds={"python"},
         deps=["source_prompts"],
-        version=sql_files.digest([rule.agents, rule.robots, inspect.getsource(consent)]),
+        version=sql_files.digest([said, origins.suffix_list_version(), _JUDGING]),
     )
     def build(context: AssetExecutionContext, warehouse: Warehouse) -> MaterializeResult[None]:
-        folder = recipe.resolve(rule.robots) if rule.robots else None
-        if folder is not None and not folder.is_dir():
-            raise FileNotFoundError(f"recipe {recipe.name}: consent.robots: no folder {folder}")
         with warehouse.stage("origin_consent") as staging:
-            origins = staging.connection.execute(
-                "SELECT DISTINCT origin_url, origin_domain FROM source_prompts "
+            rows = staging.connection.execute(
+                "SELECT DISTINCT origin_url FROM source_prompts "
                 "WHERE origin_url IS NOT NULL ORDER BY ALL"
             ).fetchall()
-            _insert(
-                staging,
-                (
-                    consent.origin_consent(url, domain, rule.agents, folder)
-                    for url, domain in origins
-                ),
-            )
-            return publish(
-                context, run, staging, recipe.settings(), count_values(staging, "status")
-            )
+            written = [origin for (origin,) in rows]
+            at_hand = consent.Evidence.of(recipe, written)
+            _insert(staging, (consent.origin_consent(origin, at_hand) for origin in written))
+            found = {
+                "scope": rule.scope,
+                "public_suffix_list": origins.suffix_list_version(),
+                "snapshots": sum(map(len, at_hand.snapshots.values())),
+                **count_values(staging, "status"),
+            }
+            return publish(context, run, staging, recipe.settings(), found)
 
     return build
 
@@ -184,9 +232,22 @@ def _insert(staging: Staging, rows: Iterable[dict[str, Any]]) -> None:
 
 
 def _batches(rows: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
-    remaining = iter(rows)
-    while batch := list(islice(remaining, BATCH_ROWS)):
+    batch: list[dict[str, Any]] = []
+    characters = 0
+    for row in rows:
+        batch.append(row)
+        characters += _characters(row)
+        if len(batch) == BATCH_ROWS or characters > BATCH_CHARACTERS:
+            yield batch
+            batch, characters = [], 0
+    if batch:
         yield batch
+
+
+def _characters(row: dict[str, Any]) -> int:
+    texts = [value for value in row.values() if isinstance(value, str)]
+    texts += [message["content"] for message in row.get("messages") or ()]
+    return sum(map(len, texts))
 
 
 def _arrow_schema(staging: Staging) -> pa.Schema:

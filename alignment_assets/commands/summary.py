@@ -15,6 +15,14 @@ from alignment_assets.warehouse.query import run_query
 from alignment_assets.warehouse.resource import Warehouse
 
 EXAMPLE_CHARACTERS = 320
+# What decides about consent (sql/macros.sql, `consent_basis`), as a sentence names it.
+DECIDED_BY = {
+    "robots_txt": "robots.txt decided",
+    "source_rule": "their source's rule",
+    "subset_rule": "their sub-collection's rule",
+    "blocked_list": "a list of domains",
+    "no_rule": "no rule",
+}
 EXAMPLES = """
 SELECT prompt[-1].content AS prompt, chosen[1].content AS chosen, rejected[1].content AS rejected,
     track, chosen_model, rejected_model, chosen_variant, rejected_variant,
@@ -39,6 +47,7 @@ def print_summary(warehouse: Warehouse, run: Run, console: Console) -> None:
         show(
             run_query(warehouse, sql_files.read_sql("analysis", question), settings), console, title
         )
+    console.print(consent_line(warehouse, run), soft_wrap=True)
     if recipe.published_prompts:
         console.print(f"The report had {json.dumps(recipe.published_prompts)} prompts per track.")
     for row in run_query(warehouse, EXAMPLES, {}).to_pylist():
@@ -56,6 +65,25 @@ def print_summary(warehouse: Warehouse, run: Run, console: Console) -> None:
             text.append(_short(row[part]) + "\n")
         text.rstrip()
         console.print(Panel(text, title="example pair", title_align="left"))
+
+
+def consent_line(warehouse: Warehouse, run: Run) -> str:
+    """Return how many rows robots.txt decided about, how many their source's rule, and what else.
+
+    Beside each number stands how many of them were admitted and how many refused.
+    """
+    question = sql_files.read_sql("analysis", "consent_decisions")
+    found = {name: [0, 0] for name in ("robots_txt", "source_rule")}
+    for row in run_query(warehouse, question, run.recipe.settings()).to_pylist():
+        counted = found.setdefault(row["decided_by"], [0, 0])
+        counted[0] += row["admitted"]
+        counted[1] += row["refused"]
+    parts = [
+        f"{DECIDED_BY[name]} about {admitted + refused:,} "
+        f"({admitted:,} admitted, {refused:,} refused)"
+        for name, (admitted, refused) in found.items()
+    ]
+    return f"Consent, by rows: {', '.join(parts)}. `query consent_decisions` tells more."
 
 
 def print_next_steps(warehouse: Warehouse, named: str | None, console: Console) -> None:

@@ -81,6 +81,8 @@ def model_fingerprint(weights: Weights, model: Model, recipe: Recipe) -> str:
         model.chat_template_arguments,
         recipe.template_date,
     ]
+    if model.system_prompt != "own_message":  # so that all other models' stay as they were
+        content.append(model.system_prompt)
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 

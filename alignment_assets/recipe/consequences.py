@@ -14,6 +14,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from alignment_assets.recipe.explain import models_in
+from alignment_assets.recipe.limits import Limits
 from alignment_assets.recipe.model import Recipe
 
 
@@ -56,6 +57,8 @@ _SCORER = ("task", "model")
 
 _OF_SOURCE = partition("source_prompts", why="of the source: its rows are read by it")
 _RULE_OF_SOURCES = graph("prompt_exclusions", "licensed_prompts", why="a rule over the rows read")
+_RULE_OF_CONSENT = graph("prompt_exclusions", "licensed_prompts")
+_EVIDENCE = graph("prompt_exclusions", why="an exclusion tells it")
 _OF_MODEL = partition(
     *("completion_requests", "controversy_labels", "rewards", "judge_comparisons"),
     why="of the model where it answers, and of every partition that it grades, scores or judges: "
@@ -88,11 +91,14 @@ CONSEQUENCES: dict[str, Consequence] = {
     ),
     "limit": graph("prompt_exclusions"),
     "wordings": graph("wordings", why="if a text in the folder is another"),
+    "wordings_placeholders": nothing("what the texts become by it counts"),
     "template_date": graph(
         *("completion_requests", "controversy_labels", "rewards", "judge_comparisons"),
         why="a request is named by it",
     ),
     "max_prompt_characters": graph("prompt_exclusions"),
+    "max_row_bytes": graph("source_prompts", "personas", "human_labels"),
+    "placeholders": graph("source_prompts", "personas"),
     "prompts": graph(
         *("prompt_exclusions", "licensed_prompts"),
         why="which sources there are, in which order; a new one is a partition that is missing",
@@ -104,18 +110,37 @@ CONSEQUENCES: dict[str, Consequence] = {
     "prompts.*.track": _RULE_OF_SOURCES,
     "prompts.*.keep": _RULE_OF_SOURCES,
     **dict.fromkeys((f"personas.{field}" for field in _READING), graph("personas")),
+    "personas.max_characters": graph("personas"),
     "human_labels": graph("human_labels"),
     **dict.fromkeys((f"human_labels.{field}" for field in _READING), graph("human_labels")),
     "licence.excluded_subsets": graph("prompt_exclusions"),
+    "licence.excluded_sources": graph("prompt_exclusions"),
     "consent.agents": graph("origin_consent"),
-    "consent.robots": graph("origin_consent", why="which folder; not the files in it"),
-    "consent.unknown_origins": graph("prompt_exclusions"),
-    "consent.sources": graph("prompt_exclusions"),
+    "consent.robots": graph("origin_consent", why="which folder or table; not what is in it"),
+    "consent.scope": graph("origin_consent"),
+    "consent.blocked_domains": graph("origin_consent"),
+    "consent.blocked_domains.*.file": graph(
+        "origin_consent", why="which file; not the domains in it"
+    ),
+    "consent.blocked_domains.*.date": graph("origin_consent"),
+    "consent.unknown_origins": _RULE_OF_CONSENT,
+    **{
+        f"consent.{rules}{field}": consequence
+        for rules in ("sources", "subsets")
+        for field, consequence in (
+            ("", _RULE_OF_CONSENT),
+            (".*.decision", _RULE_OF_CONSENT),
+            (".*.evidence", _EVIDENCE),
+            (".*.date", _EVIDENCE),
+        )
+    },
     "models": nothing("a model that no other field names does nothing"),
     "models.*.weights": _OF_MODEL,
     "models.*.revision": _OF_MODEL,
     "models.*.chat_template": _OF_MODEL,
     "models.*.chat_template_arguments": _OF_MODEL,
+    "models.*.system_prompt": _OF_MODEL,
+    "models.*.reasoning": partition("completions", why="of the model, where it answers"),
     "models.*.backend": _LIMITS,
     "models.*.backend.*.*": nothing(
         "how and where a model runs names no request: the answers that are there stay"
@@ -126,6 +151,10 @@ CONSEQUENCES: dict[str, Consequence] = {
     "models.*.temperature": _OWN_SAMPLING,
     "inference.attempts": nothing("what failed is asked again by the next run in any case"),
     "inference.max_failed_share": nothing("bars publishing; what is published stays"),
+    **dict.fromkeys(
+        (f"limits.{name}" for name in Limits.model_fields),
+        nothing("bars publishing; what is published stays"),
+    ),
     "controversy.model": graph("controversy_labels"),
     "controversy.threshold": graph("controversy_labels", "controversy_agreement"),
     "controversy.attempts": graph("controversy_labels"),
@@ -142,6 +171,7 @@ CONSEQUENCES: dict[str, Consequence] = {
     ),
     "completions.standard_variants": _VARIANTS,
     "completions.controversial_variants": _VARIANTS,
+    "completions.stripped": graph("completions"),
     "completions.standard_charter_models": partition(
         "completion_requests", why="of the models that join or leave the list"
     ),
@@ -156,6 +186,10 @@ CONSEQUENCES: dict[str, Consequence] = {
         graph("rewards", "wordings", why="`wordings`, if it needs other texts"),
     ),
     "rewards.comparison_judge": graph("judge_comparisons"),
+    "rewards.judge_sees_question": nothing(
+        "says what the wordings have to be like; what they are counts"
+    ),
+    "rewards.min_score_mass": graph("rewards", "judge_comparisons"),
     "rewards.compared_candidates": graph("judge_comparisons", "judge_rankings"),
     "selection.strategy": graph("selected_pairs", why="by its file in `sql/selection`"),
     "selection.pairs_per_prompt": graph("selected_pairs"),
@@ -163,6 +197,7 @@ CONSEQUENCES: dict[str, Consequence] = {
     "selection.min_references": graph("selected_pairs", "selection_exclusions"),
     "selection.max_sequence_tokens": graph("quantile_rewards"),
     "selection.allow_truncated": graph("quantile_rewards"),
+    "selection.references": graph("quantile_rewards", "dpo_pairs"),
     "warehouse.memory_limit": _RESOURCES,
     "warehouse.threads": _RESOURCES,
     "warehouse.temp_directory": _RESOURCES,

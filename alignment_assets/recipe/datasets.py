@@ -6,14 +6,16 @@ Here belong the fields and their validation; reading is ``sources/readers.py``.
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from typing import Any, Literal
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from alignment_assets.recipe.part import Name, Part
+from alignment_assets.recipe.part import Count, Name, Part
 
-# Our columns of a prompt source: the one that its form reads, and those that any may have. Whatever
-# else an entry maps is kept as `extra`.
+# Our columns of a prompt source: the one that its form reads, and those that any may have. A
+# conversation may have its prompt apart, in the column `prompt`. Whatever else an entry maps is
+# kept as `extra`.
 PROMPT_COLUMNS = {"conversation": "conversation", "text": "prompt"}
 PROVENANCE_COLUMNS = ("source", "upstream_id", "origin_url")
 
@@ -35,19 +37,41 @@ class DatasetReference(Part):
     columns: dict[str, str] = Field(default_factory=dict, description="our column: theirs")
 
 
-def needs_columns(*needed: str, optional: tuple[str, ...] = ()) -> AfterValidator:
-    """Return the validation of a dataset's columns: those it must map, and those it may."""
+class Personas(DatasetReference):
+    """Descriptions of people, whom the persona variant speaks as."""
 
-    def check(reference: DatasetReference | None) -> DatasetReference | None:
-        columns = set(reference.columns) if reference else set(needed)
-        if not set(needed) <= columns <= {*needed, *optional}:
-            raise ValueError(
-                f"columns: needs {list(needed)} and may have {list(optional)}, "
-                f"has {sorted(columns)}"
-            )
-        return reference
+    max_characters: Count | None = Field(
+        None,
+        description="longer personas are not used; the original scripts took up to 200, the report "
+        "gives no limit",
+    )
 
-    return AfterValidator(check)
+    @model_validator(mode="after")
+    def _columns_are_known(self) -> Personas:
+        _check_columns(self, {"persona"})
+        return self
+
+
+class HumanLabels(DatasetReference):
+    """People's grades of prompts, which are named by their text or by their ``prompt_id``."""
+
+    @model_validator(mode="after")
+    def _columns_are_known(self) -> HumanLabels:
+        named = {"prompt", "prompt_id"} & set(self.columns) or {"prompt"}
+        _check_columns(self, {"label", *named}, {"annotator", "prompt_id"})
+        return self
+
+
+def _check_columns(
+    reference: DatasetReference, needed: set[str], optional: Collection[str] = ()
+) -> None:
+    """Raise ValueError unless a dataset maps the columns that it must, or may, and no others."""
+    columns = set(reference.columns)
+    if not needed <= columns <= {*needed, *optional}:
+        raise ValueError(
+            f"columns: needs {sorted(needed)} and may have {sorted(set(optional) - needed)}, "
+            f"has {sorted(columns)}"
+        )
 
 
 class PromptSource(DatasetReference):
@@ -59,8 +83,8 @@ class PromptSource(DatasetReference):
 
     name: Name = Field(description="its partition of source_prompts; each source has its own")
     form: Literal["conversation", "text"] = Field(
-        description="conversation: a list of messages, the prompt is all before the last answer; "
-        "text: the prompt is one user message"
+        description="conversation: messages, the prompt is all before the last answer; text: the "
+        "prompt is one user message"
     )
     track: Literal["graded", "standard", "controversial"] = Field(
         description="graded: the grader decides for each prompt; else all go on the track named"
@@ -87,10 +111,9 @@ class PromptSource(DatasetReference):
                 f"{self.name}: form {self.form} reads the column {needed!r}; map it: "
                 f"columns: {{{needed}: <their name>}}"
             )
-        (other,) = set(PROMPT_COLUMNS.values()) - {needed}
-        if other in self.columns:
+        if self.form == "text" and "conversation" in self.columns:
             raise ValueError(
-                f"{self.name}: form {self.form} does not read the column {other!r}; leave it out"
+                f"{self.name}: form text does not read the column 'conversation'; leave it out"
             )
         for column in self.extra_columns:
             if not re.fullmatch(r"[a-z][a-z0-9_]*", column):
@@ -115,5 +138,5 @@ class PromptSource(DatasetReference):
         return [
             column
             for column in self.columns
-            if column not in (PROMPT_COLUMNS[self.form], *PROVENANCE_COLUMNS)
+            if column not in (*PROMPT_COLUMNS.values(), *PROVENANCE_COLUMNS)
         ]

@@ -10,12 +10,10 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
-from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
     Field,
     PrivateAttr,
@@ -23,7 +21,9 @@ from pydantic import (
     model_validator,
 )
 
-from alignment_assets.recipe.datasets import DatasetReference, PromptSource, needs_columns
+from alignment_assets.recipe.consent import Consent, Day, Licence, decisions, evidence
+from alignment_assets.recipe.datasets import HumanLabels, Personas, PromptSource
+from alignment_assets.recipe.limits import Limits
 from alignment_assets.recipe.part import Count, Name, Part
 from alignment_assets.recipe.stages import (
     Completions,
@@ -35,35 +35,6 @@ from alignment_assets.recipe.stages import (
 
 # The texts that come along; a recipe can name another folder.
 WORDINGS = Path(__file__).resolve().parent / "wordings"
-
-Day = Annotated[
-    str,
-    Field(pattern=r"^\d{4}-\d{2}-\d{2}$"),
-    AfterValidator(lambda day: date.fromisoformat(day).isoformat()),
-]
-
-
-class Licence(Part):
-    """Sub-collections that are dropped, whatever source they come in (report, section 4.1.4)."""
-
-    excluded_subsets: tuple[str, ...] = Field(
-        description="names of sub-collections, looked for in a row's source and upstream_id"
-    )
-
-
-class Consent(Part):
-    """The robots.txt rule (report, Appendix B), and the rule for rows without a known origin."""
-
-    agents: tuple[str, ...] = Field(
-        description="crawlers; a page that its robots.txt forbids one of them is blocked"
-    )
-    robots: str | None = Field(None, description="folder of <domain>.txt snapshots")
-    unknown_origins: Literal["admitted", "refused"] = Field(
-        "admitted", description="what becomes of rows without a known origin"
-    )
-    sources: dict[str, Literal["admitted", "refused"]] = Field(
-        default_factory=dict, description="the same for rows of one source (a value of `source`)"
-    )
 
 
 class Model(Part):
@@ -85,9 +56,20 @@ class Model(Part):
     chat_template_arguments: dict[str, Any] = Field(
         default_factory=dict, description="what the template is given: {enable_thinking: false}"
     )
+    system_prompt: Literal["own_message", "prepend_to_user"] = Field(
+        "own_message",
+        description="prepend_to_user, for chat templates that leave system messages out: the text "
+        "is put before the first user message's",
+    )
     max_tokens: Count | None = Field(None, description="overrides completions.sampling")
     temperature: Annotated[float, Field(ge=0)] | None = Field(
         None, description="overrides completions.sampling"
+    )
+
+    reasoning: Literal["strip", "reject", "keep"] = Field(
+        "strip",
+        description="what becomes of an answer that thinks aloud (<think>…</think>): strip takes "
+        "the thoughts out of what is scored and trained on, reject makes it a failed one",
     )
 
     @field_validator("backend")
@@ -142,20 +124,29 @@ class Recipe(Part):
     wordings: str | None = Field(
         None, description="folder of your own principles, charter, rubrics and questions"
     )
+    wordings_placeholders: dict[str, str] = Field(
+        default_factory=dict,
+        description="names of placeholders in your wordings: ours, as in {user_prompt: prompt}",
+    )
     template_date: Day = Field(description="the day that chat templates are told, as YYYY-MM-DD")
     max_prompt_characters: Count = Field(description="longer prompts are dropped")
+    max_row_bytes: Count = Field(
+        16 * 2**20, description="of a row of a dataset; a larger one is malformed, and not held"
+    )
+    placeholders: tuple[str, ...] = Field(
+        ("EMPTY STRING", "N/A", "None", "null", "-"),
+        description="texts that stand for no prompt or no persona, whatever their case",
+    )
     prompts: tuple[PromptSource, ...] = Field(
         min_length=1, description="the prompt sources; the first keeps a prompt of several"
     )
-    personas: Annotated[DatasetReference, needs_columns("persona")] = Field(
+    personas: Personas = Field(
         description="who the persona variant speaks as; columns: {persona: theirs}"
     )
-    human_labels: Annotated[
-        DatasetReference | None, needs_columns("prompt", "label", optional=("annotator",))
-    ] = Field(
+    human_labels: HumanLabels | None = Field(
         None,
         description="people's grades, 0 to 3; columns: {prompt: theirs, label: theirs, annotator: "
-        "theirs}, the last of which may be left out",
+        "theirs}; prompt_id can stand for prompt, and annotator may be left out",
     )
     licence: Licence
     consent: Consent
@@ -164,6 +155,7 @@ class Recipe(Part):
         json_schema_extra={"additionalProperties": False},
     )
     inference: InferenceSettings = InferenceSettings()
+    limits: Limits = Limits()
     controversy: Controversy
     completions: Completions
     rewards: Rewards
@@ -279,18 +271,26 @@ class Recipe(Part):
         A value is named by its place in the recipe: ``selection.rejected_quantile`` is
         ``$selection_rejected_quantile``. Mappings become DuckDB's MAP. ``$prompts`` is a list of
         structs in the recipe's order, with the parts of a source that are rules: name, track, keep.
-        Who answers has no order. Models, which SQL has no use for, are left out.
+        Who answers has no order. Of models, ``$models_reasoning`` alone is there, by their names.
+        Of rules of consent the decision and the evidence stand in a MAP each.
         """
         rules = [
             {"name": source.name, "track": source.track, "keep": _as_map(source.keep)}
             for source in self.prompts
         ]
-        asked = self.completions
+        asked, consent = self.completions, self.consent
         return {
             **dict(_settings_of(self)),
             "prompts": rules,
+            "consent_sources": _as_map(decisions(consent.sources)),
+            "consent_sources_evidence": _as_map(evidence(consent.sources)),
+            "consent_subsets": _as_map(decisions(consent.subsets)),
+            "consent_subsets_evidence": _as_map(evidence(consent.subsets)),
             "completions_models": sorted(asked.models),
             "completions_policies": sorted(asked.policies),
+            "models_reasoning": _as_map(
+                {name: self.models[name].reasoning for name in self.answering_models}
+            ),
         }
 
 

@@ -13,8 +13,8 @@ from typing import Any
 
 from alignment_assets.recipe.model import Model, Recipe
 
-# What a policy is asked is no concern of the models.
-_OF_POLICIES = "completions_reference_completions"
+# What a policy is asked is no concern of the models, nor one model's reasoning of the others.
+_OF_SOME = ("completions_reference_completions", "models_reasoning")
 _FINGERPRINTS = ("model_fingerprint", "scorer_fingerprint", "judge_fingerprint")
 
 
@@ -23,8 +23,7 @@ def table_settings(recipe: Recipe) -> dict[str, Any]:
 
     A model's fingerprint is its own, but for the template date, which is the same for all.
     """
-    settings = recipe.settings()
-    del settings[_OF_POLICIES]
+    settings = {name: value for name, value in recipe.settings().items() if name not in _OF_SOME}
     return {**settings, **dict.fromkeys(_FINGERPRINTS, recipe.template_date)}
 
 
@@ -55,7 +54,8 @@ def partition_settings(recipe: Recipe, table: str, partition: str | None) -> dic
         ]
         return {"this model": _hash([_identity(recipe, partition), asked])}
     if table == "completions" and partition:
-        return {"this model": _hash(_limits(recipe.models[partition]))}
+        model = recipe.models[partition]
+        return {"this model": _hash([*_limits(model), model.reasoning])}
     return {
         f"the {role} {name}": _hash([_identity(recipe, name), _limits(recipe.models[name])])
         for role, name in _answering(recipe, table)
@@ -83,6 +83,7 @@ def _identity(recipe: Recipe, name: str) -> list[Any]:
         model.revision,
         [template is not None, hashlib.sha256(content).hexdigest()],
         model.chat_template_arguments,
+        model.system_prompt,
     ]
 
 

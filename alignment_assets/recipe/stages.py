@@ -69,6 +69,11 @@ class Completions(Part):
     controversial_variants: tuple[Variant, ...] = Field(
         ("persona", "charter"), description="system prompts of answers to controversial prompts"
     )
+    stripped: bool = Field(
+        False,
+        description="whether white space around an answer's text is taken off before it is scored "
+        "and trained on; by default texts stay as they come",
+    )
     standard_charter_models: tuple[str, ...] = Field(
         (), description="of completions.models, those that answer standard prompts by charter too"
     )
@@ -129,6 +134,16 @@ class Rewards(Part):
     comparison_judge: str = Field(
         description="a name under models; it compares the best controversial candidates in pairs"
     )
+    judge_sees_question: bool = Field(
+        True,
+        description="whether judges are shown the prompt: their questions have {prompt}, or have "
+        "it not",
+    )
+    min_score_mass: Share = Field(
+        0.01,
+        description="probability that a judge's answer gives all labels together, at least; below "
+        "it there is no score, and no comparison",
+    )
     compared_candidates: Annotated[int, Field(ge=2)] = Field(
         5, description="how many of the best of each prompt are compared"
     )
@@ -145,7 +160,7 @@ class Selection(Part):
     strategy: str = Field(
         "published",
         description="a file in sql/selection, without its .sql",
-        examples=["published", "best_worst"],
+        examples=["published", "original", "best_worst"],
     )
     pairs_per_prompt: Count = Field(1, description="of each policy, at most")
     rejected_quantile: Share = Field(
@@ -154,8 +169,17 @@ class Selection(Part):
     min_references: Annotated[int, Field(ge=1)] = Field(
         2, description="scored references that a prompt needs to be used"
     )
-    max_sequence_tokens: Count = Field(4096, description="of prompt and answer together")
+    max_sequence_tokens: Count = Field(
+        4096,
+        description="of prompt and answer together, as the training row has them: without what was "
+        "put before the prompt",
+    )
     allow_truncated: bool = Field(False, description="whether answers cut off are candidates")
+    references: Literal["all", "eligible"] = Field(
+        "all",
+        description="which reference completions rewards are compared with: all (ours), or those "
+        "that are no longer than allowed, complete and not empty",
+    )
 
     @field_validator("strategy")
     @classmethod

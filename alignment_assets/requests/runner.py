@@ -293,7 +293,10 @@ class RequestRunner:
         not_final = f"FROM ({requests.sql}\n) WHERE request_id NOT IN (FROM final)"
         # Ordered here and not in the file: a join may take rows in any order.
         order = "asking_order" if at_most is None else "request_id LIMIT $at_most"
-        query = f"SELECT {', '.join(_ASKED)}, $task AS task {not_final} ORDER BY {order}"
+        asked = ", ".join(_ASKED)
+        if self.run.recipe.models[requests.model].system_prompt == "prepend_to_user":
+            asked = asked.replace("messages", "prepended_to_user(messages) AS messages")
+        query = f"SELECT {asked}, $task AS task {not_final} ORDER BY {order}"
         values = {**requests.values, "task": requests.task}
         if at_most is not None:
             values["at_most"] = at_most

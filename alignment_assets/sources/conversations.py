@@ -1,66 +1,79 @@
 """What makes a row a usable prompt, and the hashes that name it. Pure functions over one row.
 
-Here belong the rules of form; licence, consent, length and repeats are SQL
-(``sql/assets/prompt_exclusions.sql``).
+Here belong the forms in which people keep conversations; licence, consent, length and repeats are
+SQL (``sql/assets/prompt_exclusions.sql``).
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import re
-import unicodedata
 import uuid
+from collections.abc import Collection, Mapping
 from typing import Any
 
+from alignment_assets.sources.texts import (
+    Malformed,
+    normal_text,
+    refuse_placeholder,
+    shown,
+    usable_text,
+)
+
 ROLES = ("system", "user", "assistant")
-_SPACE = re.compile(r"\s+")
+# ShareGPT's names of them.
+_SPEAKERS = {"human": "user", "gpt": "assistant", "chatgpt": "assistant", "bot": "assistant"}
+TEXT = "text"
 
 Message = dict[str, str]
 
 
-class Malformed(ValueError):
-    """A row that is no usable prompt; the message is the reason, fit for a table."""
+def prompt_of_conversation(
+    conversation: Any, before: Any = None, placeholders: Collection[str] = ()
+) -> tuple[list[Message], str]:
+    """Return every message before the last assistant turn, and the form that was read.
 
+    The messages are a list of ``{role, content}``, or lists of roles and of contents (what
+    `datasets` makes of a ``Sequence`` of objects), or JSON text of either; ``{from, value}`` as in
+    ShareGPT are read like ``{role, content}``, and a content may be a list of parts of type text.
 
-def usable_text(value: Any, what: str = "text") -> str:
-    """Return ``value`` if it is a text an engine can be shown, else raise `Malformed`."""
-    if not isinstance(value, str):
-        raise Malformed(f"{what} is {_kind(value)}, not text")
-    try:
-        value.encode("utf-8")
-    except UnicodeEncodeError:
-        raise Malformed(f"{what} has invalid Unicode") from None
-    if "\x00" in value:
-        raise Malformed(f"{what} has a NUL character")
-    if not value.strip():
-        raise Malformed(f"{what} is empty")
-    return value
-
-
-def prompt_of_conversation(conversation: Any) -> list[Message]:
-    """Return every message before the last assistant turn (the form ``conversation``).
+    Args:
+        conversation: the messages; a text is one assistant message if there is a prompt of its own.
+        before: the prompt that a row keeps apart from its answers (TRL's ``prompt`` beside
+            ``chosen``): a text, or messages. It is left out where the conversation has it too.
+        placeholders: texts that stand for none.
 
     Raises:
-        Malformed: no list of {role, content} texts, or no user message to answer.
+        Malformed: none of these forms, or no user message to answer.
     """
-    if not isinstance(conversation, list):
-        raise Malformed(f"conversation is {_kind(conversation)}, not a list")
-    roles = [message.get("role") if isinstance(message, dict) else None for message in conversation]
+    if before is None:
+        messages, form = _messages_of(conversation)
+    elif isinstance(conversation, str) and not _is_json(conversation):
+        messages, form = [{"role": "assistant", "content": conversation}], TEXT
+    else:
+        messages, form = _messages_of(conversation)
+    if before is not None and all(_role(message) == "assistant" for message in messages):
+        first, form_before = _messages_before(before)
+        messages, form = first + messages, f"prompt ({form_before}) and {form}"
+    roles = [_role(message) for message in messages]
     if "assistant" not in roles:
         raise Malformed("no assistant turn")
     last = len(roles) - 1 - roles[::-1].index("assistant")
-    messages = [_message(message, number) for number, message in enumerate(conversation[:last])]
-    if not any(message["role"] == "user" for message in messages):
+    prompt = [_message(message, number) for number, message in enumerate(messages[:last])]
+    if not any(message["role"] == "user" for message in prompt):
         raise Malformed("no user message")
-    if messages[-1]["role"] != "user":
+    if prompt[-1]["role"] != "user":
         raise Malformed("does not end with a user message")
-    return messages
+    if len(prompt) == 1:  # later on, "None" may well answer a question
+        refuse_placeholder(prompt[0]["content"], placeholders)
+    return prompt, form
 
 
-def prompt_of_text(text: Any) -> list[Message]:
+def prompt_of_text(text: Any, placeholders: Collection[str] = ()) -> list[Message]:
     """Return a bare prompt as one user message; raises `Malformed` where it is no usable text."""
-    return [{"role": "user", "content": usable_text(text, "prompt")}]
+    usable = usable_text(text, "prompt")
+    refuse_placeholder(usable, placeholders)
+    return [{"role": "user", "content": usable}]
 
 
 def as_id(hashed: str) -> str:
@@ -69,16 +82,12 @@ def as_id(hashed: str) -> str:
 
 
 def prompt_hash(messages: list[Message]) -> str:
-    """Return sha256 of the normalized messages: NFC, each white-space run one space, stripped.
+    """Return sha256 of the messages in normal form (`normal_text`).
 
-    Normalization serves only this hash, which finds repeats; text is sent as read. The prompt's id
-    is `as_id` of it.
+    The form serves only this hash, which finds repeats; text is sent as read. The prompt's id is
+    `as_id` of it.
     """
-    normal = [
-        [message["role"], _SPACE.sub(" ", unicodedata.normalize("NFC", message["content"])).strip()]
-        for message in messages
-    ]
-    return _digest(normal)
+    return _digest([[message["role"], normal_text(message["content"])] for message in messages])
 
 
 def messages_hash(messages: list[Message]) -> str:
@@ -91,19 +100,104 @@ def row_hash(values: Any) -> str:
     return _digest(["malformed", json.dumps(values, sort_keys=True, default=str)])
 
 
+def _messages_of(value: Any) -> tuple[list[Any], str]:
+    """Return a conversation's messages, each as it was found, and the name of their form."""
+    prefix = ""
+    if isinstance(value, str):
+        if not _is_json(value):
+            raise Malformed("a text, not a conversation", shown(value))
+        try:
+            value, prefix = json.loads(value), "JSON text: "
+        except (ValueError, RecursionError):
+            raise Malformed("a conversation's JSON text is broken", shown(value)) from None
+    if isinstance(value, Mapping) and any(isinstance(column, list) for column in value.values()):
+        messages, container = _rows_of(value), "lists in"
+    elif isinstance(value, list):
+        messages, container = [_as_object(message) for message in value], "list of"
+    elif value is None:
+        raise Malformed("no conversation")
+    else:
+        raise Malformed("not a list of messages", type(value).__name__)
+    objects = [message for message in messages if isinstance(message, Mapping)]
+    keys = "{from, value}" if any(_is_sharegpt(one) for one in objects) else "{role, content}"
+    parts = " with parts" if any(isinstance(_content(one), list) for one in objects) else ""
+    return messages, f"{prefix}{container} {keys}{parts}"
+
+
+def _messages_before(before: Any) -> tuple[list[Any], str]:
+    if not isinstance(before, str):
+        return _messages_of(before)
+    try:
+        messages, form = _messages_of(before)
+        if all(_role(message) in ROLES for message in messages):
+            return messages, form
+    except Malformed:
+        pass
+    return [{"role": "user", "content": before}], TEXT
+
+
+def _is_json(text: str) -> bool:
+    return text.lstrip()[:1] in ("[", "{")
+
+
+def _rows_of(columns: Mapping[str, Any]) -> list[Any]:
+    """Return the messages of lists of their parts."""
+    lists = {name: values for name, values in columns.items() if isinstance(values, list)}
+    if len({len(values) for values in lists.values()}) > 1:
+        raise Malformed("lists of different lengths in a conversation")
+    return [dict(zip(lists, row, strict=True)) for row in zip(*lists.values(), strict=True)]
+
+
+def _as_object(message: Any) -> Any:
+    """Return a message; Arrow's maps come as lists of pairs."""
+    if isinstance(message, list) and all(
+        isinstance(entry, tuple) and len(entry) == 2 for entry in message
+    ):
+        return dict(message)
+    return message
+
+
+def _is_sharegpt(message: Mapping[str, Any]) -> bool:
+    return message.get("role") is None and message.get("from") is not None
+
+
+def _role(message: Any) -> Any:
+    if not isinstance(message, Mapping):
+        return None
+    if _is_sharegpt(message):
+        speaker = message["from"]
+        return _SPEAKERS.get(speaker, speaker) if isinstance(speaker, str) else speaker
+    return message.get("role")
+
+
+def _content(message: Mapping[str, Any]) -> Any:
+    return message.get("value" if _is_sharegpt(message) else "content")
+
+
 def _message(message: Any, number: int) -> Message:
-    if not isinstance(message, dict):
-        raise Malformed(f"message {number} is {_kind(message)}, not an object")
-    role = message.get("role")
+    where = f"message {number}"
+    if not isinstance(message, Mapping):
+        raise Malformed("a message is no object", f"{where}: {type(message).__name__}")
+    role = _role(message)
     if role not in ROLES:
-        raise Malformed(
-            f"message {number} has the role {role!r:.40}, not one of {', '.join(ROLES)}"
-        )
-    return {"role": role, "content": usable_text(message.get("content"), f"message {number}")}
+        raise Malformed("an unknown role", f"{where}: {shown(role)}")
+    return {"role": role, "content": usable_text(_joined(_content(message), where), where)}
 
 
-def _kind(value: Any) -> str:
-    return "missing" if value is None else type(value).__name__
+def _joined(content: Any, where: str) -> Any:
+    """Return the text of a content that is made of parts, a line each."""
+    if not isinstance(content, list):
+        return content
+    texts = []
+    for part in content:
+        if isinstance(part, Mapping) and part.get("type") == "text":
+            texts.append(usable_text(part.get("text"), where))
+        elif isinstance(part, str):
+            texts.append(usable_text(part, where))
+        else:
+            kind = part.get("type") if isinstance(part, Mapping) else type(part).__name__
+            raise Malformed("a part of a message is no text", f"{where}: {shown(kind)}")
+    return "\n".join(texts) if texts else None
 
 
 def _digest(value: Any) -> str:

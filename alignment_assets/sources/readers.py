@@ -1,56 +1,45 @@
 """Reading datasets: a hub id through ``datasets``, or local files, as plain rows in batches.
 
-Here belongs how rows come in, whatever they mean. A row that cannot be read is handed on as such
-(`Row.problem`); a dataset that cannot be read raises `SourceError`. A dataset's own code never
-runs.
+Here belongs where rows come from, whatever they mean; the formats of files are `files`. A row that
+cannot be read is handed on as such (`Row.problem`); a dataset that cannot be read raises
+`SourceError`. A dataset's own code never runs.
 """
 
 from __future__ import annotations
 
-import csv
-import gzip
 import json
-import re
-import zlib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from itertools import islice
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
+from itertools import chain
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from alignment_assets.host.hub import hub_commit
-from alignment_assets.host.machine import GIBI
 from alignment_assets.recipe.datasets import DatasetReference
 from alignment_assets.recipe.model import Recipe
+from alignment_assets.sources.files import (
+    READERS,
+    TOO_LARGE,
+    UNREADABLE,
+    Row,
+    SourceError,
+    file_rows,
+)
+from alignment_assets.sources.texts import shown
 
-SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".csv", ".parquet")
 FIRST_ROWS = 1000
+FIRST_BYTES = 64 * 2**20
+# Names that a message lists, at most.
+NAMED = 20
 
-_PIECE = 1 << 20
-_ARRAY_START = re.compile(r"\s*\[?")
-_BETWEEN_VALUES = re.compile(r"[\s,\]]*")
-
-# What the readers raise for a file that is not what its name says, or is cut off.
-_UNREADABLE = (OSError, ValueError, EOFError, RecursionError, zlib.error, csv.Error)
-
-
-class SourceError(RuntimeError):
-    """A dataset that cannot be read; the message names it, what was wanted and what was found."""
-
-
-@dataclass(frozen=True)
-class Row:
-    """One row of a dataset as read."""
-
-    values: dict[str, Any]
-    origin: str
-    problem: str | None = None
+# What the records of a saved dataset may raise.
+_RECORDS = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
 
 
 def read_rows(
     place: str, reference: DatasetReference, recipe: Recipe, commit: str | None = None
 ) -> Iterator[Row]:
-    """Yield a dataset's rows with our column names; memory does not grow with the dataset.
+    """Yield a dataset's rows with our column names; memory grows with the largest row alone.
 
     Args:
         place: the dataset's place in the recipe (``prompts.<name>``), for messages.
@@ -62,10 +51,10 @@ def read_rows(
         SourceError: no such dataset, an unreadable file, no rows, or a column that no row has.
     """
     label = f"{place} ({reference.dataset})"
-    rows = _rows_of(label, reference, recipe, commit)
+    rows = _rows_of(label, reference, recipe, commit, reference.columns.values())
     try:
-        first = list(islice(rows, FIRST_ROWS))
-    except _UNREADABLE as error:
+        first = _first(rows)
+    except UNREADABLE as error:
         raise SourceError(f"{label}: cannot be read: {error}") from error
     if not first:
         raise SourceError(f"{label}: has no rows; check the path, config and split")
@@ -73,20 +62,43 @@ def read_rows(
     missing = sorted(set(reference.columns.values()) - set(found))
     if missing and found:
         raise SourceError(
-            f"{label}: no column {', '.join(missing)}; found are {', '.join(found)}: "
+            f"{label}: no column {named(missing)}; found are {named(found)}: "
             f"map them under {place}.columns"
         )
     try:
-        for row in _chained(first, rows):
+        for row in chain(first, rows):
             values = {ours: row.values.get(theirs) for ours, theirs in reference.columns.items()}
             yield Row(values, row.origin, row.problem)
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise SourceError(f"{label}: cannot be read to its end: {error}") from error
 
 
-def _chained(first: list[Row], rest: Iterator[Row]) -> Iterator[Row]:
-    yield from first
-    yield from rest
+def first_row(reference: DatasetReference, recipe: Recipe, commit: str | None) -> dict[str, Any]:
+    """Return the first row of a dataset with all its columns, to be shown; empty if it has none."""
+    try:
+        for row in _rows_of("", reference, recipe, commit, None):
+            return row.values
+    except (SourceError, *UNREADABLE):
+        pass
+    return {}
+
+
+def named(names: Sequence[str]) -> str:
+    """Return names for a message: the first of them, and how many more there are."""
+    more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
+    return f"{', '.join(shown(name) for name in names[:NAMED])}{more}"
+
+
+def _first(rows: Iterator[Row]) -> list[Row]:
+    """Take some rows, in which columns are looked for: no more than memory holds easily."""
+    first: list[Row] = []
+    size = 0
+    for row in rows:
+        first.append(row)
+        size += row.size
+        if len(first) == FIRST_ROWS or size > FIRST_BYTES:
+            break
+    return first
 
 
 def dataset_commit(reference: DatasetReference, record: Path) -> str | None:
@@ -98,125 +110,64 @@ def dataset_commit(reference: DatasetReference, record: Path) -> str | None:
 
 
 def _rows_of(
-    label: str, reference: DatasetReference, recipe: Recipe, commit: str | None
+    label: str,
+    reference: DatasetReference,
+    recipe: Recipe,
+    commit: str | None,
+    columns: Collection[str] | None,
 ) -> Iterator[Row]:
+    limit = recipe.max_row_bytes
     if reference.dataset.startswith("hf:"):
-        yield from _hub_rows(label, reference, commit)
+        yield from _bounded(_hub_rows(label, reference, commit), limit)
         return
     path = recipe.resolve(reference.dataset)
     if path.is_dir() and (
         (path / "dataset_info.json").exists() or (path / "dataset_dict.json").exists()
     ):
-        yield from _saved_rows(label, path, reference.split)
+        yield from _bounded(_saved_rows(label, path, reference.split), limit)
         return
-    files = _files(label, path)
-    for file in files:
-        for row in _file_rows(label, file):
-            yield Row(row.values, file.name, row.problem)
+    for file in _files(label, path):
+        if not file.name.endswith(tuple(READERS)):
+            raise SourceError(f"{label}: {file.name} is none of {', '.join(READERS)}")
+        for row in file_rows(file, columns, limit):
+            yield replace(row, origin=file.name)
+
+
+def _bounded(rows: Iterator[Row], limit: int) -> Iterator[Row]:
+    """Yield rows with their size; one that is larger than the limit becomes such a row."""
+    for row in rows:
+        size = _size(row.values)
+        if size > limit:
+            yield Row({}, row.origin, TOO_LARGE)
+        else:
+            yield replace(row, size=size)
+
+
+def _size(value: Any) -> int:
+    """Return about how many bytes a value takes as JSON."""
+    if isinstance(value, str | bytes):
+        return len(value)
+    if isinstance(value, dict):
+        return sum(len(name) + _size(one) for name, one in value.items())
+    if isinstance(value, list | tuple):
+        return sum(map(_size, value))
+    return 8
 
 
 def _files(label: str, path: Path) -> list[Path]:
     if path.is_dir():
-        named = [file for file in path.rglob("*") if file.name.endswith(SUFFIXES)]
+        found = [file for file in path.rglob("*") if file.name.endswith(tuple(READERS))]
     elif path.is_file():
-        named = [path]
+        found = [path]
     else:
-        named = list(Path(path.anchor).glob(str(path.relative_to(path.anchor))))
-    files = sorted(file for file in named if file.is_file())
+        found = list(Path(path.anchor).glob(str(path.relative_to(path.anchor))))
+    files = sorted(file for file in found if file.is_file())
     if not files:
         raise SourceError(
             f"{label}: no file at {path}; "
-            f"readable are {', '.join(SUFFIXES)}, folders and globs of them"
+            f"readable are {', '.join(READERS)}, folders and globs of them"
         )
     return files
-
-
-def _file_rows(label: str, path: Path) -> Iterator[Row]:
-    readers: dict[str, Callable[[Path], Iterator[Row]]] = {
-        ".jsonl": _json_lines,
-        ".jsonl.gz": _json_lines,
-        ".json": _json_array,
-        ".csv": _csv_rows,
-        ".parquet": _parquet_rows,
-    }
-    for suffix, reader in readers.items():
-        if path.name.endswith(suffix):
-            yield from reader(path)
-            return
-    raise SourceError(f"{label}: {path.name} is none of {', '.join(SUFFIXES)}")
-
-
-def _open_text(path: Path) -> IO[str]:
-    # Bytes that are no UTF-8 become lone surrogates, which later mark the row as malformed.
-    if path.suffix == ".gz":
-        return gzip.open(path, "rt", encoding="utf-8-sig", errors="surrogateescape")
-    return path.open(encoding="utf-8-sig", errors="surrogateescape", newline="")
-
-
-def _json_lines(path: Path) -> Iterator[Row]:
-    with _open_text(path) as file:
-        for line in file:
-            if line.strip():
-                yield _json_row(line)
-
-
-def _json_row(text: str) -> Row:
-    try:
-        values = json.loads(text)
-    except (ValueError, RecursionError):
-        return Row({}, "", "not JSON")
-    return _as_row(values)
-
-
-def _as_row(values: Any) -> Row:
-    return Row(values, "") if isinstance(values, dict) else Row({}, "", "not a JSON object")
-
-
-def _json_array(path: Path) -> Iterator[Row]:
-    """Read an array of objects, or objects one after another, without holding the file."""
-    decoder = json.JSONDecoder()
-    with _open_text(path) as file:
-        buffer, ended = file.read(_PIECE), False
-        start = _span(_ARRAY_START, buffer, 0)
-        while True:
-            start = _span(_BETWEEN_VALUES, buffer, start)
-            try:
-                value, end = decoder.raw_decode(buffer, start)
-            except ValueError as error:
-                if not ended:
-                    # As much again as is held, so that a long value is tried only a few times.
-                    piece = file.read(max(_PIECE, len(buffer) - start))
-                    buffer, start, ended = buffer[start:] + piece, 0, not piece
-                    continue
-                if start < len(buffer):
-                    place = buffer[start : start + 40]
-                    message = f"{path.name} is broken or cut off in {place!r}: {error}"
-                    raise ValueError(message) from error
-                return
-            yield _as_row(value)
-            start = end
-
-
-def _span(pattern: re.Pattern[str], text: str, start: int) -> int:
-    """Return where the match of a pattern that always matches ends."""
-    match = pattern.match(text, start)
-    return match.end() if match else start
-
-
-def _csv_rows(path: Path) -> Iterator[Row]:
-    csv.field_size_limit(GIBI)
-    with _open_text(path) as file:
-        for values in csv.DictReader(file):
-            problem = "more fields than columns" if None in values else None
-            yield Row({key: value for key, value in values.items() if key is not None}, "", problem)
-
-
-def _parquet_rows(path: Path) -> Iterator[Row]:
-    import pyarrow.parquet as pq
-
-    for batch in pq.ParquetFile(path).iter_batches(batch_size=FIRST_ROWS):
-        for values in batch.to_pylist():
-            yield Row(values, "")
 
 
 def _hub_rows(label: str, reference: DatasetReference, commit: str | None) -> Iterator[Row]:
@@ -243,10 +194,46 @@ def _hub_rows(label: str, reference: DatasetReference, commit: str | None) -> It
 def _saved_rows(label: str, path: Path, split: str) -> Iterator[Row]:
     import datasets
 
-    saved = datasets.load_from_disk(str(path))
+    _check_saved(label, path)
+    try:
+        saved = datasets.load_from_disk(str(path))
+    except Exception as error:  # what a folder's records may lack, or say wrongly
+        raise SourceError(
+            f"{label}: no saved dataset: {type(error).__name__}: {error}; save it again with "
+            f"save_to_disk"
+        ) from error
     if isinstance(saved, datasets.DatasetDict):
         if split not in saved:
-            raise SourceError(f"{label}: no split {split}; found are {', '.join(saved)}")
+            raise SourceError(f"{label}: no split {split}; found are {named(list(saved))}")
         saved = saved[split]
     for values in saved:
         yield Row(dict(values), path.name)
+
+
+def _check_saved(label: str, path: Path) -> None:
+    """Refuse a saved dataset whose records name files that are not in its own folder."""
+    folders = [path]
+    try:
+        if (path / "dataset_dict.json").exists():
+            splits = json.loads((path / "dataset_dict.json").read_bytes())["splits"]
+            folders = [_inside(path, split) for split in splits]
+        for folder in folders:
+            for file in json.loads((folder / "state.json").read_bytes())["_data_files"]:
+                _inside(folder, file["filename"])
+    except _RECORDS as error:
+        raise SourceError(
+            f"{label}: the records of the saved dataset cannot be used: {type(error).__name__}: "
+            f"{error}; save it again with save_to_disk"
+        ) from error
+
+
+def _inside(folder: Path, name: str) -> Path:
+    """Return a file or folder of a folder.
+
+    Raises:
+        ValueError: the name leads out of it, by itself or by a link.
+    """
+    inside = (folder / name).resolve()
+    if not inside.is_relative_to(folder.resolve()):
+        raise ValueError(f"{name} is outside of {folder.name}")
+    return inside

@@ -7,74 +7,116 @@ from __future__ import annotations
 
 import json
 import math
+import uuid
+from collections.abc import Collection
 from typing import Any
 
-from alignment_assets.recipe.datasets import PROMPT_COLUMNS, PromptSource
-from alignment_assets.sources import consent, conversations
-from alignment_assets.sources.conversations import Malformed, Message
-from alignment_assets.sources.readers import Row
+from alignment_assets.recipe.datasets import PROMPT_COLUMNS, Personas, PromptSource
+from alignment_assets.sources import conversations
+from alignment_assets.sources.conversations import Message
+from alignment_assets.sources.files import Row
+from alignment_assets.sources.origins import read_origin
+from alignment_assets.sources.texts import Malformed, refuse_placeholder, shown, usable_text
 
 
-def source_prompt_row(source: PromptSource, number: int, row: Row) -> dict[str, Any]:
+def source_prompt_row(
+    source: PromptSource, number: int, row: Row, placeholders: Collection[str] = ()
+) -> dict[str, Any]:
     """Return a row of ``source_prompts``.
 
     Args:
         source: the recipe's entry; its form says how the prompt is read.
         number: the row's position in the source, from 0.
         row: the row as read, with our column names.
+        placeholders: texts that stand for none.
     """
     values = row.values
-    url = _text(values.get("origin_url"))
+    origin = read_origin(values.get("origin_url"))
     return {
         "dataset": source.name,
         "row_number": number,
-        **_prompt(source, number, row),
+        **_prompt(source, number, row, placeholders),
         "source": _text(values.get("source")) if "source" in source.columns else row.origin,
         "upstream_id": _text(values.get("upstream_id")),
-        "origin_url": url if consent.domain_of(url) else None,
-        "origin_domain": consent.domain_of(url),
+        "origin_url": origin.written,
+        "origin_pages": [page.url for page in origin.pages] if origin.written else None,
+        "origin_domain": origin.pages[0].host if origin.pages else None,
         "extra": _extra(source, row),
     }
 
 
-def persona_row(number: int, row: Row) -> dict[str, Any]:
-    """Return a row of ``personas``."""
+def persona_row(
+    personas: Personas, number: int, row: Row, placeholders: Collection[str] = ()
+) -> dict[str, Any]:
+    """Return a row of ``personas``; a persona is stripped of white space around it."""
+    fault: Malformed | None = None
     try:
-        persona, reason = conversations.usable_text(_value(row, "persona"), "persona"), None
+        persona = usable_text(_value(row, "persona"), "persona").strip()
+        refuse_placeholder(persona, placeholders)
+        limit = personas.max_characters
+        if limit is not None and len(persona) > limit:
+            raise Malformed("longer than personas.max_characters", str(len(persona)))
         hashed = conversations.messages_hash([{"role": "persona", "content": persona}])
     except Malformed as malformed:
-        persona, reason, hashed = None, str(malformed), conversations.row_hash(row.values)
+        fault, persona, hashed = malformed, None, conversations.row_hash(row.values)
     return {
         "row_number": number,
         "persona_id": conversations.as_id(hashed),
         "persona_hash": hashed,
         "persona": persona,
-        "malformed_reason": reason,
+        **_fault(fault),
     }
 
 
 def human_label_row(number: int, row: Row) -> dict[str, Any]:
-    """Return a row of ``human_labels``: one person's grade of one prompt."""
-    label, reason = row.values.get("label"), None
+    """Return a row of ``human_labels``: one person's grade of one prompt.
+
+    The prompt is named by its text or by its id; of both the id counts.
+    """
+    fault: Malformed | None = None
+    label = row.values.get("label")
     try:
-        hashed = conversations.prompt_hash(conversations.prompt_of_text(_value(row, "prompt")))
+        hashed = _labelled_prompt(row)
         if str(label).strip().removesuffix(".0") not in {"0", "1", "2", "3"}:
-            raise Malformed(f"label is {label!r:.40}, not 0 to 3")
+            raise Malformed("a label that is not 0 to 3", shown(label))
         label = int(float(str(label)))
     except Malformed as malformed:
-        hashed, label, reason = conversations.row_hash(row.values), None, str(malformed)
+        fault, label = malformed, None
+        hashed = conversations.as_id(conversations.row_hash(row.values))
+    annotator = _text(row.values.get("annotator"))
     return {
         "row_number": number,
-        "prompt_id": conversations.as_id(hashed),
-        "annotator": _text(row.values.get("annotator")),
+        "prompt_id": hashed,
+        "annotator": annotator.strip() or None if annotator else None,
         "label": label,
-        "malformed_reason": reason,
+        **_fault(fault),
     }
 
 
-def _prompt(source: PromptSource, number: int, row: Row) -> dict[str, Any]:
+def _labelled_prompt(row: Row) -> str:
+    """Return the id of the prompt that a label is about."""
+    named = _value(row, "prompt_id")
+    if named is not None and str(named).strip():
+        try:
+            return str(uuid.UUID(str(named).strip()))
+        except ValueError:
+            raise Malformed("not a prompt_id", shown(named)) from None
+    prompt = conversations.prompt_of_text(_value(row, "prompt"))
+    return conversations.as_id(conversations.prompt_hash(prompt))
+
+
+def _fault(fault: Malformed | None) -> dict[str, Any]:
+    return {
+        "malformed_reason": fault.reason if fault else None,
+        "malformed_detail": fault.detail if fault else None,
+    }
+
+
+def _prompt(
+    source: PromptSource, number: int, row: Row, placeholders: Collection[str]
+) -> dict[str, Any]:
     try:
-        messages = _messages(source, row)
+        messages, form = _messages(source, row, placeholders)
     except Malformed as malformed:
         hashed = conversations.row_hash([row.origin, number, _named_as_ever(row.values)])
         return {
@@ -82,7 +124,8 @@ def _prompt(source: PromptSource, number: int, row: Row) -> dict[str, Any]:
             "prompt_hash": hashed,
             "messages": None,
             "messages_hash": None,
-            "malformed_reason": str(malformed),
+            "read_as": None,
+            **_fault(malformed),
         }
     hashed = conversations.prompt_hash(messages)
     return {
@@ -90,15 +133,19 @@ def _prompt(source: PromptSource, number: int, row: Row) -> dict[str, Any]:
         "prompt_hash": hashed,
         "messages": messages,
         "messages_hash": conversations.messages_hash(messages),
-        "malformed_reason": None,
+        "read_as": form,
+        **_fault(None),
     }
 
 
-def _messages(source: PromptSource, row: Row) -> list[Message]:
+def _messages(
+    source: PromptSource, row: Row, placeholders: Collection[str]
+) -> tuple[list[Message], str]:
     value = _value(row, PROMPT_COLUMNS[source.form])
     if source.form == "conversation":
-        return conversations.prompt_of_conversation(value)
-    return conversations.prompt_of_text(value)
+        before = row.values.get("prompt") if "prompt" in source.columns else None
+        return conversations.prompt_of_conversation(value, before, placeholders)
+    return conversations.prompt_of_text(value, placeholders), conversations.TEXT
 
 
 def _named_as_ever(values: dict[str, Any]) -> dict[str, Any]:

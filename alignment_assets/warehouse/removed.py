@@ -23,6 +23,7 @@ from alignment_assets.warehouse.rewrite import (
     stored_bytes,
     temporary_sibling,
 )
+from alignment_assets.warehouse.schema import RECORDS_OF_ROWS
 
 # Whom the recipe has, by the column that names them in tables; see `Recipe.members`.
 Members = Mapping[str, Sequence[str]]
@@ -139,10 +140,11 @@ def _rows(parts: Sequence[TablePart]) -> Rows:
 def _forget(
     connection: duckdb.DuckDBPyConnection, database: str, parts: Sequence[TablePart]
 ) -> None:
-    connection.executemany(
-        f"DELETE FROM {database}.main.lineage WHERE table_name = ? AND partition = ?",
-        [(part.table, part.partition) for part in parts],
-    )
+    for records, column in RECORDS_OF_ROWS.items():
+        connection.executemany(
+            f"DELETE FROM {database}.main.{records} WHERE {column} = ? AND partition = ?",
+            [(part.table, part.partition) for part in parts],
+        )
 
 
 def _database(connection: duckdb.DuckDBPyConnection) -> str:

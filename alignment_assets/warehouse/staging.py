@@ -29,7 +29,7 @@ from alignment_assets.warehouse.rewrite import (
     temporary_sibling,
     used_bytes,
 )
-from alignment_assets.warehouse.schema import WarehouseError, cast_is_checked
+from alignment_assets.warehouse.schema import RECORDS_OF_ROWS, WarehouseError, cast_is_checked
 
 # Before compression, and with the temporary tables beside the new rows: rather too many.
 _STAGED = """
@@ -41,6 +41,10 @@ SELECT coalesce(any_value(free_blocks * block_size), 0)
 FROM pragma_database_size()
 WHERE database_name = 'warehouse'
 """
+
+
+# What is on record of rows, by table; None where there is nothing to say.
+Records = Mapping[str, pa.Table | None]
 
 
 @dataclass(frozen=True)
@@ -150,6 +154,7 @@ class Staging:
         *,
         may_be_empty: bool = True,
         inputs: Sequence[Input] | None = None,
+        losses: pa.Table | None = None,
     ) -> Published:
         """Audit the new rows, then replace the old ones in one transaction.
 
@@ -157,6 +162,7 @@ class Staging:
             parameters: what the table's rules may name.
             may_be_empty: whether no rows at all is a result.
             inputs: what they were made of; without it nothing is built from them by an asset.
+            losses: rows of the table ``losses``: what was lost when they were made.
 
         Raises:
             WarehouseError: a rule is broken, there are no rows where there should be some, or the
@@ -176,13 +182,14 @@ class Staging:
             )
         content = f"{rows}-{total:x}"
         made = None if inputs is None else lineage_rows(self.part, rows, content, inputs)
+        records = {"lineage": made, "losses": losses}
         self.close()
         with self._attach(self.connection, exclusive=True, purpose=f"replacing {self.label}"):
             is_most = is_most_of_the_file(self.connection, self._old_rows)
             ensure_room(
                 self._database.parent, self._needed_bytes(is_most), f"{self.label}: replacing"
             )
-            self._replace(made, rewrite=is_most)
+            self._replace(records, rewrite=is_most)
         return Published(name, rows, content)
 
     def open(self) -> None:
@@ -218,7 +225,7 @@ class Staging:
             return staged + used_bytes(self.connection) - self.stored_bytes()
         return staged - int(self._scalar(_REUSABLE))
 
-    def _replace(self, made: pa.Table | None, rewrite: bool) -> None:
+    def _replace(self, records: Records, rewrite: bool) -> None:
         name = self.table.name
         condition, values = self._old_rows[name]
         temporary_sibling(self._database)  # so that a killed writer's part of a file does not stay
@@ -228,7 +235,7 @@ class Staging:
                     self.connection,
                     self._database,
                     self._old_rows,
-                    lambda database: self._write_new(database, made),
+                    lambda database: self._write_new(database, records),
                 )
             except duckdb.Error as error:
                 raise self._not_replaced(error) from error
@@ -236,7 +243,7 @@ class Staging:
         self.connection.begin()
         try:
             self.connection.execute(f"DELETE FROM warehouse.main.{name} WHERE {condition}", values)
-            self._write_new("warehouse", made)
+            self._write_new("warehouse", records)
             self.connection.commit()
         except BaseException as error:
             with suppress(duckdb.Error):
@@ -245,21 +252,22 @@ class Staging:
                 raise self._not_replaced(error) from error
             raise
 
-    def _write_new(self, database: str, made: pa.Table | None) -> None:
-        """Write the new rows, and what they were made of in place of what the old ones were."""
+    def _write_new(self, database: str, records: Records) -> None:
+        """Write the new rows, and what is on record of them in place of what was."""
         name = self.table.name
         self.connection.execute(
             f"INSERT INTO {database}.main.{name} BY NAME SELECT * FROM staging.{name}"
         )
-        self.connection.execute(
-            f"DELETE FROM {database}.main.lineage "
-            "WHERE table_name = $table AND ($partition IS NULL OR partition = $partition)",
-            {"table": self.part.table, "partition": self.part.partition},
-        )
-        if made is not None:
-            self.connection.register("made", made)
-            self.connection.execute(f"INSERT INTO {database}.main.lineage BY NAME FROM made")
-            self.connection.unregister("made")
+        for table, rows in records.items():
+            self.connection.execute(
+                f"DELETE FROM {database}.main.{table} WHERE {RECORDS_OF_ROWS[table]} = $table "
+                "AND ($partition IS NULL OR partition = $partition)",
+                {"table": self.part.table, "partition": self.part.partition},
+            )
+            if rows is not None:
+                self.connection.register("made", rows)
+                self.connection.execute(f"INSERT INTO {database}.main.{table} BY NAME FROM made")
+                self.connection.unregister("made")
 
     def _not_replaced(self, error: duckdb.Error) -> WarehouseError:
         reason = str(error).splitlines()[0]

@@ -154,6 +154,7 @@ facts AS (
         'origin_url', origin_url,
         'origin_domain', origins.origin_domain,
         'origin_status', status,
+        'origin_reason', reason,
         'robots_snapshot', snapshot_hash
     )
     FROM origins

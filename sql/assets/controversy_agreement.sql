@@ -1,8 +1,17 @@
 -- The report's validation (section 4.1.4): grades 0..3 folded to 0/1 at every threshold, against the
 -- people's majority, and the people among themselves. A prompt on which they split evenly has no
--- majority, so it stands apart from accuracy. People's own agreement is over prompts with two labels.
+-- majority, so it stands apart from accuracy. People's own agreement is over prompts with two labels. A person
+-- counts once a prompt: of several labels the last. A label without an annotator is a person's of its own.
 WITH thresholds AS (
     SELECT unnest([1, 2, 3])::TINYINT AS threshold
+),
+labels AS (
+    SELECT
+        *,
+        annotator IS NOT NULL
+            AND row_number < max(row_number) OVER (PARTITION BY prompt_id, annotator) AS is_repeated
+    FROM human_labels
+    WHERE malformed_reason IS NULL
 ),
 folded AS (
     SELECT
@@ -10,8 +19,8 @@ folded AS (
         prompt_id,
         count(*) AS people,
         count(*) FILTER (label >= threshold) AS positive
-    FROM human_labels, thresholds
-    WHERE malformed_reason IS NULL
+    FROM labels, thresholds
+    WHERE NOT is_repeated
     GROUP BY ALL
 ),
 compared AS (
@@ -27,6 +36,8 @@ counted AS (
     SELECT
         threshold,
         count(prompt_id) AS labelled_prompts,
+        count(prompt_id) FILTER (prompt_id NOT IN (SELECT prompt_id FROM controversy_labels)) AS unmatched_prompts,
+        any_value((SELECT count(*) FROM labels WHERE is_repeated)) AS repeated_labels,
         count(*) FILTER (majority IS NOT NULL AND graded IS NOT NULL) AS graded_prompts,
         count(*) FILTER (prompt_id IS NOT NULL AND majority IS NULL) AS tied_prompts,
         count(*) FILTER (majority AND graded) AS true_positives,

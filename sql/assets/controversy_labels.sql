@@ -1,20 +1,38 @@
--- The grade from each prompt's first answer that parses; the last answer where none does.
+-- The grade from each prompt's first answer that parses; the last answer where none does. A grade is read after
+-- the last </think>, from the last complete JSON object whose classification is a grade: what stands before, such
+-- as a draft or an example, does not count.
 -- `requests` and `answers` are what the grader was asked and what it said.
-WITH parsed AS (
+WITH said AS (
     SELECT
         requests.prompt_id,
         requests.request_id,
         requests.attempt,
         answers.text,
         answers.finish_reason,
-        CASE
-            WHEN json_valid(answers.text)
-                AND json_extract_string(answers.text, '$.classification') IN ('0', '1', '2', '3') THEN 'json'
-            WHEN regexp_matches(answers.text, '"classification"\s*:\s*"?[0-3]"?\s*[,}]') THEN 'fragment'
-            ELSE 'unparsable'
-        END AS parsed_as
+        trim(after_thinking(answers.text), chr(10) || chr(13) || chr(9) || ' ') AS final,
+        thinking(answers.text) IS NOT NULL AS has_thought
     FROM requests
     JOIN answers USING (request_id)
+),
+read_from AS (
+    SELECT
+        *,
+        list_filter(
+            json_objects(final) || CASE WHEN json_valid(final) THEN [final] ELSE [] END,
+            lambda found: json_type(found) = 'OBJECT'
+                AND json_extract_string(found, '$.classification') IN ('0', '1', '2', '3')
+                AND coalesce(json_type(found, '$.reasoning'), 'VARCHAR') = 'VARCHAR')[-1] AS verdict
+    FROM said
+),
+parsed AS (
+    SELECT
+        *,
+        CASE
+            WHEN verdict IS NULL THEN 'unparsable'
+            ELSE CASE WHEN verdict = final THEN 'json' ELSE 'last_object' END
+                || CASE WHEN has_thought THEN '_after_thinking' ELSE '' END
+        END AS parsed_as
+    FROM read_from
 ),
 counted AS (
     SELECT
@@ -25,31 +43,18 @@ counted AS (
             ORDER BY parsed_as = 'unparsable', CASE WHEN parsed_as = 'unparsable' THEN -attempt ELSE attempt END
         ) AS preference
     FROM parsed
-),
-graded AS (
-    SELECT
-        *,
-        CASE parsed_as
-            WHEN 'json' THEN json_extract_string(text, '$.classification')::TINYINT
-            WHEN 'fragment'
-                THEN regexp_extract(text, '"classification"\s*:\s*"?([0-3])"?\s*[,}]', 1)::TINYINT
-        END AS grade
-    FROM counted
-    WHERE preference = 1
 )
 SELECT
     prompt_id,
     request_id,
-    grade,
+    json_extract_string(verdict, '$.classification')::TINYINT AS grade,
     grade >= $controversy_threshold AS is_controversial,
-    CASE parsed_as
-        WHEN 'json' THEN json_extract_string(text, '$.reasoning')
-        WHEN 'fragment' THEN nullif(regexp_extract(text, '"reasoning"\s*:\s*"((?:[^"\\]|\\.)*)"', 1), '')
-    END AS reasoning,
+    json_extract_string(verdict, '$.reasoning') AS reasoning,
     $controversy_model AS model,
     text AS raw_answer,
     parsed_as,
     attempts,
     finish_reason
-FROM graded
+FROM counted
+WHERE preference = 1
 ORDER BY prompt_id

@@ -18,7 +18,7 @@ texts AS MATERIALIZED (
         side,
         model,
         variant,
-        completion_tokens,
+        text_tokens,
         [{'role': 'assistant', 'content': text}] AS messages
     FROM completions
     JOIN sides USING (completion_id)
@@ -27,6 +27,7 @@ reference_rewards AS (
     SELECT prompt_id, list_sort(list(reward)) AS reference_rewards
     FROM quantile_rewards
     WHERE policy = $policy AND model = $policy AND variant = 'reference' AND reward IS NOT NULL
+        AND ($selection_references = 'all' OR ineligible_reason IS NULL)
     GROUP BY prompt_id
 )
 SELECT
@@ -50,8 +51,8 @@ SELECT
     rejected_quantile,
     chosen_band,
     rejected_band,
-    chosen.completion_tokens AS chosen_tokens,
-    rejected.completion_tokens AS rejected_tokens,
+    chosen.text_tokens AS chosen_tokens,
+    rejected.text_tokens AS rejected_tokens,
     reference_rewards
 FROM selected_pairs
 JOIN (FROM texts WHERE side = 'chosen') AS chosen USING (prompt_id, pair_index)

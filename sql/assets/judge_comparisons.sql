@@ -1,4 +1,5 @@
--- The judge's log-probabilities of A and B for each ordered pair of the first candidates.
+-- The judge's log-probabilities of A and B for each ordered pair of the first candidates; too small a mass of both
+-- compares nothing.
 WITH chosen_labels AS (
     SELECT
         requests.*,
@@ -17,7 +18,11 @@ SELECT
     request_id,
     first_logprob,
     second_logprob,
-    CASE WHEN first_logprob IS NULL OR second_logprob IS NULL
-        THEN 'no comparison: ' || coalesce(error, finish_reason) END AS missing_reason,
+    exp(first_logprob) + exp(second_logprob) AS mass,
+    CASE
+        WHEN first_logprob IS NULL OR second_logprob IS NULL THEN 'no comparison: ' || coalesce(error, finish_reason)
+        WHEN exp(first_logprob) + exp(second_logprob) < $rewards_min_score_mass
+            THEN 'no comparison: mass below rewards.min_score_mass'
+    END AS missing_reason,
     $rewards_comparison_judge AS judge
 FROM chosen_labels

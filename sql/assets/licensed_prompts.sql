@@ -9,7 +9,12 @@ SELECT
     dataset, dataset_order, row_number, prompt_id, prompt_hash, track, messages, messages_hash,
     source, upstream_id, origin_url,
     source_prompts.origin_domain,
-    CASE WHEN status = 'admitted' THEN 'robots_txt' ELSE 'source_rule' END AS consent_basis
+    consent_basis(
+        status,
+        decided_by_subset(
+            subsets_of(source, upstream_id, map_keys($consent_subsets)::VARCHAR[]), $consent_subsets),
+        coalesce($consent_sources[source], $consent_sources[dataset], $consent_unknown_origins)
+    ) AS consent_basis
 FROM source_prompts
 JOIN sources USING (dataset)
 LEFT JOIN origin_consent USING (origin_url)

@@ -7,10 +7,15 @@ measured AS (
     SELECT
         source_prompts.*,
         origin_consent.status AS consent_status,
-        origin_consent.blocked_agents,
+        coalesce(reason, 'no origin known') AS origin_says,
         coalesce(list_sum(list_transform(messages, lambda message: length(message.content))), 0)
             AS characters,
         subsets_of(source, upstream_id, $licence_excluded_subsets) AS subsets,
+        list_filter([source, dataset], lambda name: list_contains($licence_excluded_sources::VARCHAR[], name))
+            AS excluded_sources,
+        subsets_of(source, upstream_id, map_keys($consent_subsets)::VARCHAR[]) AS ruled_subsets,
+        -- A source has a rule under its own name or, for all of a dataset, under the recipe's name for that.
+        CASE WHEN $consent_sources[source] IS NOT NULL THEN source ELSE dataset END AS ruled_source,
         list_transform(map_entries(keep), lambda kept: {
             'name': kept.key,
             'value': CASE kept.key
@@ -25,6 +30,19 @@ measured AS (
     JOIN sources USING (dataset)
     LEFT JOIN origin_consent USING (origin_url)
 ),
+decided AS (
+    SELECT
+        *,
+        decided_by_subset(ruled_subsets, $consent_subsets) AS of_subset,
+        coalesce($consent_sources[ruled_source], $consent_unknown_origins) AS of_source,
+        list_filter(ruled_subsets, lambda subset: $consent_subsets[subset] = 'refused')[1] AS refused_subset,
+        -- What somebody saw who refused.
+        coalesce(' (' || CASE
+            WHEN of_subset IS NOT NULL THEN $consent_subsets_evidence[refused_subset]
+            ELSE $consent_sources_evidence[ruled_source]
+        END || ')', '') AS evidence
+    FROM measured
+),
 ruled AS (
     SELECT
         *,
@@ -32,21 +50,26 @@ ruled AS (
         list_filter(kept_columns, lambda kept: NOT coalesce(list_contains(kept.allowed, kept.value), false))
             AS unwanted,
         CASE
-            WHEN malformed_reason IS NOT NULL THEN ['malformed', malformed_reason]
+            WHEN malformed_reason IS NOT NULL THEN ['malformed', concat_ws(': ', malformed_reason, malformed_detail)]
+            WHEN len(excluded_sources) > 0 THEN ['licence', 'source ' || excluded_sources[1]]
             WHEN len(subsets) > 0 THEN ['licence', 'subset ' || array_to_string(subsets, ', ')]
-            WHEN consent_status = 'blocked'
-                THEN ['consent', origin_domain || ' blocks ' || array_to_string(blocked_agents, ', ')]
+            WHEN refuses(consent_status) THEN ['consent', origin_says]
             WHEN (consent_status IS DISTINCT FROM 'admitted')
-                AND coalesce($consent_sources[source], $consent_unknown_origins) = 'refused'
-                THEN ['consent', 'no origin known, and the recipe refuses the source '
-                    || coalesce(source, 'NULL')]
+                AND (coalesce(of_subset, of_source) IS DISTINCT FROM 'admitted')
+                THEN ['consent', origin_says || ', and the recipe ' || CASE
+                    WHEN of_subset IS NOT NULL THEN 'refuses the subset ' || refused_subset || evidence
+                    WHEN $consent_sources[ruled_source] IS NOT NULL
+                        THEN 'refuses the source ' || ruled_source || evidence
+                    WHEN of_source IS NOT NULL THEN 'refuses unknown origins'
+                    ELSE 'names no rule for the source ' || coalesce(source, 'NULL')
+                END]
             WHEN len(unwanted) > 0
                 THEN ['keep', unwanted[1].name || ' is ' || coalesce(unwanted[1].value, 'NULL')]
             WHEN characters > $max_prompt_characters
                 THEN ['too_long', characters::VARCHAR || ' of ' || $max_prompt_characters::VARCHAR
                     || ' characters']
         END AS verdict
-    FROM measured
+    FROM decided
 ),
 repeated AS (
     SELECT

@@ -8,10 +8,10 @@ WITH candidates AS (
         rewards.model,
         rewards.variant,
         rewards.sample_index,
-        completions.text_hash,
-        completions.text_hash = sha256('') AS is_empty,
+        completions.normal_hash,
         completions.finish_reason,
-        coalesce(completions.prompt_tokens, 0) + coalesce(completions.completion_tokens, 0) AS tokens,
+        completions.prompt_tokens,
+        coalesce(completions.text_tokens, 0) AS text_tokens,
         CASE rewards.track WHEN 'standard' THEN rewards.reward ELSE judge_rankings.rank_reward END AS reward,
         rewards.model = $policy AND rewards.variant = 'reference' AS is_reference
     FROM rewards
@@ -20,24 +20,46 @@ WITH candidates AS (
         ON judge_rankings.completion_id = rewards.completion_id AND judge_rankings.policy = $policy
     WHERE list_contains($completions_models, rewards.model) OR rewards.model = $policy
 ),
+-- The prompt as the policy's own references count it: a training row has none of the system prompts that are put
+-- before it. Where no reference counts, the least that anybody counts.
+asked AS (
+    SELECT
+        prompt_id,
+        coalesce(min(prompt_tokens) FILTER (is_reference), min(prompt_tokens), 0) AS prompt_tokens
+    FROM candidates
+    GROUP BY prompt_id
+),
+measured AS (
+    SELECT
+        candidates.*,
+        CASE
+            WHEN normal_hash IS NULL THEN 'no completion'
+            WHEN reward IS NULL THEN 'no reward'
+            WHEN normal_hash = normal_hash('') THEN 'empty text'
+            WHEN finish_reason = 'length' AND NOT $selection_allow_truncated THEN 'truncated'
+            WHEN asked.prompt_tokens + text_tokens > $selection_max_sequence_tokens THEN 'too many tokens'
+        END AS ineligible_reason
+    FROM candidates
+    JOIN asked USING (prompt_id)
+),
 reference_rewards AS (
     SELECT
         prompt_id,
         count(*) AS n_references,
         list(reward) AS s,
         max(reward) AS highest
-    FROM candidates
-    WHERE is_reference AND reward IS NOT NULL
+    FROM measured
+    WHERE is_reference AND reward IS NOT NULL AND ($selection_references = 'all' OR ineligible_reason IS NULL)
     GROUP BY prompt_id
 ),
 placed AS (
     SELECT
-        candidates.*,
+        measured.*,
         coalesce(n_references, 0) AS n_references,
         highest,
         CASE WHEN reward IS NOT NULL
             THEN len(list_filter(s, lambda reference: reference <= reward)) / n_references END AS quantile
-    FROM candidates
+    FROM measured
     LEFT JOIN reference_rewards USING (prompt_id)
 )
 SELECT
@@ -48,7 +70,7 @@ SELECT
     model,
     variant,
     sample_index,
-    text_hash,
+    normal_hash,
     reward,
     n_references::INTEGER AS n_references,
     quantile,
@@ -59,11 +81,5 @@ SELECT
         WHEN quantile <= greatest($selection_rejected_quantile, 1 / n_references) THEN 'worst'
         ELSE 'middle'
     END AS band,
-    CASE
-        WHEN text_hash IS NULL THEN 'no completion'
-        WHEN reward IS NULL THEN 'no reward'
-        WHEN is_empty THEN 'empty text'
-        WHEN finish_reason = 'length' AND NOT $selection_allow_truncated THEN 'truncated'
-        WHEN tokens > $selection_max_sequence_tokens THEN 'too many tokens'
-    END AS ineligible_reason
+    ineligible_reason
 FROM placed

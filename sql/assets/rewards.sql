@@ -1,5 +1,6 @@
 -- One reward for each completion of one model: the logit, or the probability-weighted mean of the
--- labels that were weighed, renormalized over them. A completion without a score keeps its row and the reason.
+-- labels that were weighed, renormalized over them; none where their mass is too small. A completion without a
+-- score keeps its row and the reason.
 WITH rated AS (
     SELECT
         requests.completion_id,
@@ -16,7 +17,7 @@ WITH rated AS (
     JOIN answers USING (request_id)
 ),
 scored AS (
-    SELECT *, coalesce(value, weighted / nullif(mass, 0)) AS score
+    SELECT *, coalesce(value, CASE WHEN mass >= $rewards_min_score_mass THEN weighted / nullif(mass, 0) END) AS score
     FROM rated
 )
 SELECT
@@ -32,6 +33,7 @@ SELECT
     CASE
         WHEN isfinite(score) THEN NULL
         WHEN completions.text_hash IS NULL THEN 'no completion: ' || completions.finish_reason
+        WHEN mass < $rewards_min_score_mass THEN 'no score: mass below rewards.min_score_mass'
         ELSE 'no score: ' || coalesce(scored.error, scored.finish_reason, 'unanswered')
     END AS missing_reason,
     CASE completion_requests.track

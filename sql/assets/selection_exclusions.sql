@@ -7,7 +7,7 @@ WITH counted AS (
         count(*)::INTEGER AS n_candidates,
         count(*) FILTER (ineligible_reason IS NULL)::INTEGER AS n_eligible,
         count(DISTINCT reward) FILTER (ineligible_reason IS NULL) AS rewards,
-        count(DISTINCT text_hash) FILTER (ineligible_reason IS NULL) AS texts
+        count(DISTINCT normal_hash) FILTER (ineligible_reason IS NULL) AS texts
     FROM quantile_rewards
     ANTI JOIN (FROM selected_pairs WHERE policy = $policy) USING (prompt_id)
     WHERE policy = $policy

@@ -8,8 +8,9 @@ SELECT
     quantile_rewards.rowid AS candidate,
     completion_id,
     completion_parts(prompt_hash, model, variant, sample_index) AS named_by,
-    hash(text_hash) AS text,
+    normal_hash AS text,
     reward,
+    quantile,
     list_position(['above_all', 'best', 'middle', 'worst'], band)::UTINYINT AS band_rank
 FROM quantile_rewards
 LEFT JOIN (SELECT prompt_id, prompt_hash FROM alignment_prompts) AS asked USING (prompt_id)

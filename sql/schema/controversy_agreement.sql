@@ -2,6 +2,8 @@ CREATE TABLE controversy_agreement (
     threshold TINYINT NOT NULL,
     is_recipe_threshold BOOLEAN NOT NULL,
     labelled_prompts BIGINT NOT NULL,
+    unmatched_prompts BIGINT NOT NULL,
+    repeated_labels BIGINT NOT NULL,
     graded_prompts BIGINT NOT NULL,
     tied_prompts BIGINT NOT NULL,
     true_positives BIGINT NOT NULL,
@@ -17,6 +19,8 @@ COMMENT ON TABLE controversy_agreement IS 'The grades against people''s, folded 
 COMMENT ON COLUMN controversy_agreement.threshold IS 'Grades from this one on count as controversial.';
 COMMENT ON COLUMN controversy_agreement.is_recipe_threshold IS 'Whether the recipe uses this threshold.';
 COMMENT ON COLUMN controversy_agreement.labelled_prompts IS 'Prompts with at least one label.';
+COMMENT ON COLUMN controversy_agreement.unmatched_prompts IS 'Of those, the ones that nobody was asked to grade: no graded source has them, or they were dropped.';
+COMMENT ON COLUMN controversy_agreement.repeated_labels IS 'Labels that do not count, because the same person labelled the same prompt again later.';
 COMMENT ON COLUMN controversy_agreement.graded_prompts IS 'Of those, the ones with a grade and a majority: the base of accuracy.';
 COMMENT ON COLUMN controversy_agreement.tied_prompts IS 'Labelled prompts on which the people are split evenly.';
 COMMENT ON COLUMN controversy_agreement.true_positives IS 'Grade and majority say controversial.';

@@ -6,6 +6,7 @@ CREATE TABLE judge_comparisons (
     request_id UUID NOT NULL,
     first_logprob DOUBLE,
     second_logprob DOUBLE,
+    mass DOUBLE,
     missing_reason VARCHAR,
     judge VARCHAR NOT NULL
 );
@@ -17,5 +18,6 @@ COMMENT ON COLUMN judge_comparisons.second_completion_id IS 'The completion show
 COMMENT ON COLUMN judge_comparisons.request_id IS 'The request whose answer this is.';
 COMMENT ON COLUMN judge_comparisons.first_logprob IS 'Log-probability of the answer A.';
 COMMENT ON COLUMN judge_comparisons.second_logprob IS 'Log-probability of the answer B.';
+COMMENT ON COLUMN judge_comparisons.mass IS 'Probability of both answers together.';
 COMMENT ON COLUMN judge_comparisons.missing_reason IS 'Why there is no comparison; NULL where there is one.';
 COMMENT ON COLUMN judge_comparisons.judge IS 'The judging model.';

@@ -24,6 +24,6 @@ COMMENT ON COLUMN licensed_prompts.messages IS 'The conversation as read, ending
 COMMENT ON COLUMN licensed_prompts.messages_hash IS 'sha256 of the messages as read, to the character.';
 COMMENT ON COLUMN licensed_prompts.source IS 'The collection that the row says it comes from.';
 COMMENT ON COLUMN licensed_prompts.upstream_id IS 'The row''s id upstream.';
-COMMENT ON COLUMN licensed_prompts.origin_url IS 'The page the prompt was taken from, where known.';
+COMMENT ON COLUMN licensed_prompts.origin_url IS 'The page the prompt was taken from, as the row writes it; NULL where the row says nothing.';
 COMMENT ON COLUMN licensed_prompts.origin_domain IS 'Its host.';
-COMMENT ON COLUMN licensed_prompts.consent_basis IS 'What admitted the row: robots_txt (its origin''s snapshot) or source_rule (origin or snapshot unknown).';
+COMMENT ON COLUMN licensed_prompts.consent_basis IS 'What admitted the row: robots_txt (its origin''s snapshot) or, where that decides nothing, subset_rule or source_rule (the recipe''s rule for its sub-collection, or for its source or unknown origins).';

@@ -6,7 +6,7 @@ CREATE TABLE quantile_rewards (
     model VARCHAR NOT NULL,
     variant VARCHAR NOT NULL,
     sample_index INTEGER NOT NULL,
-    text_hash VARCHAR,
+    normal_hash UBIGINT,
     reward DOUBLE,
     n_references INTEGER NOT NULL,
     quantile DOUBLE,
@@ -21,7 +21,7 @@ COMMENT ON COLUMN quantile_rewards.track IS 'The prompt''s track.';
 COMMENT ON COLUMN quantile_rewards.model IS 'The model or policy that answered.';
 COMMENT ON COLUMN quantile_rewards.variant IS 'The completion''s variant.';
 COMMENT ON COLUMN quantile_rewards.sample_index IS 'Which of several samples of the same variant, from 0.';
-COMMENT ON COLUMN quantile_rewards.text_hash IS 'sha256 of the completion''s text.';
+COMMENT ON COLUMN quantile_rewards.normal_hash IS 'The hash of the completion''s text in normal form.';
 COMMENT ON COLUMN quantile_rewards.reward IS 'The reward that selection uses: the score on the standard track, the rank on the controversial one.';
 COMMENT ON COLUMN quantile_rewards.n_references IS 'Reference completions of the prompt that have a reward.';
 COMMENT ON COLUMN quantile_rewards.quantile IS 'Share of reference rewards not above this one; NULL without a reward or references.';

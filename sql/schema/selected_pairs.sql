@@ -5,8 +5,8 @@ CREATE TABLE selected_pairs (
     pair_index INTEGER NOT NULL,
     chosen_completion_id UUID NOT NULL,
     rejected_completion_id UUID NOT NULL,
-    chosen_text_hash VARCHAR NOT NULL,
-    rejected_text_hash VARCHAR NOT NULL,
+    chosen_normal_hash UBIGINT NOT NULL,
+    rejected_normal_hash UBIGINT NOT NULL,
     chosen_reward DOUBLE NOT NULL,
     rejected_reward DOUBLE NOT NULL,
     chosen_quantile DOUBLE NOT NULL,
@@ -21,8 +21,8 @@ COMMENT ON COLUMN selected_pairs.track IS 'The prompt''s track.';
 COMMENT ON COLUMN selected_pairs.pair_index IS 'Which pair of the prompt, from 0.';
 COMMENT ON COLUMN selected_pairs.chosen_completion_id IS 'The chosen completion.';
 COMMENT ON COLUMN selected_pairs.rejected_completion_id IS 'The rejected completion.';
-COMMENT ON COLUMN selected_pairs.chosen_text_hash IS 'sha256 of the chosen text when it was scored.';
-COMMENT ON COLUMN selected_pairs.rejected_text_hash IS 'sha256 of the rejected text when it was scored.';
+COMMENT ON COLUMN selected_pairs.chosen_normal_hash IS 'The hash of the chosen text in normal form.';
+COMMENT ON COLUMN selected_pairs.rejected_normal_hash IS 'The hash of the rejected text in normal form.';
 COMMENT ON COLUMN selected_pairs.chosen_reward IS 'The reward that selection used; always above rejected_reward.';
 COMMENT ON COLUMN selected_pairs.rejected_reward IS 'The reward that selection used.';
 COMMENT ON COLUMN selected_pairs.chosen_quantile IS 'The chosen completion''s quantile reward.';

@@ -11,5 +11,5 @@ COMMENT ON COLUMN wordings.wording_id IS 'Name of the wording, e.g. principle/ho
 COMMENT ON COLUMN wordings.kind IS 'principle, or the name of the file the text comes from.';
 COMMENT ON COLUMN wordings.principle IS 'helpful, truthful or honest; NULL for other kinds.';
 COMMENT ON COLUMN wordings.number IS 'Position among the wordings of its principle, from 0; NULL for other kinds.';
-COMMENT ON COLUMN wordings.text IS 'The text; markers such as {prompt} stand where rows are put in.';
+COMMENT ON COLUMN wordings.text IS 'The text, empty for no message; placeholders such as {prompt} stand where rows are put in.';
 COMMENT ON COLUMN wordings.wording_hash IS 'sha256 of the text.';

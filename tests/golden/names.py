@@ -10,8 +10,13 @@ from typing import Any
 
 from alignment_assets.sources.conversations import as_id
 from tests.golden.database import GOLDEN, completion_parts
+from tests.support.texts import plain_normal, plain_normal_hash
 
-HASH = re.compile(r"\b[0-9a-f]{64}\b|\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b")
+# The number of a normal form has at least 15 digits; nothing else shown has.
+HASH = re.compile(
+    r"(?<![\d.])\d{15,20}\b"
+    r"|\b[0-9a-f]{64}\b|\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b"
+)
 
 
 def content_hash(*parts: str | None) -> str:
@@ -26,6 +31,9 @@ def _ids() -> Iterator[tuple[str, str]]:
         yield row["prompt_id"], row["prompt_hash"]
     for row in GOLDEN["personas"]:
         yield row["persona_id"], row["persona_hash"]
+    for completion in GOLDEN["completions"].values():
+        if (text := completion.get("text")) is not None:
+            yield str(plain_normal_hash(text)), f"normal({plain_normal(text)})"
     for hashed, name in _hashes():
         yield as_id(hashed), name
         if name.startswith("sha256("):

@@ -33,7 +33,17 @@ OF_POLICIES = (
     *("judge_comparisons", "judge_rankings", "quantile_rewards", "selected_pairs", "dpo_pairs"),
     *("qrpo_samples", "selection_exclusions"),
 )
-KINDS = ("assets", "requests", "analysis")
+KINDS = ("assets", "requests", "losses", "selection", "analysis")
+# What a strategy drew, with what it goes by.
+DRAWN = """
+SELECT
+    quantile_rewards.policy, prompt_id, pair_index,
+    quantile_rewards.completion_id AS chosen, quantile_rewards.quantile AS chosen_quantile,
+    other.completion_id AS rejected, other.quantile AS rejected_quantile
+FROM taken
+JOIN (SELECT *, rowid AS chosen FROM quantile_rewards) AS quantile_rewards USING (chosen)
+JOIN (SELECT *, rowid AS rejected FROM quantile_rewards) AS other USING (rejected, prompt_id)
+"""
 TRACED = "pair(policy; war; 0)"
 
 
@@ -62,6 +72,8 @@ def results(warehouse: Warehouse, kind: str) -> dict[str, str]:
         "pair_id": IDS[TRACED],
         "pending": json.dumps(GOLDEN["pending"]),
     }
+    if kind == "selection":
+        return {name: _drawn(warehouse, name) for name in sql_files.sql_names(kind)}
     if kind == "assets":
         asked = {name: [(f"FROM {name}", {})] for name in sql_files.sql_names(kind)}
     elif kind == "requests":
@@ -86,6 +98,17 @@ def results(warehouse: Warehouse, kind: str) -> dict[str, str]:
             for name, queries in asked.items()
         }
     return {name: _text(rows, ordered=kind == "analysis") for name, rows in found.items()}
+
+
+def _drawn(warehouse: Warehouse, strategy: str) -> str:
+    """Return the pairs that a strategy draws, two a prompt where it finds so many."""
+    rules = {"selection_strategy": strategy, "selection_pairs_per_prompt": 2}
+    tables = []
+    with warehouse.read() as connection:
+        for policy in GOLDEN.policies:
+            draw_pairs(connection, {**GOLDEN["settings"], **rules, "policy": policy})
+            tables.append(connection.execute(DRAWN).to_arrow_table())
+    return _text(pa.concat_tables(tables), ordered=False)
 
 
 def broken_rules(warehouse: Warehouse) -> list[str]:

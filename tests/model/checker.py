@@ -42,6 +42,7 @@ from tests.support.reference_selection import (
     rank,
     select,
 )
+from tests.support.texts import plain_normal_hash
 
 Place = tuple[str, str | None]
 POLICY_TABLES = (
@@ -168,6 +169,28 @@ def read_tables(database: Path) -> dict[str, list[Row]]:
             table: connection.execute(f"FROM {table}").to_arrow_table().to_pylist()
             for table in TABLES
         }
+
+
+def _is_of(row: Row, subsets: Iterable[str]) -> list[str]:
+    """Return the sub-collections that a row of a source belongs to."""
+    place = f" {row['source'] or ''} {row['upstream_id'] or ''} ".lower()
+    return [
+        subset
+        for subset in subsets
+        if re.search(rf"[^a-z0-9]{re.escape(subset.lower())}[^a-z0-9]", place)
+    ]
+
+
+def _ruled(row: Row, recipe: Recipe) -> tuple[str, str | None]:
+    """Return what of the recipe decides about a row's consent, and how."""
+    consent = recipe.consent
+    of_subsets = {consent.subsets[name].decision for name in _is_of(row, consent.subsets)}
+    if of_subsets:
+        return "subset_rule", max(of_subsets)  # "refused" comes after "admitted"
+    for name in (row["source"], row["dataset"]):
+        if name in consent.sources:
+            return "source_rule", consent.sources[name].decision
+    return "source_rule", consent.unknown_origins
 
 
 @dataclass
@@ -373,16 +396,11 @@ class Checker:
         """Return the rule that drops a row of the sources by itself."""
         if row["messages"] is None:
             return "malformed"
-        place = f" {row['source'] or ''} {row['upstream_id'] or ''} ".lower()
-        if any(
-            re.search(rf"[^a-z0-9]{re.escape(subset.lower())}[^a-z0-9]", place)
-            for subset in recipe.licence.excluded_subsets
-        ):
+        licence = recipe.licence
+        if _is_of(row, licence.excluded_subsets) or row["source"] in licence.excluded_sources:
             return "licence"
-        consent = recipe.consent
         status = self._consent_status.get(row["origin_url"])
-        unknown = consent.sources.get(row["source"], consent.unknown_origins)
-        if status == "blocked" or (status != "admitted" and unknown == "refused"):
+        if status == "blocked" or (status != "admitted" and _ruled(row, recipe)[1] != "admitted"):
             return "consent"
         (source,) = (source for source in recipe.prompts if source.name == row["dataset"])
         extra = json.loads(row["extra"]) if row["extra"] else {}
@@ -409,7 +427,7 @@ class Checker:
                 "dataset_order": list(tracks).index(row["dataset"]) + 1,
                 "consent_basis": "robots_txt"
                 if self._consent_status.get(row["origin_url"]) == "admitted"
-                else "source_rule",
+                else _ruled(row, recipe)[0],
             }
             for row in self._source_rows(recipe)
             if (row["dataset"], row["row_number"]) not in dropped and row["messages"]
@@ -821,7 +839,7 @@ class Checker:
             prompt = self._prompts.get(same_id(row["prompt_id"]), row)
             if row["model"] not in members or completion is None:
                 continue
-            kept = ("text", "finish_reason", "prompt_tokens", "completion_tokens")
+            kept = ("text", "finish_reason", "prompt_tokens")
             listed[same_id(row["prompt_id"])].append(
                 Candidate(
                     str(row["completion_id"]),
@@ -831,6 +849,7 @@ class Checker:
                     row["variant"],
                     score=row["reward"],
                     sample_index=completion["sample_index"],
+                    completion_tokens=completion["text_tokens"],
                     **{name: completion[name] for name in kept},
                 )
             )
@@ -894,7 +913,7 @@ class Checker:
                                 "sample_index",
                             )
                         },
-                        "text_hash": None if one.text is None else sha256(one.text),
+                        "normal_hash": None if one.text is None else plain_normal_hash(one.text),
                         **{
                             name: getattr(placed, name)
                             for name in (
@@ -993,7 +1012,7 @@ class Checker:
                         for side, completion in sides.items()
                         for name, of in (
                             *(("model", "model"), ("variant", "variant")),
-                            ("tokens", "completion_tokens"),
+                            ("tokens", "text_tokens"),
                         )
                     },
                 }

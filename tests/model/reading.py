@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import unicodedata
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -15,6 +14,7 @@ from protego import Protego
 
 from alignment_assets.recipe.datasets import DatasetReference, PromptSource
 from alignment_assets.recipe.model import Recipe
+from tests.support.texts import plain_normal
 
 Row = dict[str, Any]
 
@@ -28,14 +28,8 @@ def messages_hash(messages: list[dict[str, str]]) -> str:
 
 
 def prompt_hash(messages: list[dict[str, str]]) -> str:
-    """Return the hash that finds repeats: Unicode composed, each run of white space one space."""
-    normal = [
-        [
-            message["role"],
-            " ".join(unicodedata.normalize("NFC", message["content"]).split()),
-        ]
-        for message in messages
-    ]
+    """Return the hash of the normal form, which finds repeats."""
+    normal = [[message["role"], plain_normal(message["content"])] for message in messages]
     return sha256(json.dumps(normal))
 
 
@@ -51,6 +45,8 @@ def source_rows(source: PromptSource, recipe: Recipe) -> list[Row]:
     listed = []
     for number, values in enumerate(read_lines(source, recipe)):
         messages = _messages(values, source.form)
+        if messages and len(messages) == 1 and _is_placeholder(messages[0]["content"], recipe):
+            messages = None
         url = values.get("origin_url")
         extra = {name: values[name] for name in source.extra_columns}
         listed.append(
@@ -94,9 +90,13 @@ def _usable(text: Any) -> bool:
     """Return whether a value is a text with something in it, and whole characters alone."""
     return (
         isinstance(text, str)
-        and bool(text.strip())
+        and bool(plain_normal(text))
         and text == text.encode(errors="replace").decode()
     )
+
+
+def _is_placeholder(text: str, recipe: Recipe) -> bool:
+    return plain_normal(text).casefold() in {one.casefold() for one in recipe.placeholders}
 
 
 def consent_row(url: str, recipe: Recipe) -> Row:
@@ -121,10 +121,13 @@ def consent_row(url: str, recipe: Recipe) -> Row:
 def personas(recipe: Recipe) -> dict[str, str]:
     """Return the usable personas by their ids."""
     texts = [row["persona"] for row in read_lines(recipe.personas, recipe)]
+    stripped = [text.strip() for text in texts if isinstance(text, str)]
+    longest = recipe.personas.max_characters
     return {
         messages_hash([{"role": "persona", "content": text}]): text
-        for text in texts
-        if isinstance(text, str) and text.strip()
+        for text in stripped
+        if plain_normal(text) and not _is_placeholder(text, recipe)
+        if longest is None or len(text) <= longest
     }
 
 

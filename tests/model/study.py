@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from alignment_assets.recipe.limits import Limits
 from alignment_assets.recipe.model import WORDINGS
 
 SUBSETS = ["flan_v2", "no_robots"]
@@ -119,6 +120,8 @@ RECIPE: dict[str, Any] = {
         "scorer": {"weights": "hf:a/scorer", "billions": 1},
     },
     "inference": {"attempts": 2, "max_failed_share": 0.5},
+    "placeholders": ["None", "-"],
+    "limits": dict.fromkeys((name for name in Limits.model_fields if name != "exceptions"), 1.0),
     "controversy": {
         "model": "judge",
         "threshold": 2,

@@ -216,6 +216,15 @@ async def _nothing(_: Server, __: web.Request) -> web.StreamResponse:
     return web.json_response({"choices": [], "usage": None})
 
 
+def _saying(**message: Any) -> Behaviour:
+    """Answer with such a message."""
+
+    async def answer(_: Server, __: web.Request) -> web.StreamResponse:
+        return web.json_response({"choices": [{"message": message, "finish_reason": "stop"}]})
+
+    return answer
+
+
 async def _half(_: Server, __: web.Request) -> web.StreamResponse:
     choice = {"message": {"content": "half a \ud83d"}, "finish_reason": "stop"}
     return web.json_response({"choices": [choice]})
@@ -292,6 +301,12 @@ _behaviours: dict[str, Behaviour] = {
     "garbage": _garbage,
     "endless": _endless,
     "nothing": _nothing,
+    "null": _saying(content=None),
+    "thought alone": _saying(content=None, reasoning_content="Let me see. " * 100),
+    "refuses": _saying(content=None, refusal="I will not."),
+    "no content": _saying(role="assistant"),
+    "tools": _saying(content="", tool_calls=[{"function": {"name": "search", "arguments": "{}"}}]),
+    "thought apart": _saying(content="fine", reasoning_content="Let me see."),
     "half": _half,
     "odd": _odd,
     "filtered": _filtered,

@@ -45,6 +45,8 @@ class FakeInference(Inference):
     def fingerprint(self, model: str, run: Run) -> str:
         spec, day = run.recipe.models[model], run.recipe.template_date
         content = [spec.weights, spec.revision, spec.chat_template_arguments, day]
+        if spec.system_prompt != "own_message":
+            content.append(spec.system_prompt)
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
     def limits(self, model: Model) -> str:

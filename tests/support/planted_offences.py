@@ -69,12 +69,22 @@ PLANTED: dict[str, list[str]] = {
     "licensed_prompts/no_blocked_origin": [
         "origin_url = 'https://river-gazette.example/2024/05/footbridge-tolls'"
     ],
+    "licensed_prompts/admitted_by_somebody": [
+        "consent_basis = 'robots_txt' WHERE consent_basis = 'source_rule'",
+        "consent_basis = 'subset_rule'",
+        "consent_basis = 'no_rule'",
+    ],
     "licensed_prompts/no_excluded_subset": ["upstream_id = 'flan_v2_1'", "source = 'a/No_Robots'"],
     "licensed_prompts/nothing_lost": [
         LESS,
         "INSERT INTO prompt_exclusions SELECT dataset, row_number, uuid(), '', '', '', '' "
         "FROM {t} LIMIT 1",
         "DELETE FROM source_prompts WHERE dataset IN (SELECT dataset FROM {t} LIMIT 1)",
+    ],
+    "origin_consent/known_status": [
+        "status = 'unsure'",
+        "blocked_agents = [] WHERE status = 'blocked'",
+        "blocked_agents = ['GPTBot'] WHERE status = 'admitted'",
     ],
     "personas/persona_or_reason": ["persona = NULL"],
     "prompt_exclusions/every_source": [
@@ -101,13 +111,13 @@ PLANTED: dict[str, list[str]] = {
     ],
     "selected_pairs/chosen_above_rejected": [
         "chosen_reward = rejected_reward",
-        "rejected_text_hash = chosen_text_hash",
+        "rejected_normal_hash = chosen_normal_hash",
         "chosen_quantile = -1",
     ],
     "selected_pairs/no_text_twice": [
-        f"INSERT INTO {{t}} SELECT * REPLACE (pair_index + 1 AS pair_index, 'x' AS {other}) "
+        f"INSERT INTO {{t}} SELECT * REPLACE (pair_index + 1 AS pair_index, 7 AS {other}) "
         "FROM {t} LIMIT 1"
-        for other in ("chosen_text_hash", "rejected_text_hash")
+        for other in ("chosen_normal_hash", "rejected_normal_hash")
     ],
     "selection_exclusions/every_prompt": [
         "INSERT INTO quantile_rewards SELECT * REPLACE (uuid() AS prompt_id) FROM quantile_rewards "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 from dataclasses import replace
@@ -10,7 +11,7 @@ from typing import Any
 
 from alignment_assets.inference.types import Answer, Request
 from alignment_assets.recipe.load import load_recipe
-from tests.conftest import Graph, changed_recipe
+from tests.conftest import ANY_LOSS, Graph, changed_recipe
 from tests.support.fakes import FakeInference
 
 READ = "key:source_prompts or key:origin_consent"
@@ -22,6 +23,8 @@ class StatedGrader(FakeInference):
     """Grades a prompt with the number that it states as ``grade N``; 0 without one."""
 
     def _answer(self, request: Request) -> Answer:
+        if request.task != "grade":
+            return super()._answer(request)
         stated = re.search(r"grade (\d)", request.messages[-1]["content"])
         grade = {"reasoning": "stated", "classification": stated.group(1) if stated else "0"}
         return Answer(request.request_id, request.task, "stop", text=json.dumps(grade))
@@ -70,5 +73,5 @@ def on_sources(
         prism_prompts=write_lines(folder / "prism.jsonl", opened),
     )
     inference = StatedGrader(log=graph.inference.log)
-    recipe = changed_recipe({"prompts": prompts, **(changes or {})})
+    recipe = changed_recipe({"prompts": prompts, **copy.deepcopy(ANY_LOSS), **(changes or {})})
     return replace(graph, recipe=recipe, inference=inference)

@@ -10,6 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import combinations
+from typing import Any
+
+from tests.support.texts import plain_normal
 
 CHOSEN_BANDS = ("above_all", "best", "middle", "worst")
 REJECTED_BANDS = ("worst", "middle", "best", "above_all")
@@ -31,6 +34,11 @@ class Candidate:
     prompt_tokens: int | None = 100
     completion_tokens: int | None = 50
 
+    @property
+    def normal(self) -> str | None:
+        """The text in the form by which texts are compared."""
+        return None if self.text is None else plain_normal(self.text)
+
 
 @dataclass(frozen=True)
 class Rules:
@@ -46,6 +54,7 @@ class Rules:
     min_references: int = 2
     max_sequence_tokens: int = 4096
     allow_truncated: bool = False
+    references: str = "all"
 
 
 @dataclass(frozen=True)
@@ -147,13 +156,28 @@ def band_of(reward: float, references: Sequence[float], rules: Rules) -> str:
     return "worst" if below <= limit else "middle"
 
 
-def ineligible_reason(candidate: Candidate, reward: float | None, rules: Rules) -> str | None:
-    tokens = (candidate.prompt_tokens or 0) + (candidate.completion_tokens or 0)
+def tokens_of_prompt(candidates: Sequence[Candidate], rules: Rules) -> int:
+    """Return how many tokens a prompt has without what is put before it for some candidates."""
+    counted = [
+        [one.prompt_tokens for one in some if one.prompt_tokens is not None]
+        for some in ([one for one in candidates if _is_reference(one, rules)], candidates)
+    ]
+    return min(counted[0] or counted[1], default=0)
+
+
+def _is_reference(candidate: Candidate, rules: Rules) -> bool:
+    return candidate.model == rules.policy and candidate.variant == "reference"
+
+
+def ineligible_reason(
+    candidate: Candidate, reward: float | None, prompt_tokens: int, rules: Rules
+) -> str | None:
+    tokens = prompt_tokens + (candidate.completion_tokens or 0)
     if candidate.text is None:
         return "no completion"
     if reward is None:
         return "no reward"
-    if candidate.text == "":
+    if plain_normal(candidate.text) == "":
         return "empty text"
     if candidate.finish_reason == "length" and not rules.allow_truncated:
         return "truncated"
@@ -166,11 +190,14 @@ def place(
     candidates: Sequence[Candidate], rewards: Mapping[str, float | None], rules: Rules
 ) -> list[Placed]:
     """Return each candidate of one prompt with its quantile reward."""
+    prompt_tokens = tokens_of_prompt(candidates, rules)
     references = [
         reward
         for candidate in candidates
-        if candidate.model == rules.policy and candidate.variant == "reference"
+        if _is_reference(candidate, rules)
         if (reward := rewards[candidate.completion_id]) is not None
+        if rules.references == "all"
+        or ineligible_reason(candidate, reward, prompt_tokens, rules) is None
     ]
     placed = []
     for candidate in candidates:
@@ -179,7 +206,7 @@ def place(
         if reward is not None and references:
             quantile = sum(s <= reward for s in references) / len(references)
             band = band_of(reward, references, rules)
-        reason = ineligible_reason(candidate, reward, rules)
+        reason = ineligible_reason(candidate, reward, prompt_tokens, rules)
         placed.append(Placed(candidate, reward, len(references), quantile, band, reason))
     return placed
 
@@ -194,35 +221,46 @@ def select(placed: Sequence[Placed], rules: Rules) -> list[tuple[Placed, Placed]
         return []
     pairs: list[tuple[Placed, Placed]] = []
     while len(pairs) < rules.pairs_per_prompt:
-        chosen_before = {chosen.candidate.text for chosen, _ in pairs}
-        rejected_before = {rejected.candidate.text for _, rejected in pairs}
+        used = {one for pair in pairs for one in pair} if rules.strategy == "original" else set()
+        chosen_before = {chosen.candidate.normal for chosen, _ in pairs}
+        rejected_before = {rejected.candidate.normal for _, rejected in pairs}
         partners = {
             one: [
                 other
                 for other in eligible
                 if other.reward < one.reward
-                and other.candidate.text != one.candidate.text
-                and other.candidate.text not in rejected_before
+                and other not in used
+                and other.candidate.normal != one.candidate.normal
+                and other.candidate.normal not in rejected_before
             ]
             for one in eligible
-            if one.candidate.text not in chosen_before
+            if one.candidate.normal not in chosen_before and one not in used
         }
-        chosen = _drawn([one for one in partners if partners[one]], "chosen", rules)
+        further = bool(pairs)
+        chosen = _drawn([one for one in partners if partners[one]], "chosen", rules, further)
         if chosen is None:
             break
-        rejected = _drawn(partners[chosen], "rejected", rules)
+        rejected = _drawn(partners[chosen], "rejected", rules, further)
         assert rejected is not None
         pairs.append((chosen, rejected))
     return pairs
 
 
-def _drawn(candidates: Sequence[Placed], side: str, rules: Rules) -> Placed | None:
+def _drawn(candidates: Sequence[Placed], side: str, rules: Rules, further: bool) -> Placed | None:
     """Draw from the best of some candidates if one is chosen, from the worst if one is rejected."""
 
-    def place(one: Placed) -> float:
+    def place(one: Placed) -> Any:
         if rules.strategy == "published":
             bands = CHOSEN_BANDS if side == "chosen" else REJECTED_BANDS
             return bands.index(str(one.band))
+        if rules.strategy == "original":
+            assert one.quantile is not None
+            if further:
+                return (one.quantile >= 0.5) != (side == "chosen")
+            tiers = (("best", "above_all"), ("middle",), ("worst",))
+            (tier,) = (number for number, bands in enumerate(tiers) if one.band in bands)
+            # Both sides take the highest quantile of their tier.
+            return (tier if side == "chosen" else -tier, -one.quantile)
         assert rules.strategy == "best_worst" and one.reward is not None
         return -one.reward if side == "chosen" else one.reward
 
@@ -243,6 +281,6 @@ def exclusion_reason(placed: Sequence[Placed], rules: Rules) -> str | None:
         return "too_few_eligible"
     if len({one.reward for one in eligible}) == 1:
         return "all_rewards_equal"
-    if len({one.candidate.text for one in eligible}) == 1:
+    if len({one.candidate.normal for one in eligible}) == 1:
         return "all_texts_equal"
     return None

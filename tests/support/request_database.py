@@ -17,6 +17,8 @@ from alignment_assets.requests.request_sets import grade_schema
 from alignment_assets.sources.conversations import Message, as_id, messages_hash, prompt_hash
 from alignment_assets.warehouse import sql_files
 from tests.conftest import changed_recipe
+from tests.support.tables import arrow_column
+from tests.support.texts import plain_normal_hash
 
 MODEL, COOL, POLICY = "smollm2-135m", "smollm2-135m-cool", "smollm2-135m-policy"
 SEVERAL_TURNS = [
@@ -119,9 +121,11 @@ class Database:
         return {**self.asked.recipe.settings(), "model": model}
 
     def fill(self, table: str, rows: list[dict[str, Any]]) -> None:
-        names = [column.name for column in sql_files.tables()[table].columns]
-        columns = {name: [row.get(name) for row in rows] for name in names}
-        columns |= {"row_number": list(range(len(rows)))} if "row_number" in names else {}
+        columns = {
+            column.name: arrow_column(column, [row.get(column.name) for row in rows])
+            for column in sql_files.tables()[table].columns
+        }
+        columns |= {"row_number": list(range(len(rows)))} if "row_number" in columns else {}
         self.connection.register("filled", pa.table(columns))
         self.connection.execute(f"INSERT INTO {table} BY NAME SELECT * FROM filled")
 
@@ -147,6 +151,7 @@ class Database:
                 **row,
                 "text": f"{row['variant']} {row['sample_index']}{ending}",
                 "text_hash": f"hash of {row['variant']} {row['sample_index']}{ending}",
+                "normal_hash": plain_normal_hash(f"{row['variant']} {row['sample_index']}{ending}"),
                 "finish_reason": "stop",
                 **dict.fromkeys(("engine", "engine_version", "engine_settings"), "fake"),
                 "answered_at": datetime(2025, 9, 2),

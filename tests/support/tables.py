@@ -19,6 +19,7 @@ from benchmarks import by_hand
 from tests.conftest import Graph
 from tests.support.ids import named, uid
 from tests.support.reference_selection import Candidate, Rules
+from tests.support.texts import plain_normal_hash
 
 
 def new_warehouse(home: Path, **configuration: Any) -> Warehouse:
@@ -32,12 +33,17 @@ def fill(warehouse: Warehouse, table: str, rows: Iterable[Mapping[str, Any]]) ->
     """Replace a table's rows; columns that a row leaves out are NULL."""
     listed = list(rows)
     columns = {
-        column.name: [row.get(column.name) for row in listed]
+        column.name: arrow_column(column, [row.get(column.name) for row in listed])
         for column in sql_files.tables()[table].columns
     }
     with warehouse.stage(table) as staging:
         staging.insert_arrow(pa.table(columns))
         staging.publish({})
+
+
+def arrow_column(column: sql_files.Column, values: list[Any]) -> pa.Array:
+    """Return a table's column of some values; Arrow takes whole numbers for BIGINT."""
+    return pa.array(values, pa.uint64() if column.type == "UBIGINT" else None)
 
 
 def fill_prompts(warehouse: Warehouse, tracks: Mapping[str, str]) -> None:
@@ -78,6 +84,8 @@ def _row(candidate: Candidate) -> dict[str, Any]:
         "request_id": uid(f"request {candidate.completion_id}"),
         "completion_request_id": uid(f"request {candidate.completion_id}"),
         "text_hash": None if text is None else hashlib.sha256(text.encode()).hexdigest(),
+        "text_tokens": candidate.completion_tokens,
+        "normal_hash": None if text is None else plain_normal_hash(text),
         "wording_hash": "hash",
         "principle": "honest" if candidate.variant == "principle" else None,
         "persona_id": uid("persona") if candidate.variant == "persona" else None,
@@ -104,6 +112,7 @@ def parameters(rules: Rules) -> dict[str, Any]:
         "min_references",
         "max_sequence_tokens",
         "allow_truncated",
+        "references",
     )
     return {
         "policy": rules.policy,
@@ -111,6 +120,7 @@ def parameters(rules: Rules) -> dict[str, Any]:
         "completions_models": list(rules.models),
         "rewards_comparison_judge": "judge",
         "rewards_compared_candidates": rules.compared,
+        "rewards_min_score_mass": 0.0,
         **{f"selection_{name}": getattr(rules, name) for name in selection},
     }
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
+import json
 from pathlib import Path
 
 import pytest
 
+from alignment_assets.sources.conversations import as_id, prompt_hash
 from tests.conftest import Graph
 from tests.support.prompt_sources import GRADED, READ, RULED, on_sources, row
 
@@ -35,10 +37,11 @@ def test_agreement_is_what_one_computes_by_hand(graph: Graph, tmp_path: Path) ->
     graph.materialize(f"{READ} or {RULED} or {GRADED} or {agreement}")
 
     assert graph.query(
-        "SELECT malformed_reason FROM human_labels WHERE label IS NULL ORDER BY 1"
+        "SELECT malformed_reason || ': ' || malformed_detail FROM human_labels "
+        "WHERE label IS NULL ORDER BY 1"
     ) == [
-        ("label is '7', not 0 to 3",),
-        ("prompt is empty",),
+        ("a label that is not 0 to 3: 7",),
+        ("an empty text: prompt",),
     ]
     columns = [
         *("is_recipe_threshold", "labelled_prompts", "graded_prompts", "tied_prompts"),
@@ -73,3 +76,56 @@ def test_agreement_is_what_one_computes_by_hand(graph: Graph, tmp_path: Path) ->
     figures = "labelled_prompts, graded_prompts, accuracy, human_unanimous"
     rows = unlabelled.query(f"SELECT {figures} FROM controversy_agreement")
     assert rows == [(0, 0, None, None)] * 3
+
+
+def test_a_person_counts_once_a_prompt_by_the_last_label(graph: Graph, tmp_path: Path) -> None:
+    mix = [row("grade 0: is it wet?", "wet"), row("grade 3: is it just?", "just")]
+    just = "is this one"
+    path = tmp_path / "labels.csv"
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["prompt", "id", "annotator", "label"])
+        for annotator, label in [("ann", 3), ("ann", 3), (" ann ", 0), ("ben", 0), ("cem", 0)]:
+            writer.writerow(["grade 0:  is it wet?", "", annotator, label])
+        # Without names all are people of their own; a prompt can be named by its id.
+        writer.writerows([["", JUST, "", 3], [just, JUST.upper(), "", 3], ["", JUST, "", 0]])
+        writer.writerow(["nobody was asked this", "", "ann", 1])
+        writer.writerow(["", "no-id", "ann", 1])
+    labels = {
+        "dataset": str(path),
+        "columns": {"prompt": "prompt", "prompt_id": "id", "annotator": "annotator"}
+        | {"label": "label"},
+    }
+    graph = on_sources(graph, tmp_path, mix, changes={"human_labels": labels})
+    agreement = "key:human_labels or key:controversy_agreement"
+    graph.materialize(f"{READ} or {RULED} or {GRADED} or {agreement}")
+    assert graph.query("SELECT malformed_reason FROM human_labels WHERE label IS NULL") == [
+        ("not a prompt_id",)
+    ]
+    assert graph.query(
+        "SELECT labelled_prompts, unmatched_prompts, repeated_labels, graded_prompts, "
+        "true_positives, true_negatives, human_unanimous FROM controversy_agreement "
+        "WHERE is_recipe_threshold"
+    ) == [(3, 1, 2, 2, 1, 1, 0.5)]
+
+
+JUST = as_id(prompt_hash([{"role": "user", "content": "grade 3: is it just?"}]))
+
+
+def test_personas_are_stripped_and_placeholders_and_long_ones_are_none(
+    graph: Graph, tmp_path: Path
+) -> None:
+    path = tmp_path / "personas.jsonl"
+    people = ["  A baker from Bern.\n", "n/a", "EMPTY STRING", "A " + "very " * 40 + "old clock."]
+    path.write_text("".join(json.dumps({"persona": person}) + "\n" for person in people))
+    changes = {"personas.dataset": str(path), "personas.max_characters": 200}
+    graph = on_sources(graph, tmp_path, [row("one", "one")], changes=changes)
+    graph.materialize("key:personas")
+    assert graph.query(
+        "SELECT persona, malformed_reason, malformed_detail FROM personas ORDER BY row_number"
+    ) == [
+        ("A baker from Bern.", None, None),
+        (None, "a placeholder", "n/a"),
+        (None, "a placeholder", "EMPTY STRING"),
+        (None, "longer than personas.max_characters", "212"),
+    ]

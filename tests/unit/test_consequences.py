@@ -16,6 +16,7 @@ from dagster import DagsterInstance
 from alignment_assets.commands.status import Place, There, look, statuses
 from alignment_assets.inference.backends.by_model import BACKENDS, check_backends
 from alignment_assets.recipe.consequences import CONSEQUENCES, Consequence, fields_of
+from alignment_assets.recipe.limits import Limits
 from alignment_assets.recipe.load import find_recipe, parse_recipe
 from alignment_assets.recipe.model import Recipe
 from alignment_assets.warehouse.records import last_record
@@ -60,7 +61,10 @@ OTHER: dict[str, Any] = {
     "limit": 5,
     "wordings": "other wordings",
     "template_date": "2026-01-01",
+    "wordings_placeholders": {"persona": "persona"},
     "max_prompt_characters": 1999,
+    "max_row_bytes": 9999,
+    "placeholders": ["nothing"],
     "prompts.*.name": "other",
     **{f"prompts.*.{field}": value for field, value in DATASET.items()},
     "prompts.*.columns": {"prompt": "opening", "conversation_type": "conversation_type"},
@@ -69,19 +73,36 @@ OTHER: dict[str, Any] = {
     "prompts.*.keep": {"conversation_type": ["values guided"]},
     **{f"personas.{field}": value for field, value in DATASET.items()},
     "personas.columns": {"persona": "text"},
+    "personas.max_characters": 99,
     "human_labels": None,
     **{f"human_labels.{field}": value for field, value in DATASET.items()},
     "human_labels.columns": {"prompt": "prompt", "label": "label"},
     "licence.excluded_subsets": ["flan_v2"],
+    "licence.excluded_sources": ["other"],
     "consent.agents": ["GPTBot"],
     "consent.robots": None,
+    "consent.scope": "host",
+    "consent.blocked_domains": {"other": {"file": "other.txt", "date": "2026-01-01"}},
+    "consent.blocked_domains.*.file": "other.txt",
+    "consent.blocked_domains.*.date": "2026-01-01",
     "consent.unknown_origins": "refused",
-    "consent.sources": {"other": "refused"},
+    **{
+        f"consent.{rules}{field}": value
+        for rules in ("sources", "subsets")
+        for field, value in (
+            ("", {"other": "refused"}),
+            (".*.decision", "refused"),
+            (".*.evidence", "https://other.example/terms"),
+            (".*.date", "2026-01-01"),
+        )
+    },
     "models.*.weights": "hf:owner/name",
     "models.*.revision": "other",
     "models.*.chat_template": "template.jinja",
     "models.*.chat_template_arguments": {"enable_thinking": False},
     "models.*.backend": {"openai": OPENAI},
+    "models.*.reasoning": "keep",
+    "models.*.system_prompt": "prepend_to_user",
     "models.*.billions": 7,
     "models.*.max_model_len": 1024,
     "models.*.max_tokens": 17,
@@ -98,6 +119,8 @@ OTHER: dict[str, Any] = {
     "models.*.backend.openai.timeout": 5.0,
     "inference.attempts": 2,
     "inference.max_failed_share": 0.5,
+    **dict.fromkeys((f"limits.{name}" for name in Limits.model_fields), 0.75),
+    "limits.exceptions": {"other": {"excluded": 1.0}},
     "controversy.model": MODEL,
     "controversy.threshold": 3,
     "controversy.attempts": 3,
@@ -108,6 +131,7 @@ OTHER: dict[str, Any] = {
     "completions.standard_variants": ["default"],
     "completions.controversial_variants": ["charter"],
     "completions.standard_charter_models": [],
+    "completions.stripped": True,
     **{f"completions.sampling.{field}": value for field, value in SAMPLING.items()},
     **{
         f"rewards.{track}.{field}": value
@@ -115,6 +139,7 @@ OTHER: dict[str, Any] = {
         for field, value in (("task", "classify"), ("model", MODEL), ("rubric", "my_rubric"))
     },
     "rewards.comparison_judge": MODEL,
+    "rewards.min_score_mass": 0.02,
     "rewards.compared_candidates": 4,
     "selection.strategy": "best_worst",
     "selection.pairs_per_prompt": 2,
@@ -122,6 +147,7 @@ OTHER: dict[str, Any] = {
     "selection.min_references": 3,
     "selection.max_sequence_tokens": 99,
     "selection.allow_truncated": False,
+    "selection.references": "eligible",
     "warehouse.memory_limit": "1GB",
     "warehouse.threads": 1,
     "warehouse.temp_directory": "other",
@@ -131,6 +157,13 @@ OTHER: dict[str, Any] = {
 ALONG: dict[str, dict[str, Any]] = {
     "prompts.*.form": {
         "prompts.*.columns": {"conversation": "turns", "conversation_type": "conversation_type"}
+    },
+    "consent.blocked_domains.*.file": {"consent.blocked_domains.*.date": "2026-01-01"},
+    "consent.blocked_domains.*.date": {"consent.blocked_domains.*.file": "other.txt"},
+    **{
+        f"consent.{rules}.*.{field}": {f"consent.{rules}.*.decision": "refused"}
+        for rules in ("sources", "subsets")
+        for field in ("evidence", "date")
     },
     "rewards.standard.task": {"rewards.standard.rubric": None},
     "rewards.controversial.task": {"rewards.controversial.rubric": None},
@@ -146,7 +179,8 @@ CONCERNED = {
     "completions.sampling.temperature": {MODEL, POLICY},  # the cool one has its own
 }
 # Members of lists and mappings, and the name: each has a test of its own.
-APART = {"name", "prompts", "models", "completions.policies"}
+# What the texts of the package do not fit has one in test_wordings.
+APART = {"name", "prompts", "models", "completions.policies", "rewards.judge_sees_question"}
 
 
 def declared(field: str) -> Consequence:

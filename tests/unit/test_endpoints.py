@@ -66,11 +66,22 @@ def error_of(run: Asked) -> str:
 # -- what becomes of requests ----------------------------------------------------------------------
 
 
+# Answers that arrive and hold no text, and what is said of them.
+WORTHLESS = {
+    "nothing": "the server gave no choice",
+    "null": "the server gave no content (null)",
+    "no content": "the server gave no content (null)",
+    "thought alone": "no content, but 1,200 characters of reasoning_content; start it without a",
+    "refuses": "no content, but 11 characters of refusal",
+    "tools": "tool calls (tool_calls), not with a text",
+}
+
+
 def test_every_request_ends_once_with_an_answer_or_a_reason(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(endpoint_http, "RESPONSE_BYTES", 8 << 20)
-    once = ["500", "408", "429 at once", "503", "cut", "cut short", "garbage", "nothing", "half"]
+    once = ["500", "408", "429 at once", "503", "cut", "cut short", "garbage", "half"]
     failing = ("500", "cut", "garbage", "half", "odd", "endless")
     expected = {
         **{f"{behaviour} #once": "stop" for behaviour in once},
@@ -80,6 +91,8 @@ def test_every_request_ends_once_with_an_answer_or_a_reason(
         "always shorter #": "context_length",
         "refused #": "rejected",
         "always filtered #": "rejected",
+        **{f"always {behaviour} #": "rejected" for behaviour in WORTHLESS},
+        "always thought apart #": "stop",
     }
     run = Asked(recipe_for(server), asking(*expected), tmp_path).answer()
 
@@ -103,8 +116,11 @@ def test_every_request_ends_once_with_an_answer_or_a_reason(
     assert len(rows["refused #"]["error"]) == 1000
     assert "7 of 8 tokens" in rows["always shorter #"]["error"]
     assert "content_filter" in rows["always filtered #"]["error"]
+    for behaviour, said in WORTHLESS.items():
+        assert said in rows[f"always {behaviour} #"]["error"]
+        assert server.seen[f"always {behaviour} #"] == 1
     progress = run.progress
-    assert (progress.done, progress.failed) == (len(expected), 10)
+    assert (progress.done, progress.failed) == (len(expected), 10 + len(WORTHLESS))
     assert (progress.engine, progress.engine_version) == ("openai", "mock/1")
     assert progress.completion_tokens == 5 * (200 + len(once))
 

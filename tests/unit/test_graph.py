@@ -143,7 +143,8 @@ def test_the_same_inputs_give_the_same_pairs_in_another_home(
 
 
 def test_unparsable_grades_are_asked_again_kept_and_counted(graph: Graph) -> None:
-    doubtful = graph.with_inference(unparsable_share=0.5)
+    tolerant = graph.with_recipe(changed_recipe({"limits.unparsable": 1.0}))
+    doubtful = tolerant.with_inference(unparsable_share=0.5)
     doubtful.materialize()
     labels = doubtful.query(
         "SELECT parsed_as, attempts, count(*), count(grade), count(raw_answer) "

@@ -332,3 +332,25 @@ def test_processor_time_is_limited_in_the_body_alone() -> None:
     with processor_seconds(0.05):
         time.sleep(0.2)  # waiting is no computing
     sum(range(5_000_000))
+
+
+LEAVES_OUT = (
+    "{% for m in messages %}{% if m.role != 'system' %}<|im_start|>{{ m.role }}\n{{ m.content }}"
+    "<|im_end|>\n{% endif %}{% endfor %}"
+)
+MERGES = LEAVES_OUT.replace("{% if m.role != 'system' %}", "{% if true %}")
+
+
+def test_a_template_that_leaves_system_messages_out_refuses_conversations_with_one(
+    tokenizer: Any,
+) -> None:
+    user = {"role": "user", "content": "Why is it dark at night?"}
+    asked = [{"role": "system", "content": "Be brief."}, user]
+    encoder = ChatEncoder(tokenizer, LEAVES_OUT, {}, "2025-09-02")
+    with pytest.raises(ValueError, match=r"leaves system messages out.*prepend_to_user"):
+        encoder.encode(asked, for_answer=True)
+    assert encoder.encode([user], for_answer=True)
+    assert ChatEncoder(tokenizer, MERGES, {}, "2025-09-02").encode(asked, for_answer=True)
+    picky = ChatEncoder(tokenizer, "{{ raise_exception('no system') }}", {}, "2025-09-02")
+    with pytest.raises(ValueError, match="refuses this conversation"):
+        picky.encode(asked, for_answer=True)

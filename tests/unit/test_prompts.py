@@ -6,8 +6,11 @@ import re
 from pathlib import Path
 from typing import Any
 
+from alignment_assets.commands.summary import consent_line
 from alignment_assets.host.paths import project_folder
 from alignment_assets.recipe.load import load_recipe
+from alignment_assets.sources.origins import suffix_list_version
+from alignment_assets.warehouse import sql_files
 from tests.conftest import Graph
 from tests.support.prompt_sources import GRADED, READ, RULED, on_sources, row
 
@@ -42,25 +45,35 @@ def conversation(*messages: Any) -> Any:
 
 
 MALFORMED = {
-    "conversation is missing, not a list": None,
-    "conversation is dict, not a list": {"role": "user", "content": "x"},
-    "conversation is str, not a list": "user: x",
+    "no conversation": None,
+    "not a list of messages: dict": {"role": "user", "content": "x"},
+    "not a list of messages: int": 5,
+    "a text, not a conversation: user: x": "user: x",
+    "a conversation's JSON text is broken: [{'role'": "[{'role'",
+    "lists of different lengths in a conversation": {
+        "role": ["user", "assistant"],
+        "content": ["x"],
+    },
     "no assistant turn": conversation(("user", "only a question")),
     "no user message": conversation(("system", "rules"), ("assistant", "a")),
     "does not end with a user message": conversation(
         ("user", "q"), ("assistant", "a"), ("assistant", "b")
     ),
-    "message 0 is empty": conversation(("user", " \n\u2003"), ("assistant", "a")),
-    "message 0 is int, not text": conversation(("user", 5), ("assistant", "a")),
-    "message 0 is missing, not text": conversation({"role": "user"}, ("assistant", "a")),
-    "message 1 is str, not an object": conversation(
+    "an empty text: message 0": conversation(("user", " \n\u2003"), ("assistant", "a")),
+    "not a text: message 0: int": conversation(("user", 5), ("assistant", "a")),
+    "no text: message 0": conversation({"role": "user"}, ("assistant", "a")),
+    "a message is no object: message 1: str": conversation(
         ("user", "q"), "what?", ("user", "q"), ("assistant", "a")
     ),
-    "message 0 has the role 'tool', not one of system, user, assistant": conversation(
+    "an unknown role: message 0: tool": conversation(
         ("tool", "42"), ("user", "q"), ("assistant", "a")
     ),
-    "message 0 has a NUL character": conversation(("user", "a\x00b"), ("assistant", "a")),
-    "message 0 has invalid Unicode": conversation(("user", "half \ud83d"), ("assistant", "a")),
+    "a NUL character: message 0": conversation(("user", "a\x00b"), ("assistant", "a")),
+    "a placeholder: n/a": conversation(("user", "n/a"), ("assistant", "a")),
+    "a part of a message is no text: message 0: image_url": conversation(
+        ("user", [{"type": "text", "text": "See"}, {"type": "image_url"}]), ("assistant", "a")
+    ),
+    "invalid Unicode: message 0": conversation(("user", "half \ud83d"), ("assistant", "a")),
 }
 
 LICENCE = {  # (id, source): the subsets seen
@@ -218,7 +231,12 @@ def test_rows_without_a_snapshot_follow_their_sources_rule(graph: Graph, tmp_pat
         ("consent", "no.example blocks CCBot, CCBot/2.0, CCBot/1.0")
     }
     assert {rules(graph)[name] for name in refused} == {
-        ("consent", "no origin known, and the recipe refuses the source refused/a")
+        ("consent", f"{why}, and the recipe refuses the source refused/a")
+        for why in (
+            "no robots.txt of elsewhere.example is at hand",
+            "no origin known",
+            "the origin 'no url' cannot be read",
+        )
     }
     basis = (
         "SELECT DISTINCT consent_basis FROM licensed_prompts "
@@ -236,6 +254,116 @@ def test_rows_without_a_snapshot_follow_their_sources_rule(graph: Graph, tmp_pat
     places.pop("no")
     assert licensed(strict) == {f"{place} admitted/b" for place in places} | {
         f"yes {source}" for source in ("refused/a", "other/c", None)
+    }
+    assert rules(strict)["none other/c"] == (
+        "consent",
+        "no origin known, and the recipe refuses unknown origins",
+    )
+
+
+def test_each_rule_about_a_source_or_sub_collection_is_named_by_what_it_drops(
+    graph: Graph, tmp_path: Path
+) -> None:
+    robots = tmp_path / "robots"
+    robots.mkdir()
+    (robots / "yes.example.txt").write_text("User-agent: *\nAllow: /\n")
+    (robots / "page.example.txt").write_text("<html>Welcome</html>")
+    (robots / "paid.example.txt").write_text("License: https://paid.example/terms\n")
+    (robots / "told.example.txt").write_text("User-agent: *\nContent-Usage: train-ai=n\n")
+    (tmp_path / "list.txt").write_text("listed.example\n")
+    mix = [
+        row("a", "1", source="lab/sold"),
+        row("b", "2", source="lab/known"),
+        row("c", "lab_chats_3", source="lab/known"),
+        row("d", "lab_chats_4", source="lab/known", url="https://yes.example/"),
+        row("e", "lab_forum_5", source="lab/unheard"),
+        row("f", "forum_chats_6", source="lab/known"),
+        row("g", "7", source="lab/unheard"),
+        row("h", "8", source="lab/unheard", url="https://yes.example/a"),
+        row("i", "9", source="lab/unheard", url="https://page.example/a"),
+        row("j", "10", source="lab/known", url="https://paid.example/a"),
+        row("k", "11", source="lab/known", url="told.example/a"),
+        row("l", "12", source="lab/known", url=["https://listed.example/a"]),
+        row("m", "13", source="lab/known", url="here and there"),
+        row("n", "14"),
+    ]
+    seen = {"evidence": "https://lab.example/terms", "date": "2026-01-02"}
+    changes = {
+        "licence.excluded_sources": ["lab/sold"],
+        "consent.robots": str(robots),
+        "consent.blocked_domains": {
+            "letters": {"file": str(tmp_path / "list.txt"), "date": "2026-02-03"}
+        },
+        "consent.unknown_origins": None,
+        "consent.sources": {
+            "lab/known": "admitted",
+            "polyglot_toxicity_prompts": "admitted",
+            "prism_prompts": {"decision": "refused", **seen},
+        },
+        "consent.subsets": {"chats": {"decision": "refused", **seen}, "forum": "admitted"},
+    }
+    graph = on_sources(graph, tmp_path, mix, changes=changes)
+    made = [
+        event.metadata
+        for result in graph.materialize(f"{READ} or {RULED}")
+        for event in result.get_asset_materialization_events()
+        for event in [event.materialization]
+        if event.asset_key.to_user_string() == "origin_consent"
+    ]
+    assert made[0]["public_suffix_list"].value == suffix_list_version()
+    assert made[0]["status: not_robots_txt"].value == 1
+
+    no_rule = "and the recipe names no rule for the source"
+    chats = "the recipe refuses the subset chats (https://lab.example/terms, 2026-01-02)"
+    assert rules(graph) == {
+        "1": ("licence", "source lab/sold"),
+        "lab_chats_3": ("consent", f"no origin known, and {chats}"),
+        "forum_chats_6": ("consent", f"no origin known, and {chats}"),
+        "7": ("consent", f"no origin known, {no_rule} lab/unheard"),
+        "9": ("consent", f"what page.example answered is no robots.txt, {no_rule} lab/unheard"),
+        "11": ("consent", "told.example signals train-ai=n"),
+        "12": ("consent", "listed.example is on the list letters of 2026-02-03"),
+        "14": ("consent", f"no origin known, {no_rule} NULL"),
+    }
+    assert set(rules(graph, "prism_prompts").values()) == {
+        (
+            "consent",
+            "no origin known, and the recipe refuses the source prism_prompts "
+            "(https://lab.example/terms, 2026-01-02)",
+        )
+    }
+    assert dict(graph.query("SELECT upstream_id, consent_basis FROM licensed_prompts")) == {
+        "2": "source_rule",
+        "lab_chats_4": "robots_txt",
+        "lab_forum_5": "subset_rule",
+        "8": "robots_txt",
+        "10": "source_rule",
+        "13": "source_rule",
+        None: "source_rule",
+    }
+    assert graph.query(
+        "SELECT origin_url, origin_pages, origin_domain FROM source_prompts "
+        "WHERE dataset = 'preference_mix' AND upstream_id IN ('11', '12', '13') ORDER BY ALL"
+    ) == [
+        ('["https://listed.example/a"]', ["https://listed.example/a"], "listed.example"),
+        ("here and there", [], None),
+        ("told.example/a", ["https://told.example/a"], "told.example"),
+    ]
+    assert consent_line(graph.warehouse, graph.run).startswith(
+        "Consent, by rows: robots.txt decided about 3 (2 admitted, 1 refused), "
+        "their source's rule about 5 (4 admitted, 1 refused), "
+    )
+    decisions = sql_files.read_sql("analysis", "consent_decisions")
+    asked = (
+        f"SELECT decided_by, sum(admitted)::INT, sum(refused)::INT FROM ({decisions}) GROUP BY 1"
+    )
+    settings = sql_files.named_parameters(decisions, graph.recipe.settings())
+    assert set(graph.query(asked, settings)) == {
+        ("blocked_list", 0, 1),
+        ("no_rule", 0, 3),
+        ("robots_txt", 2, 1),
+        ("source_rule", 4, 1),
+        ("subset_rule", 1, 2),
     }
 
 
@@ -262,12 +390,12 @@ def test_additions_pass_the_same_rules_and_unguided_conversations_go(
     assert dropped == [
         ("polyglot_toxicity_prompts", 1, "repeat", "row 0 asks the same"),
         ("polyglot_toxicity_prompts", 2, "too_long", "60 of 50 characters"),
-        ("polyglot_toxicity_prompts", 3, "malformed", "prompt has invalid Unicode"),
+        ("polyglot_toxicity_prompts", 3, "malformed", "invalid Unicode: prompt"),
         ("preference_mix", 0, "licence", "subset flan_v2"),
         ("prism_prompts", 1, "repeat", "row 0 asks the same"),
         ("prism_prompts", 2, "keep", "conversation_type is unguided"),
         ("prism_prompts", 3, "keep", "conversation_type is unguided"),
-        ("prism_prompts", 4, "malformed", "prompt is empty"),
+        ("prism_prompts", 4, "malformed", "an empty text: prompt"),
     ]
     kept = graph.query(
         "SELECT messages[1].content, track, datasets FROM alignment_prompts ORDER BY 1"

@@ -119,6 +119,8 @@ def test_an_unknown_key_is_refused_with_the_allowed_ones(place: str, neighbour: 
         ("max_prompt_characters", None, "integer"),
         ("consent.unknown_origins", "maybe", "'admitted' or 'refused'"),
         ("completions.standard_variants.0", "neutral", "'default', 'principle', 'persona' or"),
+        ("consent.agents.0", "(GPTBot)", "pattern"),
+        ("consent.scope", "site", "'host' or 'domain'"),
         ("controversy.threshold", 4, "less than or equal to 3"),
         ("completions.sampling.temperature", "hot", "number"),
         ("completions.sampling.top_p", 0, "greater than 0"),
@@ -139,6 +141,23 @@ def test_a_wrong_value_is_refused_with_what_is_allowed(
     message = refusal(changes)
     assert message.startswith(f"{place}: ")
     assert allowed in message
+
+
+@pytest.mark.parametrize("rules", ["consent.sources", "consent.subsets"])
+@pytest.mark.parametrize(
+    ("rule", "said"),
+    [
+        ("maybe", "decision: Input should be 'admitted' or 'refused'"),
+        ({"evidence": "https://a.example"}, "decision: Field required"),
+        ({"decision": "refused", "date": "2026-13-01"}, "date: month must be in 1..12"),
+        ({"decision": "refused", "url": "x"}, "url: unknown key; allowed are ['date', 'decision',"),
+        (None, "Input should be a valid dictionary"),
+    ],
+)
+def test_a_wrong_rule_of_consent_is_refused_in_a_line(rules: str, rule: Any, said: str) -> None:
+    (line,) = refusal({rules: {"lab": rule}}).splitlines()
+    assert line.startswith(f"{rules}.lab")
+    assert said in line
 
 
 def test_an_integer_will_do_for_a_fraction_and_every_problem_is_told() -> None:
@@ -194,7 +213,7 @@ def test_names_and_settings_that_do_not_fit_together_are_refused(
         (
             "human_labels",
             {"prompt": "text"},
-            "needs ['prompt', 'label'] and may have ['annotator']",
+            "needs ['label', 'prompt'] and may have ['annotator', 'prompt_id']",
         ),
     ],
 )
@@ -381,7 +400,16 @@ def test_apertus_has_the_reports_sources_and_rules() -> None:
     }
     assert recipe.personas.dataset == "hf:proj-persona/PersonaHub"
     assert recipe.licence.excluded_subsets == ("flan_v2", "no_robots")
-    assert recipe.consent.unknown_origins == "admitted"
+    assert recipe.licence.excluded_sources == ()
+    assert recipe.consent.unknown_origins is None
+    assert recipe.consent.scope == "domain"
+    rules = recipe.consent.sources
+    assert {polyglot.name, prism.name, "allenai/uf_cleaned-olmo32"} < set(rules)
+    assert {(rule.decision, rule.date) for rule in rules.values()} == {("admitted", "2026-11-28")}
+    assert {rule.evidence for rule in rules.values()} == {
+        source.dataset.replace("hf:", "https://huggingface.co/datasets/")
+        for source in (mix, polyglot, prism)
+    }
     assert recipe.consent.agents == (
         *("AI2Bot", "Applebot-Extended", "Bytespider", "CCBot", "CCBot/2.0", "CCBot/1.0"),
         *("ClaudeBot", "cohere-training-data-crawler", "Diffbot", "Meta-ExternalAgent"),

@@ -10,7 +10,7 @@ import pytest
 from alignment_assets.host.durable import read_record, write_record
 from alignment_assets.host.hub import RevisionError, hub_commit
 from alignment_assets.inference.fingerprint import model_fingerprint, resolve_weights
-from alignment_assets.recipe.model import DatasetReference
+from alignment_assets.recipe.datasets import DatasetReference
 from alignment_assets.recipe.run import Run
 from alignment_assets.sources.readers import dataset_commit
 from tests.conftest import changed_recipe

@@ -15,7 +15,7 @@ from dagster import DagsterInstance
 from pydantic import Field
 
 from alignment_assets.inference.types import Answer, Request
-from tests.conftest import Graph, changed_recipe
+from tests.conftest import ANY_LOSS, Graph, changed_recipe
 from tests.support.fakes import FakeInference
 from tests.support.reference_selection import Candidate
 from tests.support.tables import fill_candidates, read_rows, take_as_made
@@ -53,6 +53,7 @@ def graph_of(
     recipe = changed_recipe(
         {
             "inference": {"max_failed_share": 1.0},
+            **ANY_LOSS,
             "completions.models": [MODEL],
             "rewards.standard": {"task": "classify", "model": "smollm2-135m-judge"},
         }

@@ -52,7 +52,7 @@ INSERT INTO completions BY NAME
 SELECT
     completion_id, request_id, prompt_id, model, variant, sample_index,
     'text ' || hash(completion_id) % 40 AS text,
-    sha256('text ' || hash(completion_id) % 40) AS text_hash,
+    normal_hash('text ' || hash(completion_id) % 40) AS normal_hash,
     CASE WHEN hash(completion_id) % 50 = 0 THEN 'length' ELSE 'stop' END AS finish_reason,
     10 AS prompt_tokens, 20 AS completion_tokens, 'engine' AS engine, '1' AS engine_version,
     '{}' AS engine_settings, model_fingerprint, TIMESTAMP '2026-01-01' AS answered_at

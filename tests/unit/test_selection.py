@@ -162,7 +162,7 @@ UNUSABLE = {
     case(TEN, {"over": changes}): reason
     for reason, changes in {
         "truncated": {"score": 11.0, "finish_reason": "length"},
-        "too many tokens": {"score": 11.0, "prompt_tokens": 4000, "completion_tokens": 97},
+        "too many tokens": {"score": 11.0, "completion_tokens": 3997},
         "empty text": {"score": 11.0, "text": ""},
         "no reward": {"score": None},
         "no completion": {"score": None, "text": None, "finish_reason": "rejected"},
@@ -179,7 +179,7 @@ def test_an_unusable_completion_is_kept_with_the_reason_and_not_selected(
     assert found.names[0][0] == "ref10"
 
 
-FITS = case(TEN, {"over": {"score": 11.0, "prompt_tokens": 4000, "completion_tokens": 96}})
+FITS = case(TEN, {"over": {"score": 11.0, "completion_tokens": 3996}})
 
 
 def test_a_sequence_of_exactly_the_limit_is_used(find: Find) -> None:
@@ -333,3 +333,69 @@ def test_a_sample_has_all_terms_of_its_loss_but_the_log_probabilities(find: Find
     loss = (sample["quantile"] - b * log_z - b * (log_pi - log_pi_ref)) ** 2
     # 1 - 0.1 (10 - 2.302585) + 0.1 = 0.3302585
     assert loss == pytest.approx(0.3302585**2, abs=1e-4)
+
+
+BLANKS = {
+    case(TEN, {"over": {"score": 11.0, "text": blank}})
+    for blank in ("\n\n", " \u200b\n", "\ufeff", "\t\u00ad")
+}
+
+
+@pytest.mark.parametrize("prompt_id", BLANKS)
+def test_a_text_that_shows_nothing_is_empty(find: Find, prompt_id: str) -> None:
+    assert find(prompt_id).of("ineligible_reason")["over"] == "empty text"
+
+
+ALIKE = {
+    case([{"score": 1.0, "text": one}, {"score": 2.0, "text": other}], {})
+    for one, other in (
+        ("Forty.", "Forty.\n"),
+        ("At  noon.", "At\u00a0noon."),
+        ("Un caf\u00e9.", "Un cafe\u0301."),
+        ("Yes.", "Y\u200bes."),
+    )
+}
+
+
+@pytest.mark.parametrize("prompt_id", ALIKE)
+def test_texts_that_look_alike_are_one(find: Find, prompt_id: str) -> None:
+    found = find(prompt_id)
+    assert found.pairs == []
+    assert [row["reason"] for row in found.exclusions] == ["all_texts_equal"]
+
+
+# What is put before a prompt for an answer is not in the training row.
+CHARTERED = case(TEN, {"over": {"score": 11.0, "prompt_tokens": 4000, "completion_tokens": 3996}})
+UNCOUNTED = case(
+    [{"score": score, "prompt_tokens": None} for score in TEN],
+    {
+        "over": {"score": 11.0, "prompt_tokens": 4000, "completion_tokens": 3000},
+        "low": {"score": 0.0, "prompt_tokens": 1097},
+    },
+)
+
+
+def test_the_policys_own_count_of_the_prompt_decides_about_length(find: Find) -> None:
+    assert find(CHARTERED).names[0][0] == "over"
+    assert find(UNCOUNTED).of("ineligible_reason")["over"] == "too many tokens"
+
+
+LONG_REFERENCES = case(
+    [
+        *TEN[:8],
+        {"score": 20.0, "completion_tokens": 4000},
+        {"score": 30.0, "finish_reason": "length"},
+        {"score": 40.0, "text": "\n"},
+    ],
+    {"over": 15.0},
+)
+
+
+def test_ineligible_references_count_or_not_as_the_recipe_says(find: Find) -> None:
+    everyone, eligible = find(LONG_REFERENCES), find(LONG_REFERENCES, references="eligible")
+    assert everyone.of("n_references")["over"] == 11
+    assert everyone.of("band")["over"] == "middle"
+    assert eligible.of("n_references")["over"] == 8
+    assert eligible.of("band")["over"] == "above_all"
+    assert eligible.of("ineligible_reason") == everyone.of("ineligible_reason")
+    assert all(pair["reference_rewards"] == list(TEN[:8]) for pair in eligible.pairs)

@@ -105,6 +105,8 @@ def test_rankings_agree_with_the_reference(world: World, policy: str) -> None:
         (POLICIES[0], {"pairs_per_prompt": 3}),
         (POLICIES[0], {"pairs_per_prompt": 3, "strategy": "best_worst"}),
         (POLICIES[1], {"strategy": "best_worst"}),
+        (POLICIES[0], {"strategy": "original"}),
+        (POLICIES[1], {"strategy": "original", "pairs_per_prompt": 3}),
         (
             POLICIES[1],
             {

@@ -91,7 +91,7 @@ def leave_a_log(pipe: Connection, database: str) -> None:
     connection.execute("SET checkpoint_threshold = '1GB'")
     connection.execute(
         "INSERT INTO personas "
-        "SELECT 10 + range, md5(range::VARCHAR)::UUID, 'hash', 'p', NULL FROM range(7)"
+        "SELECT 10 + range, md5(range::VARCHAR)::UUID, 'hash', 'p', NULL, NULL FROM range(7)"
     )
     pipe.send("written")
     wait_for_word(pipe)

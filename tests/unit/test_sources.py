@@ -16,7 +16,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from alignment_assets.recipe.datasets import DatasetReference, PromptSource
-from alignment_assets.sources.readers import Row, SourceError, read_rows
+from alignment_assets.sources.files import Row, SourceError
+from alignment_assets.sources.readers import read_rows
 from alignment_assets.sources.rows import source_prompt_row
 from tests.conftest import changed_recipe
 
@@ -365,13 +366,13 @@ def test_a_file_that_breaks_after_many_rows_is_refused_all_the_same(tmp_path: Pa
         (b'{"id": ' + b"9" * 5000 + b"}", "not JSON"),
         (b'["x", "y"]', "not a JSON object"),
         (b"null", "not a JSON object"),
-        (b'{"id": "x", "text": "\xff\xfe"}', "prompt has invalid Unicode"),
-        (b'{"id": "x", "text": "half \\ud83d"}', "prompt has invalid Unicode"),
-        (b'{"id": "x", "text": "a\\u0000b"}', "prompt has a NUL character"),
-        (b'{"id": "x", "text": null}', "prompt is missing, not text"),
-        (b'{"id": "x", "text": 5}', "prompt is int, not text"),
-        (b'{"id": "x", "text": " \\u2003\\n"}', "prompt is empty"),
-        (b'{"id": "\xff", "text": "\\ud83d"}', "prompt has invalid Unicode"),
+        (b'{"id": "x", "text": "\xff\xfe"}', "invalid Unicode"),
+        (b'{"id": "x", "text": "half \\ud83d"}', "invalid Unicode"),
+        (b'{"id": "x", "text": "a\\u0000b"}', "a NUL character"),
+        (b'{"id": "x", "text": null}', "no text"),
+        (b'{"id": "x", "text": 5}', "not a text"),
+        (b'{"id": "x", "text": " \\u2003\\n"}', "an empty text"),
+        (b'{"id": "\xff", "text": "\\ud83d"}', "invalid Unicode"),
     ],
 )
 def test_a_broken_line_is_a_malformed_row_between_good_ones(
@@ -398,4 +399,151 @@ def test_a_csv_line_with_too_many_or_too_few_fields_is_a_malformed_row(tmp_path:
     (tmp_path / "rows.csv").write_text("id,text\na,one\nb,two,three\nc\nd,four\n")
     made = rows_made_of(tmp_path / "rows.csv")
     reasons = [row["malformed_reason"] for row in made]
-    assert reasons == [None, "more fields than columns", "prompt is missing, not text", None]
+    assert reasons == [None, "more fields than columns", "no text", None]
+
+
+# -- rows that are too large -----------------------------------------------------------------------
+
+LIMIT = 3000
+LARGE = "y" * 200_000
+AROUND = [{"id": "a", "text": "before"}, {"id": "b", "text": LARGE}, {"id": "c", "text": "after"}]
+
+
+def large_jsonl(folder: Path) -> Path:
+    (folder / "rows.jsonl").write_bytes(json_lines(AROUND))
+    return folder / "rows.jsonl"
+
+
+def large_gzip(folder: Path) -> Path:
+    (folder / "rows.jsonl.gz").write_bytes(gzip.compress(json_lines(AROUND)))
+    return folder / "rows.jsonl.gz"
+
+
+def large_json(folder: Path) -> Path:
+    inside = {"text": '"[{\\' + LARGE * 12 + '\\"}]"', "id": "b", "more": [[{}], {"x": ["\\"]}]}
+    (folder / "rows.json").write_text(json.dumps([AROUND[0], inside, AROUND[2]]))
+    return folder / "rows.json"
+
+
+def large_csv(folder: Path) -> Path:
+    text = f'y"",\n{LARGE}\n"",""\r\n' * 12
+    (folder / "rows.csv").write_text(f'id,text\na,before\nb,"{text}"\nc,after\n', newline="")
+    return folder / "rows.csv"
+
+
+def large_parquet(folder: Path) -> Path:
+    pq.write_table(pa.Table.from_pylist(AROUND), folder / "rows.parquet")
+    return folder / "rows.parquet"
+
+
+def large_saved(folder: Path) -> Path:
+    import datasets
+
+    datasets.Dataset.from_list(AROUND).save_to_disk(folder / "saved")
+    return folder / "saved"
+
+
+@pytest.mark.parametrize(
+    "write",
+    [large_jsonl, large_gzip, large_json, large_csv, large_parquet, large_saved],
+    ids=lambda write: write.__name__,
+)
+def test_a_row_larger_than_allowed_is_malformed_between_others(
+    tmp_path: Path, write: Callable[[Path], Path]
+) -> None:
+    recipe = changed_recipe({"max_row_bytes": LIMIT})
+    reference = DatasetReference(dataset=str(write(tmp_path)), columns=COLUMNS)
+    rows = list(read_rows("prompts.mix", reference, recipe))
+    assert [row.values.get("prompt") for row in rows] == ["before", None, "after"]
+    assert [row.problem for row in rows] == [None, "a row larger than max_row_bytes", None]
+    # Allowed, it is read.
+    assert len(read(reference.dataset)[1].values["prompt"]) >= len(LARGE)
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "json", "csv"])
+def test_memory_does_not_grow_with_a_row_that_is_too_large(tmp_path: Path, ending: str) -> None:
+    path = tmp_path / f"rows.{ending}"
+    start, end = {
+        "jsonl": ('{"id": "a", "text": "before"}\n{"text": "', '"}\n'),
+        "json": ('[{"id": "a", "text": "before"}, {"text": "', '"}]'),
+        "csv": ('id,text\na,before\nb,"', '"\n'),
+    }[ending]
+    with path.open("w") as file:
+        file.write(start)
+        for _ in range(60):
+            file.write("y" * 1_000_000)
+        file.write(end)
+    reference = DatasetReference(dataset=str(path), columns=COLUMNS)
+    tracemalloc.start()
+    rows = list(read_rows("prompts.mix", reference, changed_recipe({"max_row_bytes": LIMIT})))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert [row.problem is None for row in rows] == [True, False]
+    assert peak < 16_000_000
+
+
+def test_utf_16_is_read_where_its_mark_says_so(tmp_path: Path) -> None:
+    text = json_lines(ascii_only=False).decode()
+    for encoding in ("utf-16", "utf-16-le", "utf-16-be"):
+        mark = "" if encoding == "utf-16" else "\ufeff"
+        (tmp_path / "rows.jsonl").write_bytes(f"{mark}{text}".encode(encoding))
+        (tmp_path / "rows.jsonl.gz").write_bytes(gzip.compress(f"{mark}{text}".encode(encoding)))
+        for name in ("rows.jsonl", "rows.jsonl.gz"):
+            found = [row.values["prompt"] for row in read(tmp_path / name)]
+            assert found == [record["text"] for record in RECORDS]
+
+
+# -- messages --------------------------------------------------------------------------------------
+
+
+def test_a_message_names_some_of_many_columns_without_control_characters(tmp_path: Path) -> None:
+    columns = ["a\x1b[31m\nb", *(f"column {number}" for number in range(100_000))]
+    (tmp_path / "rows.jsonl").write_text(json.dumps(dict.fromkeys(columns, 1)))
+    message = refusal(tmp_path / "rows.jsonl")
+    assert "no column id, text; found are a\\x1b[31m\\nb, column 0," in message
+    assert "and 99,981 more: map them under" in message
+    assert len(message) < 1000 and message.isprintable()
+
+
+def test_a_time_that_python_cannot_hold_is_told_in_a_line(tmp_path: Path) -> None:
+    far = pa.array([2**62], pa.timestamp("us"))
+    pq.write_table(pa.table({"id": ["a"], "text": ["x"], "at": far}), tmp_path / "rows.parquet")
+    assert "cannot be read" in refusal(tmp_path / "rows.parquet", columns={**COLUMNS, "at": "at"})
+    # Nobody is kept from the others.
+    assert read(tmp_path / "rows.parquet")[0].values["prompt"] == "x"
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("state.json", {"_data_files": [{"filename": "../other/data.arrow"}]}),
+        ("state.json", {"_data_files": [{"filename": "/etc/hostname"}]}),
+        ("state.json", {"_data_files": [{"name": "x"}]}),
+        ("state.json", {"_data_files": 5}),
+        ("state.json", []),
+        ("state.json", "x"),
+        ("state.json", None),
+    ],
+)
+def test_records_of_a_saved_dataset_that_lead_astray_end_in_a_line(
+    tmp_path: Path, file: str, content: Any
+) -> None:
+    path = as_saved_dataset(tmp_path)
+    (path / file).write_text("{" if content is None else json.dumps(content))
+    message = refusal(path)
+    assert "records of the saved dataset cannot be used" in message and "save it again" in message
+
+
+@pytest.mark.parametrize("splits", [["../elsewhere"], ["train", "/tmp"], "train", None])
+def test_so_do_splits(tmp_path: Path, splits: Any) -> None:
+    path = as_saved_splits(tmp_path)
+    (path / "dataset_dict.json").write_text(json.dumps({"splits": splits}))
+    assert "records of the saved dataset cannot be used" in refusal(path)
+
+
+def test_a_link_out_of_a_saved_dataset_is_not_followed(tmp_path: Path) -> None:
+    path = as_saved_dataset(tmp_path)
+    (data,) = path.glob("*.arrow")
+    outside = data.rename(tmp_path / "outside.arrow")
+    data.symlink_to(outside)
+    assert f"{data.name} is outside of saved" in refusal(path)

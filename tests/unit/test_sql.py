@@ -23,7 +23,7 @@ from alignment_assets.inference.spool import spool_folder, view_answers
 from alignment_assets.inference.types import Answer, Request
 from alignment_assets.warehouse import sql_files
 from alignment_assets.warehouse.resource import rules_of
-from tests.conftest import REPOSITORY, Graph, changed_recipe
+from tests.conftest import ANY_LOSS, REPOSITORY, Graph, changed_recipe
 from tests.support.fakes import FakeInference
 from tests.support.planted_offences import PLANTED
 
@@ -40,10 +40,14 @@ CHANGES: Row = {
     "selection.allow_truncated": False,
     "selection.min_references": 3,
     "inference": {"max_failed_share": 1.0},
+    **ANY_LOSS,
 }
 # Parameters of questions that are no setting of the recipe, with a value that suits a test.
 GIVEN: Row = {"pair_id": None, "pending": "[]"}
-KINDS = ("assets", "requests", "moved", "edges", "pairs", "selection", "checks", "analysis")
+KINDS = (
+    *("assets", "requests", "moved", "edges", "losses", "pairs", "selection", "checks"),
+    "analysis",
+)
 # What a kind may name beside the recipe's settings; assets and requests may name anything.
 BESIDES: dict[str, set[str]] = {
     "analysis": set(GIVEN),

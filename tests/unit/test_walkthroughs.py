@@ -23,10 +23,9 @@ SELECT
         $scorer_fingerprint, content_hash([messages_hash, text_hash, question.wording_hash]),
         NULL, NULL) AS request_id,
     'weigh' AS kind,
-    [{'role': 'user', 'content':
-        template_part(question.text, 1) || as_transcript(messages)
-        || template_part(question.text, 2) || completions.text
-        || template_part(question.text, 3)}] AS messages,
+    asked_with('', filled(
+        question.text,
+        map(['prompt', 'completion'], [as_transcript(messages), completions.text]))) AS messages,
     '{}' AS sampling,
     ['1', '2', '3', '4', '5'] AS labels,
     NULL::VARCHAR AS answer_schema,

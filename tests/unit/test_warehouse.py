@@ -36,6 +36,7 @@ def person(number: int, **changes: Any) -> Row:
         "persona_hash": "hash",
         "persona": f"person {number}",
         "malformed_reason": None,
+        "malformed_detail": None,
         **changes,
     }
 
@@ -86,7 +87,7 @@ def test_a_replacement_replaces_the_whole_table(warehouse: Warehouse) -> None:
     replace_rows(warehouse, "personas", [person(0), person(1)])
     published = replace_rows(warehouse, "personas", [person(2)])
     assert (published.table, published.rows) == ("personas", 1)
-    assert rows_of(warehouse, "personas") == [(2, "id 2", "hash", "person 2", None)]
+    assert rows_of(warehouse, "personas") == [(2, "id 2", "hash", "person 2", None, None)]
 
 
 def test_an_exception_in_the_body_leaves_the_old_rows(warehouse: Warehouse) -> None:
@@ -94,7 +95,7 @@ def test_an_exception_in_the_body_leaves_the_old_rows(warehouse: Warehouse) -> N
     with pytest.raises(ZeroDivisionError), warehouse.stage("personas") as staging:
         staging.insert_arrow(pa.Table.from_pylist([person(1)]))
         raise ZeroDivisionError
-    assert rows_of(warehouse, "personas") == [(0, "id 0", "hash", "person 0", None)]
+    assert rows_of(warehouse, "personas") == [(0, "id 0", "hash", "person 0", None, None)]
     assert list((warehouse.home / "staging").iterdir()) == []
 
 
@@ -117,7 +118,7 @@ def test_a_missing_value_leaves_the_old_rows(warehouse: Warehouse) -> None:
     replace_rows(warehouse, "personas", [person(0)])
     with pytest.raises(duckdb.ConstraintException, match="persona_id"):
         replace_rows(warehouse, "personas", [person(1, persona_id=None), person(2)])
-    assert rows_of(warehouse, "personas") == [(0, "id 0", "hash", "person 0", None)]
+    assert rows_of(warehouse, "personas") == [(0, "id 0", "hash", "person 0", None, None)]
 
 
 def test_a_partition_is_replaced_alone(warehouse: Warehouse) -> None:
@@ -146,7 +147,7 @@ def test_rows_of_another_partition_are_refused(warehouse: Warehouse) -> None:
 
 QUERY = (
     f"SELECT 1 AS row_number, '{uid('a')}' AS persona_id, 'hash' AS persona_hash, "
-    "NULL AS malformed_reason, 'p' AS persona"
+    "NULL AS malformed_reason, NULL AS malformed_detail, 'p' AS persona"
 )
 
 
@@ -157,8 +158,8 @@ def test_columns_go_by_name_whatever_their_order(warehouse: Warehouse) -> None:
         staging.insert_arrow(pa.Table.from_pylist([dict(reversed(person(2).items()))]))
         staging.publish({})
     assert rows_of(warehouse, "personas") == [
-        (1, "a", "hash", "p", None),
-        (2, "id 2", "hash", "person 2", None),
+        (1, "a", "hash", "p", None, None),
+        (2, "id 2", "hash", "person 2", None, None),
     ]
 
 
@@ -222,7 +223,7 @@ def test_a_table_that_differs_from_the_schema_is_named_with_its_columns(
     with warehouse.get_connection() as connection:
         connection.execute("DROP TABLE dpo_pairs")
     assert rows_of(warehouse, "dpo_pairs") == []
-    assert rows_of(warehouse, "personas") == [(0, "id 0", "hash", "person 0", None)]
+    assert rows_of(warehouse, "personas") == [(0, "id 0", "hash", "person 0", None, None)]
 
 
 def test_a_replacement_that_the_disk_has_no_room_for_is_refused_before(
@@ -352,7 +353,8 @@ def test_parts_of_a_struct_are_not_dropped_or_made_up(
         SELECT 0 AS row_number, uuid() AS prompt_id, 'hash' AS prompt_hash,
             [{{'role': 'user', {part}}}] AS messages,
             'mix' AS dataset, NULL AS messages_hash, NULL AS source, NULL AS upstream_id,
-            NULL AS origin_url, NULL AS origin_domain, NULL AS extra, NULL AS malformed_reason
+            NULL AS origin_url, NULL AS origin_pages, NULL AS origin_domain, NULL AS extra,
+            NULL AS read_as, NULL AS malformed_reason, NULL AS malformed_detail
     """
     with (
         pytest.raises(WarehouseError, match=told),
@@ -420,7 +422,7 @@ def test_an_isolated_reader_sees_the_tables_and_no_other_file(warehouse: Warehou
 def test_a_home_with_blanks_quotes_and_brackets_in_its_path(tmp_path: Path) -> None:
     warehouse = new_warehouse(tmp_path / """it's a "home" [draft], 100% *""")
     replace_rows(warehouse, "personas", [person(0)])
-    assert rows_of(warehouse, "personas") == [(0, "id 0", "hash", "person 0", None)]
+    assert rows_of(warehouse, "personas") == [(0, "id 0", "hash", "person 0", None, None)]
     with warehouse.read() as connection:
         view_answers(connection, warehouse.home / "spool" / "completions" / "model", [])
         assert connection.execute("SELECT count(*) FROM answers").fetchall() == [(0,)]

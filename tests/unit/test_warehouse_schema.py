@@ -15,7 +15,7 @@ from alignment_assets.warehouse.resource import Warehouse, WarehouseError
 from alignment_assets.warehouse.schema import cast_is_checked, loses_nothing
 from tests.support.tables import new_warehouse
 
-ROW = "(0, uuid(), 'hash', 'a person', NULL)"
+ROW = "(0, uuid(), 'hash', 'a person', NULL, NULL)"
 
 
 @pytest.fixture
@@ -138,7 +138,7 @@ def test_columns_in_another_order_are_filled_by_name(warehouse: Warehouse) -> No
     with warehouse.stage("personas") as staging:
         staging.insert(
             "SELECT 1 row_number, uuid() persona_id, 'b' persona_hash, 'p' persona, "
-            "NULL malformed_reason",
+            "NULL malformed_reason, NULL malformed_detail",
             {},
         )
         staging.publish({})
@@ -146,7 +146,13 @@ def test_columns_in_another_order_are_filled_by_name(warehouse: Warehouse) -> No
         query = "SELECT * EXCLUDE (persona_id) FROM personas"
         found = connection.execute(query).to_arrow_table().to_pylist()
     assert found == [
-        {"row_number": 1, "persona_hash": "b", "malformed_reason": None, "persona": "p"}
+        {
+            "row_number": 1,
+            "persona_hash": "b",
+            "malformed_reason": None,
+            "malformed_detail": None,
+            "persona": "p",
+        }
     ]
 
 

@@ -123,7 +123,8 @@ def stage_and_wait(pipe: Connection, home: Path) -> None:
         staging.insert(
             "SELECT range AS row_number, md5(range::VARCHAR)::UUID AS persona_id, "
             "'hash' AS persona_hash, "
-            "repeat(md5(range::VARCHAR), 20) AS persona, NULL::VARCHAR AS malformed_reason "
+            "repeat(md5(range::VARCHAR), 20) AS persona, NULL::VARCHAR AS malformed_reason, "
+            "NULL::VARCHAR AS malformed_detail "
             "FROM range(60_000)",
             {},
         )
@@ -322,7 +323,7 @@ def test_a_source_is_read_while_others_write(warehouse: Warehouse) -> None:
     with warehouse.stage("personas", reads=False) as staging:
         replace_partition(hasty, "one", 0)  # before all rows are there
         row = {**dict.fromkeys(("persona_hash", "persona"), "a"), "row_number": 0}
-        row |= {"persona_id": uid("a"), "malformed_reason": None}
+        row |= {"persona_id": uid("a"), "malformed_reason": None, "malformed_detail": None}
         staging.insert_arrow(pa.Table.from_pylist([row]))
         assert staging.publish({}).rows == 1
 

@@ -62,10 +62,26 @@ def test_a_wording_that_no_variant_uses_may_be_missing(own_wordings: Path) -> No
 @pytest.mark.parametrize(
     ("file", "text", "said"),
     [
-        ("persona.txt", "You are somebody.", "needs the markers ['persona']"),
-        ("judge_question.txt", "{completion} to {prompt}", "['prompt', 'completion'] in this"),
-        ("judge_charter_system.txt", "{charter} {reply}", "needs the markers ['charter']"),
-        ("charter.md", "Be {adjective}.", "takes no markers"),
+        (
+            "persona.txt",
+            "You are somebody.",
+            "has the placeholders [], needs ['persona'] and may have ['charter']: put in what is",
+        ),
+        (
+            "judge_question.txt",
+            "{completion} to {user_prompt}",
+            "has the placeholders ['completion', 'user_prompt'], needs ['completion', 'prompt'] "
+            "and may have ['charter']: rename them, or say in the recipe wordings_placeholders: "
+            "{user_prompt: prompt}; rewards.judge_sees_question says",
+        ),
+        ("judge_question.txt", "{completion}", "rewards.judge_sees_question says whether"),
+        ("judge_charter_system.txt", "{charter} {reply}", "['charter', 'reply'], needs []"),
+        ("compare_question.txt", "{prompt} {first} { second }", "'{ second }' is no placeholder"),
+        ("controversy_question.txt", "{prompt} {0}", "'{0}' is no placeholder"),
+        ("controversy_question.txt", "{prompt} {} {x.y}", "'{}' is no placeholder"),
+        ("controversy_question.txt", "{prompt!r} {prompt}", "'{prompt!r}' is no placeholder"),
+        ("controversy_question.txt", "", "needs ['prompt']"),
+        ("charter.md", "Be {adjective}.", "takes no placeholders"),
         ("principles.yaml", "helpful: [Help.]", "helpful, honest, truthful"),
         ("principles.yaml", "helpful: []\nhonest: [a]\ntruthful: [b]", "at least one"),
         ("principles.yaml", "helpful: [", "not YAML"),
@@ -96,3 +112,51 @@ def test_there_are_eleven_wordings_of_each_principle_and_all_differ() -> None:
     names = [(row["principle"], row["number"]) for row in rows]
     assert names == [(p, n) for p in ("helpful", "honest", "truthful") for n in range(11)]
     assert len({row["text"] for row in rows}) == 33
+
+
+def texts_of(folder: Path, changes: dict[str, Any] | None = None) -> dict[str, str]:
+    recipe = changed_recipe({"wordings": str(folder), **(changes or {})})
+    return {row["wording_id"]: row["text"] for row in read_wordings(recipe)}
+
+
+def test_an_instruction_may_stand_in_one_user_message(own_wordings: Path) -> None:
+    for name in ("controversy_system", "compare_charter_system", "judge_charter_system"):
+        (own_wordings / f"{name}.txt").write_text("\n")
+    (own_wordings / "charter.md").write_text("Be kind.")
+    (own_wordings / "compare_question.txt").write_text(
+        'By this: {charter}\n{second} or {first}? For {prompt}. Say {"better": "A"}.'
+    )
+    texts = texts_of(own_wordings)
+    assert texts["controversy_system"] == texts["compare_charter_system"] == ""
+    assert texts["compare_question"] == (
+        'By this: Be kind.\n{second} or {first}? For {prompt}. Say {"better": "A"}.'
+    )
+
+
+def test_a_judge_need_not_see_the_question(own_wordings: Path) -> None:
+    hidden = {"rewards.judge_sees_question": False}
+    (own_wordings / "judge_question.txt").write_text("{completion}")
+    (own_wordings / "compare_question.txt").write_text("{first} {second}")
+    assert texts_of(own_wordings, hidden)["compare_question"] == "{first} {second}"
+    assert "needs ['first', 'prompt', 'second']" in refusal(own_wordings)
+    (own_wordings / "judge_question.txt").write_text("{prompt} {completion}")
+    assert "needs ['completion'] and" in refusal(own_wordings, hidden)
+
+
+def test_placeholders_may_have_names_of_their_author(own_wordings: Path) -> None:
+    (own_wordings / "judge_question.txt").write_text("{user_prompt} {assistant_Response2}")
+    names = {"user_prompt": "prompt", "assistant_Response2": "completion"}
+    texts = texts_of(own_wordings, {"wordings_placeholders": names})
+    assert texts["judge_question"] == "{prompt} {completion}"
+
+
+def test_doubled_braces_are_sent_as_single_ones(own_wordings: Path) -> None:
+    path = own_wordings / "controversy_question.txt"
+    path.write_text('{prompt} Answer {{"reasoning": {{}}, "classification": "{{0}}"}}')
+    assert texts_of(own_wordings)["controversy_question"] == (
+        '{prompt} Answer {"reasoning": {}, "classification": "{0}"}'
+    )
+    path.write_text("{{{prompt}}} {{x}}")
+    assert texts_of(own_wordings)["controversy_question"] == "{{prompt}} {x}"
+    path.write_text("{prompt} {{x}} {y }")
+    assert "'{y }' is no placeholder" in refusal(own_wordings)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,23 +19,31 @@ from alignment_assets.host.paths import project_folder
 if TYPE_CHECKING:
     from alignment_assets.recipe.model import Recipe
 
-MARKER = re.compile(r"\{([a-z]+)\}")
+MARKER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
+# What stands in braces and may be meant for a placeholder (no quotes, as JSON has them); doubled
+# braces.
+_BRACES = re.compile(r"\{\{|\}\}|\{[^{}\"\n]*\}")
+# Stand for braces that are to be sent.
+_OPEN, _CLOSE = "\x01", "\x02"
 # Where SQL names a wording.
 _NAMED = re.compile(r"wording_id\s*=\s*'([^']+)'")
 PRINCIPLES = ("helpful", "honest", "truthful")
+CHARTER = "charter"
 
-# The markers each file must hold, once each and in this order.
-TEMPLATES: dict[str, tuple[str, ...]] = {
-    "persona": ("persona",),
-    "charter_persona": ("charter",),
-    "controversy_system": (),
-    "controversy_question": ("prompt",),
-    "judge_charter_system": ("charter",),
-    "judge_helpfulness_system": (),
-    "judge_question": ("prompt", "completion"),
-    "compare_charter_system": ("charter",),
-    "compare_question": ("prompt", "first", "second"),
+# The placeholders that each file must have; those of a judge's question have the prompt as well, if
+# the recipe says so.
+TEMPLATES: dict[str, set[str]] = {
+    "persona": {"persona"},
+    "charter_persona": {CHARTER},
+    "controversy_system": set(),
+    "controversy_question": {"prompt"},
+    "judge_question": {"completion"},
+    "compare_charter_system": set(),
+    "compare_question": {"first", "second"},
 }
+_QUESTIONS_OF_JUDGES = ("judge_question", "compare_question")
+# Who may say nothing, so that the whole instruction stands in the question.
+_MAY_BE_EMPTY = ("controversy_system", "compare_charter_system")
 
 
 def needed_templates(recipe: Recipe) -> list[str]:
@@ -66,7 +74,7 @@ def read_wordings(recipe: Recipe) -> Iterator[dict[str, Any]]:
     """Yield the rows of the table ``wordings``, with the charter put in where a file asks for it.
 
     Raises:
-        ValueError: a file is missing, or its markers are not the ones its use needs.
+        ValueError: a file is missing, or its placeholders are not the ones its use needs.
     """
     folder = recipe.wordings_folder
     variants = {*recipe.completions.standard_variants, *recipe.completions.controversial_variants}
@@ -74,7 +82,8 @@ def read_wordings(recipe: Recipe) -> Iterator[dict[str, Any]]:
         yield from _principles(folder)
     rubrics = {scorer.rubric for scorer in recipe.rewards.scorers.values()}
     for name in needed_templates(recipe):
-        yield _row(name, name, _template(folder, name, shown_as_is=name in rubrics))
+        text = _template(recipe, name, is_rubric=name in rubrics)
+        yield _row(name, name, text)
 
 
 def _principles(folder: Path) -> Iterator[dict[str, Any]]:
@@ -94,26 +103,72 @@ def _principles(folder: Path) -> Iterator[dict[str, Any]]:
             yield _row(wording_id, "principle", text.strip(), principle, number)
 
 
-def _template(folder: Path, name: str, *, shown_as_is: bool) -> str:
+def _template(recipe: Recipe, name: str, *, is_rubric: bool) -> str:
+    folder = recipe.wordings_folder
     path = folder / f"{name}.txt"
-    text = _read(path).strip()
-    markers = tuple(MARKER.findall(text))
-    if shown_as_is:  # a rubric: nothing is put in but the charter
-        expected: tuple[str, ...] = ("charter",) if "charter" in markers else ()
-    else:
-        # For a text of a lab's own, its file in sql/requests puts something in for each marker.
-        expected = TEMPLATES.get(name, markers)
-    if markers != expected:
-        raise ValueError(
-            f"wordings: {path}: needs the markers {list(expected)} in this order, "
-            f"has {list(markers)}"
-        )
-    if "charter" in expected:
+    text = _marked(path, _read(path).strip(), recipe.wordings_placeholders)
+    found = set(MARKER.findall(text))
+    needed = set() if is_rubric else TEMPLATES.get(name)
+    if needed is not None:
+        if name in _QUESTIONS_OF_JUDGES and recipe.rewards.judge_sees_question:
+            needed = needed | {"prompt"}
+        # A lab may put its constitution anywhere.
+        unknown, missing = found - needed - {CHARTER}, needed - found
+        if unknown or missing:
+            raise ValueError(
+                f"wordings: {path}: has the placeholders {sorted(found)}, needs {sorted(needed)} "
+                f"and may have ['{CHARTER}']: {_advice(unknown, missing)}"
+            )
+    # Of a lab's own file, its file in sql/requests knows the placeholders.
+    if not text and not is_rubric and name not in _MAY_BE_EMPTY:
+        raise ValueError(f"wordings: {path}: is empty")
+    text = text.replace(_OPEN, "{").replace(_CLOSE, "}")
+    if CHARTER in found:
         charter = _read(folder / "charter.md").strip()
         if MARKER.search(charter):
-            raise ValueError(f"wordings: {folder / 'charter.md'}: takes no markers")
-        text = text.replace("{charter}", charter)
+            raise ValueError(f"wordings: {folder / 'charter.md'}: takes no placeholders")
+        text = text.replace(f"{{{CHARTER}}}", charter)
     return text
+
+
+def _advice(unknown: set[str], missing: set[str]) -> str:
+    """Return what to do about placeholders that are not those of ours."""
+    advice = []
+    if unknown and missing:
+        example = f"{min(unknown)}: {min(missing)}"
+        advice.append(f"rename them, or say in the recipe wordings_placeholders: {{{example}}}")
+    elif unknown:
+        advice.append("leave out the others, or double their braces")
+    elif missing:
+        advice.append("put in what is missing")
+    if {"prompt"} & (unknown | missing):
+        advice.append("rewards.judge_sees_question says whether a judge sees the prompt")
+    return "; ".join(advice)
+
+
+def _marked(path: Path, text: str, names: Mapping[str, str]) -> str:
+    """Return a template with our names of placeholders, and signs for braces that are to be sent.
+
+    In a file with doubled braces, as Python's formatting wants them, these are to be sent as single
+    ones; in others all that are not around a name.
+
+    Raises:
+        ValueError: something in braces looks like a placeholder and is none.
+    """
+    is_doubled = "{{" in text
+
+    def mark(found: re.Match[str]) -> str:
+        if found[0] in ("{{", "}}"):
+            sign = _OPEN if found[0] == "{{" else _CLOSE
+            return sign if is_doubled else sign * 2
+        if name := MARKER.fullmatch(found[0]):
+            return f"{{{names.get(name[1], name[1])}}}"
+        raise ValueError(
+            f"wordings: {path}: {found[0]!r} is no placeholder; write a name in the braces, as in "
+            f"{{prompt}}, or double all braces that are to be sent, as in {{{{x}}}}"
+        )
+
+    return _BRACES.sub(mark, text)
 
 
 def _read(path: Path) -> str:

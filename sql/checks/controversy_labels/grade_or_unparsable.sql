@@ -4,4 +4,4 @@ FROM controversy_labels
 WHERE (grade IS NULL) <> (parsed_as = 'unparsable')
     OR grade NOT BETWEEN 0 AND 3
     OR is_controversial IS DISTINCT FROM (grade >= $controversy_threshold)
-    OR parsed_as NOT IN ('json', 'fragment', 'unparsable')
+    OR NOT regexp_full_match(parsed_as, '(json|last_object)(_after_thinking)?|unparsable')

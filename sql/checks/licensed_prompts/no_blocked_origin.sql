@@ -1,5 +1,5 @@
--- No prompt whose origin forbids AI crawling.
-SELECT dataset, prompt_id, licensed_prompts.origin_url, blocked_agents
+-- No prompt whose origin forbids AI crawling, refuses training, or is on a list of blocked domains.
+SELECT dataset, prompt_id, licensed_prompts.origin_url, reason
 FROM licensed_prompts
 JOIN origin_consent USING (origin_url)
-WHERE status = 'blocked'
+WHERE refuses(status)

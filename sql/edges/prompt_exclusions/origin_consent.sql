@@ -1,3 +1,3 @@
--- What each page says to crawlers.
-SELECT origin_url, status, blocked_agents
+-- What each origin's sites say to crawlers.
+SELECT origin_url, status, reason
 FROM origin_consent

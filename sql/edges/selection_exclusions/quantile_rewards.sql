@@ -1,4 +1,4 @@
 -- The candidates.
-SELECT policy AS upstream_partition, prompt_id, completion_id, text_hash, reward, n_references, ineligible_reason
+SELECT policy AS upstream_partition, prompt_id, completion_id, normal_hash, reward, n_references, ineligible_reason
 FROM quantile_rewards
 WHERE policy = $policy

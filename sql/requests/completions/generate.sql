@@ -6,8 +6,7 @@ SELECT
     'generate' AS kind,
     with_system(
         CASE completion_requests.variant
-            WHEN 'persona' THEN
-                template_part(wordings.text, 1) || personas.persona || template_part(wordings.text, 2)
+            WHEN 'persona' THEN filled(wordings.text, map(['persona'], [personas.persona]))
             ELSE wordings.text
         END,
         alignment_prompts.messages) AS messages,

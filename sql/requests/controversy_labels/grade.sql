@@ -8,11 +8,7 @@ SELECT
         content_hash([messages_hash, system.wording_hash, question.wording_hash]),
         $sampling, $answer_schema) AS request_id,
     'generate' AS kind,
-    [
-        {'role': 'system', 'content': system.text},
-        {'role': 'user', 'content':
-            template_part(question.text, 1) || as_transcript(messages) || template_part(question.text, 2)}
-    ] AS messages,
+    asked_with(system.text, filled(question.text, map(['prompt'], [as_transcript(messages)]))) AS messages,
     $sampling AS sampling,
     NULL::VARCHAR[] AS labels,
     $answer_schema AS answer_schema,

@@ -15,14 +15,10 @@ SELECT
         content_hash([messages_hash, a.text_hash, b.text_hash, system.wording_hash, question.wording_hash]),
         NULL, NULL) AS request_id,
     'weigh' AS kind,
-    [
-        {'role': 'system', 'content': system.text},
-        {'role': 'user', 'content':
-            template_part(question.text, 1) || as_transcript(messages)
-            || template_part(question.text, 2) || a.text
-            || template_part(question.text, 3) || b.text
-            || template_part(question.text, 4)}
-    ] AS messages,
+    asked_with(
+        system.text,
+        filled(question.text, map(['prompt', 'first', 'second'], [as_transcript(messages), a.text, b.text])))
+        AS messages,
     '{}' AS sampling,
     ['A', 'B'] AS labels,
     NULL::VARCHAR AS answer_schema,

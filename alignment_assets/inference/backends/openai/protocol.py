@@ -149,6 +149,8 @@ def _read(
 ) -> Answer:
     if request.kind == "classify":
         return _classified(request, body["data"][0]["probs"], counts)
+    if not body["choices"]:
+        return rejected(request, "the server gave no choice")
     (choice,) = body["choices"]
     counts["completion_tokens"] = _count((body.get("usage") or {}).get("completion_tokens"))
     if request.kind == "weigh":
@@ -176,8 +178,12 @@ def _generated(request: Request, choice: dict[str, Any], counts: dict[str, Any])
     reason = choice["finish_reason"]
     if reason not in ("stop", "length"):
         return rejected(request, f"the server ended it with finish_reason {reason!r}")
-    content = choice["message"]["content"]
-    text = "" if content is None else content
+    message = choice["message"]
+    if message.get("tool_calls"):
+        return rejected(request, "the server answers with tool calls (tool_calls), not with a text")
+    text = message.get("content")
+    if text is None:
+        return rejected(request, _no_content(message))
     if not isinstance(text, str):
         raise TypeError(f"content is {type(text).__name__}")
     text.encode()  # half a surrogate pair is no text, and no file takes it
@@ -187,6 +193,22 @@ def _generated(request: Request, choice: dict[str, Any], counts: dict[str, Any])
         message = f"the server cut it off after {given} of {wanted} tokens, by a limit of its own"
         return replace(rejected(request, message), finish_reason="context_length")
     return Answer(request.request_id, request.task, reason, text=text, **counts)
+
+
+def _no_content(message: dict[str, Any]) -> str:
+    """Return why an answer without content is none."""
+    for field_name in ("reasoning_content", "reasoning", "refusal"):
+        said = message.get(field_name)
+        if isinstance(said, str) and said:
+            advice = (
+                "; start it without a reasoning parser, or raise max_tokens"
+                if field_name != "refusal"
+                else ""
+            )
+            return (
+                f"the server gave no content, but {len(said):,} characters of {field_name}{advice}"
+            )
+    return "the server gave no content (null)"
 
 
 def _count(value: Any) -> int | None:

@@ -48,12 +48,20 @@ class ChatEncoder:
             re.compile("|".join(re.escape(text) for text in ordered)) if ordered else None
         )
 
+        self._leaves_system_out = self._is_system_left_out()
+
     def encode(self, messages: list[dict[str, str]], *, for_answer: bool) -> list[int]:
         """Return the token ids of a conversation, with the turn opened for an answer if asked.
 
         Raises:
-            ValueError: the chat template refuses the conversation.
+            ValueError: the chat template refuses the conversation, or leaves its system message
+                out, so that the answer would be one to another conversation.
         """
+        if self._leaves_system_out and messages and messages[0]["role"] == "system":
+            raise ValueError(
+                "the model's chat template leaves system messages out, so it would answer as "
+                "without; say system_prompt: prepend_to_user for the model in the recipe"
+            )
         if self._special is None or not any(self._special.search(m["content"]) for m in messages):
             return self._tokens(self._render(messages, for_answer))
         spelled: list[str] = []
@@ -70,6 +78,16 @@ class ChatEncoder:
             elif piece:
                 tokens += self._tokens(piece)
         return tokens
+
+    def _is_system_left_out(self) -> bool:
+        """Return whether a conversation has the same tokens with a system message and without."""
+        asked = [{"role": "user", "content": "Why?"}]
+        try:
+            without = self._tokens(self._render(asked, True))
+            told = [{"role": "system", "content": "Answer in rhyme."}, *asked]
+            return self._tokens(self._render(told, True)) == without
+        except ValueError:  # it refuses one of them, which each conversation is told then
+            return False
 
     def label_token(self, label: str) -> int:
         """Return the one token that a label is.
