@@ -27,7 +27,10 @@ def reward_assets(run: Run) -> list[AssetsDefinition]:
             deps=["completions", "completion_requests", "alignment_prompts", "wordings"],
             partitions=model_partitions(recipe),
             files=[f"rewards/{scorer.task}" for scorer in scorers],
-            settings={"rubric": [scorer.rubric for scorer in scorers]},
+            settings={
+                "rubric": [scorer.rubric for scorer in scorers],
+                "thinking": [scorer.thinking_tokens for scorer in scorers],
+            },
         ),
         llm_asset(
             run,
@@ -41,6 +44,7 @@ def reward_assets(run: Run) -> list[AssetsDefinition]:
             ],
             partitions=policy_partitions(recipe),
             files=["judge_comparisons/compare"],
+            settings={"thinking": recipe.rewards.comparison_thinking_tokens},
         ),
         sql_asset(
             run,

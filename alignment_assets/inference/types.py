@@ -6,6 +6,7 @@ Here belong the forms alone. Which requests there are is SQL (``sql/requests``).
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Literal, get_args
@@ -57,6 +58,7 @@ ANSWER_SCHEMA = pa.schema(
 
 # Rounding may lift a probability, or the sum of several, above one by so much.
 PROBABILITY_SLACK = 1e-6
+THOUGHT_ENDS = "</think>"
 ERROR_CHARACTERS = 1000
 # What files of earlier versions lack.
 LATER_COLUMNS = {"text_hash"}
@@ -72,7 +74,8 @@ class Request:
         kind: what the engine does: generate (text), weigh (the log-probability of each of
             ``labels`` as the answer's first token), classify (a sequence classifier's logit).
         messages: the conversation, ``{role, content}`` each.
-        sampling: sampling parameters, to generate by; empty for the other kinds.
+        sampling: sampling parameters, to generate by; of a judge that thinks, ``thinking_tokens``;
+            else empty for the other kinds.
         labels: the answers to weigh.
         answer_schema: JSON schema of the text to generate; None for free text.
     """
@@ -122,6 +125,26 @@ class AnsweredBy:
     engine: str
     version: str
     limits: str
+
+
+def after_thinking(tokens: Sequence[str]) -> int | None:
+    """Return the place of the first token with a text after ``</think>``; None if there is none.
+
+    Args:
+        tokens: the texts of an answer's tokens, the tag in one or over several of them.
+    """
+    said = ""
+    for place, token in enumerate(tokens):
+        if THOUGHT_ENDS in said and token.strip(" \t\r\n\u2581\u0120\u010a"):
+            return place
+        said += token
+    return None
+
+
+def endless_thinking(request: Request) -> str:
+    """Return what is said of a judge that gives no label in the tokens that it has."""
+    tokens = request.sampling["thinking_tokens"]
+    return f"no label after {THOUGHT_ENDS} within {tokens:,} tokens; raise thinking_tokens"
 
 
 def accepted(answer: Answer) -> Answer:

@@ -53,7 +53,7 @@ _SAMPLING = (
     *("presence_penalty", "frequency_penalty", "max_tokens"),
 )
 _READING = ("dataset", "configs", "split", "revision", "columns")
-_SCORER = ("task", "model")
+_SCORER = ("task", "model", "thinking_tokens")
 
 _OF_SOURCE = partition("source_prompts", why="of the source: its rows are read by it")
 _RULE_OF_SOURCES = graph("prompt_exclusions", "licensed_prompts", why="a rule over the rows read")
@@ -190,6 +190,7 @@ CONSEQUENCES: dict[str, Consequence] = {
         "says what the wordings have to be like; what they are counts"
     ),
     "rewards.min_score_mass": graph("rewards", "judge_comparisons"),
+    "rewards.comparison_thinking_tokens": graph("judge_comparisons"),
     "rewards.compared_candidates": graph("judge_comparisons", "judge_rankings"),
     "selection.strategy": graph("selected_pairs", why="by its file in `sql/selection`"),
     "selection.pairs_per_prompt": graph("selected_pairs"),

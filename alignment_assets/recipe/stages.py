@@ -105,6 +105,12 @@ class Scorer(Part):
         None, description="wordings file of the judge's system prompt, without its .txt"
     )
 
+    thinking_tokens: Count | None = Field(
+        None,
+        description="for a judge that thinks aloud before it answers: so many tokens it may take, "
+        "and its label is read after </think>",
+    )
+
     @field_validator("task")
     @classmethod
     def _task_is_a_file(cls, task: str) -> str:
@@ -143,6 +149,9 @@ class Rewards(Part):
         0.01,
         description="probability that a judge's answer gives all labels together, at least; below "
         "it there is no score, and no comparison",
+    )
+    comparison_thinking_tokens: Count | None = Field(
+        None, description="as thinking_tokens of a scorer, for the judge of comparisons"
     )
     compared_candidates: Annotated[int, Field(ge=2)] = Field(
         5, description="how many of the best of each prompt are compared"

@@ -79,11 +79,17 @@ def scoring(recipe: Recipe, fingerprint: Fingerprint, model: str) -> list[Reques
                 "model": model,
                 "track": track,
                 "rubric": scorer.rubric,
+                "thinking": thinking(scorer.thinking_tokens),
                 "scorer_fingerprint": fingerprint(scorer.model),
             },
         )
         for track, scorer in recipe.rewards.scorers.items()
     ]
+
+
+def thinking(tokens: int | None) -> str | None:
+    """Return the sampling of a judge that may think for so many tokens; None if it does not."""
+    return None if tokens is None else json.dumps({"thinking_tokens": tokens})
 
 
 def comparing(recipe: Recipe, fingerprint: Fingerprint, policy: str) -> list[RequestSet]:
@@ -93,6 +99,7 @@ def comparing(recipe: Recipe, fingerprint: Fingerprint, policy: str) -> list[Req
         **recipe.settings(),
         "policy": policy,
         "judge_fingerprint": fingerprint(judge),
+        "thinking": thinking(recipe.rewards.comparison_thinking_tokens),
     }
     return [RequestSet("judge_comparisons/compare", judge, parameters)]
 

@@ -167,7 +167,12 @@ def asset_parameters(partition: Row) -> Row:
 
 def questions(table: str, partition: Row) -> list[tuple[str, Row]]:
     """Return each file of sql/requests that an asset's partition asks, with its parameters."""
-    given = {**GOLDEN["settings"], **partition, "judge_fingerprint": "judge@commit"}
+    given = {
+        **GOLDEN["settings"],
+        **partition,
+        "judge_fingerprint": "judge@commit",
+        "thinking": None,
+    }
     if table == "controversy_labels":
         fixed = {"model_fingerprint": "judge@commit", "sampling": "grade sampling"}
         again = [IDS[prompt] for prompt, said in GOLDEN["grades"].items() if len(said) > 1]

@@ -95,7 +95,9 @@ def by_prompt(candidates: Sequence[Candidate]) -> dict[str, list[Candidate]]:
 def comparison_questions(warehouse: Warehouse, rules: Rules) -> pa.Table:
     """Return what the judge is asked for a policy, by the product's own query."""
     query = sql_files.read_sql("requests", "judge_comparisons/compare")
-    values = sql_files.named_parameters(query, {**parameters(rules), "judge_fingerprint": "judge"})
+    values = sql_files.named_parameters(
+        query, {**parameters(rules), "judge_fingerprint": "judge", "thinking": None}
+    )
     with warehouse.read() as connection:
         return connection.execute(query, values).to_arrow_table()
 

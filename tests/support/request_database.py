@@ -180,6 +180,7 @@ class Database:
     def ratings(self, track: str, rubric: str, name: str = "rewards/rate") -> Rows:
         scorer = self.asked.fingerprint("smollm2-135m-judge")
         parameters = {"track": track, "rubric": rubric, "scorer_fingerprint": scorer}
+        parameters |= {"thinking": None}
         rows = self.run("requests", name, {**self.settings(MODEL), **parameters})
         return {row["completion_id"]: row for row in rows}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,12 @@ import pytest
 
 from alignment_assets.inference import spool
 from alignment_assets.inference.backends.openai.http import EndpointHttp
-from alignment_assets.inference.backends.openai.protocol import UnusableResponse, read_answer
+from alignment_assets.inference.backends.openai.protocol import (
+    ServedModel,
+    UnusableResponse,
+    chat_body,
+    read_answer,
+)
 from alignment_assets.inference.spool import SpoolWriter, read_final, view_answers
 from alignment_assets.inference.types import Answer, AnsweredBy, Kind, Request
 from tests.support.ids import named, uid
@@ -73,6 +79,38 @@ def test_a_response_that_is_nested_too_deep_is_unusable(opening: str, depth: int
     inside = json.dumps(said("fine"))[:-1] + f', "more": {opening * depth}1{closing * depth}}}'
     with pytest.raises(UnusableResponse):
         read_answer(request("generate"), inside.encode(), 0.1)
+
+
+THOUGHTS = [
+    ["<think>", "\n", "1", "?", "</think>", "\n\n", "2", "<|im_end|>"],
+    ["no", " 1", "</", "think", ">", " ", "2"],
+    ["</think>2", "2"],  # the label has to be a token of its own
+]
+
+
+@pytest.mark.parametrize("tokens", THOUGHTS)
+def test_the_label_of_a_judge_that_thinks_is_read_after_its_thoughts(tokens: list[str]) -> None:
+    place = tokens.index("2")
+    top = [
+        [{"token": "1", "logprob": -0.5}, {"token": "2", "logprob": -1.0 if n == place else -3.0}]
+        for n in range(len(tokens))
+    ]
+    content = [
+        {"token": token, "top_logprobs": some} for token, some in zip(tokens, top, strict=True)
+    ]
+    body = {"choices": [{"finish_reason": "length", "logprobs": {"content": content}}]}
+    asked = replace(request("weigh"), sampling={"thinking_tokens": 100})
+    assert chat_body(asked, ServedModel("judge"))["max_tokens"] == 100
+    answer = read_answer(asked, json.dumps(body).encode(), 0.1)
+    assert answer.label_logprobs == {"1": -0.5, "2": -1.0}
+
+    del content[place:]
+    endless = read_answer(asked, json.dumps(body).encode(), 0.1)
+    assert endless.finish_reason == "rejected"
+    assert "no label after </think> within 100 tokens; raise thinking_tokens" in str(endless.error)
+    # Without the option the first token counts, as ever.
+    plain = read_answer(request("weigh"), json.dumps(body).encode(), 0.1)
+    assert plain.label_logprobs == {"1": -0.5, "2": -3.0 if place else -1.0}
 
 
 def test_what_can_be_is_read_to_the_end() -> None:

@@ -136,10 +136,14 @@ OTHER: dict[str, Any] = {
     **{
         f"rewards.{track}.{field}": value
         for track in ("standard", "controversial")
-        for field, value in (("task", "classify"), ("model", MODEL), ("rubric", "my_rubric"))
+        for field, value in (
+            *(("task", "classify"), ("model", MODEL), ("rubric", "my_rubric")),
+            ("thinking_tokens", 99),
+        )
     },
     "rewards.comparison_judge": MODEL,
     "rewards.min_score_mass": 0.02,
+    "rewards.comparison_thinking_tokens": 99,
     "rewards.compared_candidates": 4,
     "selection.strategy": "best_worst",
     "selection.pairs_per_prompt": 2,

@@ -303,7 +303,12 @@ def test_judges_read_a_transcript_and_reward_models_the_conversation() -> None:
     assert system["content"] == texts["controversy_system"]
     assert question["content"] == texts["controversy_question"].replace("{prompt}", TRANSCRIPT)
 
-    settings = {**database.settings(MODEL), "policy": POLICY, "judge_fingerprint": "f"}
+    settings = {
+        **database.settings(MODEL),
+        "policy": POLICY,
+        "judge_fingerprint": "f",
+        "thinking": None,
+    }
     compared = database.run("requests", "judge_comparisons/compare", settings)
     assert len(compared) == 21 * 20
     about = [row for row in compared if row["prompt_id"] == several]

@@ -13,13 +13,13 @@ SELECT
     request_hash(
         a.completion_hash || '/' || b.completion_hash, 'compare', $judge_fingerprint,
         content_hash([messages_hash, a.text_hash, b.text_hash, system.wording_hash, question.wording_hash]),
-        NULL, NULL) AS request_id,
+        $thinking, NULL) AS request_id,
     'weigh' AS kind,
     asked_with(
         system.text,
         filled(question.text, map(['prompt', 'first', 'second'], [as_transcript(messages), a.text, b.text])))
         AS messages,
-    '{}' AS sampling,
+    coalesce($thinking, '{}') AS sampling,
     ['A', 'B'] AS labels,
     NULL::VARCHAR AS answer_schema,
     {

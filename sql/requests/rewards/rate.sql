@@ -3,13 +3,14 @@ SELECT
     completions.completion_id,
     request_hash(
         completion_hash(prompt_hash, model, variant, sample_index), 'rate', $scorer_fingerprint,
-        content_hash([messages_hash, text_hash, system.wording_hash, question.wording_hash]), NULL, NULL)
+        content_hash([messages_hash, text_hash, system.wording_hash, question.wording_hash]),
+        $thinking, NULL)
         AS request_id,
     'weigh' AS kind,
     asked_with(
         system.text,
         filled(question.text, map(['prompt', 'completion'], [as_transcript(messages), completions.text]))) AS messages,
-    '{}' AS sampling,
+    coalesce($thinking, '{}') AS sampling,
     ['1', '2', '3', '4', '5', '6', '7', '8', '9'] AS labels,
     NULL::VARCHAR AS answer_schema,
     {

@@ -270,8 +270,8 @@ class EndpointClient:
 
     async def _tokens_of(self, request: Request, endpoint: Endpoint) -> dict[str, int] | str | None:
         """Return the token of each label, where the server says so; or why there is none."""
-        if request.labels is None or not endpoint.vllm:
-            return None
+        if request.labels is None or not endpoint.vllm or "thinking_tokens" in request.sampling:
+            return None  # to skip its thoughts, tokens are read as texts
         labels = tuple(request.labels)
         if labels in self._label_tokens:
             return self._label_tokens[labels]

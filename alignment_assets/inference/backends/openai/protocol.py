@@ -14,7 +14,14 @@ from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import Any
 
-from alignment_assets.inference.types import ERROR_CHARACTERS, Answer, Request, accepted
+from alignment_assets.inference.types import (
+    ERROR_CHARACTERS,
+    Answer,
+    Request,
+    accepted,
+    after_thinking,
+    endless_thinking,
+)
 
 # Log-probabilities of the likeliest tokens that a server gives, at most, by OpenAI's API.
 TOP_LOGPROBS = 20
@@ -78,13 +85,14 @@ def chat_body(
     """
     body = {"model": model.name, "messages": request.messages, **model.template_fields(), "n": 1}
     if request.kind == "weigh":
-        body |= {"temperature": 0.0, "top_p": 1.0, "max_tokens": 1, "logprobs": True}
+        tokens = request.sampling.get("thinking_tokens", 1)
+        body |= {"temperature": 0.0, "top_p": 1.0, "max_tokens": tokens, "logprobs": True}
         if model.vllm:
             body |= EXTENSIONS
         if label_tokens is None:
             return {**body, "top_logprobs": TOP_LOGPROBS}
-        tokens = list(label_tokens.values())
-        return {**body, "logprob_token_ids": tokens, "return_tokens_as_token_ids": True}
+        ids = list(label_tokens.values())
+        return {**body, "logprob_token_ids": ids, "return_tokens_as_token_ids": True}
     for name, value in request.sampling.items():
         # A server that knows OpenAI's fields alone refuses others, so they go where they matter.
         # To vLLM all go: what is left out comes there from the model's own defaults.
@@ -256,7 +264,14 @@ def _weighed(
             "the server returns no log-probabilities (logprobs, top_logprobs), which "
             "labels are weighed by",
         )
-    top = [(str(entry["token"]), _number(entry["logprob"])) for entry in content[0]["top_logprobs"]]
+    place: int | None = 0
+    if "thinking_tokens" in request.sampling:
+        place = after_thinking([str(entry["token"]) for entry in content])
+    if place is None:
+        return rejected(request, endless_thinking(request))
+    top = [
+        (str(entry["token"]), _number(entry["logprob"])) for entry in content[place]["top_logprobs"]
+    ]
     found = _label_logprobs(request.labels or [], top, label_tokens)
     if not found:
         tokens = ", ".join(repr(token) for token, _ in top[:5])

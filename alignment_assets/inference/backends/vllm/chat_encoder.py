@@ -7,7 +7,7 @@ Text of a conversation is never interpreted: what spells a special token (``<|im
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import date
 from typing import Any
 
@@ -88,6 +88,10 @@ class ChatEncoder:
             return self._tokens(self._render(told, True)) == without
         except ValueError:  # it refuses one of them, which each conversation is told then
             return False
+
+    def texts(self, tokens: Sequence[int]) -> list[str]:
+        """Return the text of each token alone."""
+        return [self._tokenizer.decode([token]) for token in tokens]
 
     def label_token(self, label: str) -> int:
         """Return the one token that a label is.

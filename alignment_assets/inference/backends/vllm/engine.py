@@ -19,7 +19,13 @@ from vllm.platforms import current_platform
 from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 
 from alignment_assets.inference.backends.vllm.chat_encoder import ChatEncoder
-from alignment_assets.inference.types import Answer, AnsweredBy, Request
+from alignment_assets.inference.types import (
+    Answer,
+    AnsweredBy,
+    Request,
+    after_thinking,
+    endless_thinking,
+)
 
 # Requests in the engine for each sequence it computes at once, so that it never waits for us.
 WINDOW_PER_SEQUENCE = 2
@@ -123,7 +129,9 @@ class VllmEngine:
                 str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
             )
             raise Refused("rejected", said) from error
-        room = {"classify": 0, "weigh": 1}.get(request.kind, request.sampling.get("max_tokens", 0))
+        weighed = request.sampling.get("thinking_tokens", 1)
+        generated = request.sampling.get("max_tokens", 0)
+        room = {"classify": 0, "weigh": weighed, "generate": generated}[request.kind]
         if len(tokens) + room > self._settings.max_model_len:
             raise Refused(
                 "context_length",
@@ -142,7 +150,7 @@ class VllmEngine:
             tokens = [self._chat.label_token(label) for label in request.labels or ()]
             return SamplingParams(
                 temperature=0.0,
-                max_tokens=1,
+                max_tokens=request.sampling.get("thinking_tokens", 1),
                 logprobs=len(tokens),
                 logprob_token_ids=tokens,
                 detokenize=False,
@@ -178,7 +186,12 @@ class VllmEngine:
             return _refusal(request, Refused("rejected", message))
         answer = replace(answer, completion_tokens=len(completion.token_ids))
         if request.kind == "weigh":
-            found = completion.logprobs[0]
+            place: int | None = 0
+            if "thinking_tokens" in request.sampling:
+                place = after_thinking(self._chat.texts(completion.token_ids))
+            if place is None:
+                return _refusal(request, Refused("rejected", endless_thinking(request)))
+            found = completion.logprobs[place]
             logprobs = {
                 label: found[self._chat.label_token(label)].logprob
                 for label in request.labels or ()
