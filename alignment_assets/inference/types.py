@@ -127,6 +127,18 @@ class AnsweredBy:
     limits: str
 
 
+# Of a model whose chat template gives the same tokens with a system message and without.
+SYSTEM_LEFT_OUT = (
+    "the model's chat template leaves system messages out, so it would answer as without; say "
+    "system_prompt: prepend_to_user for the model in the recipe"
+)
+# With which that is seen: a conversation without a system message, and with one.
+PROBES = (
+    [{"role": "user", "content": "Why?"}],
+    [{"role": "system", "content": "Answer in rhyme."}, {"role": "user", "content": "Why?"}],
+)
+
+
 def after_thinking(tokens: Sequence[str]) -> int | None:
     """Return the place of the first token with a text after ``</think>``; None if there is none.
 

@@ -48,6 +48,8 @@ class Server:
         self.port = 0
         self.release = threading.Event()
         self.broken = False
+        # Whether its chat template has no place for system messages.
+        self.drops_system = False
         self.start()
 
     @property
@@ -119,7 +121,11 @@ class Server:
 
     async def _tokenize(self, request: web.Request) -> web.Response:
         # A token is a character's code, after one for the space before a word.
-        text = (await request.json())["prompt"]
+        body = await request.json()
+        if "messages" in body:
+            shown = [m for m in body["messages"] if m["role"] != "system" or not self.drops_system]
+            return web.json_response({"tokens": [ord(c) for m in shown for c in m["content"]]})
+        text = body["prompt"]
         return web.json_response({"tokens": [32, *map(ord, text)]})
 
     async def _detokenize(self, request: web.Request) -> web.Response:

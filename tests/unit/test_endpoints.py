@@ -496,3 +496,23 @@ def test_the_doctor_looks_at_endpoints_and_at_no_weights(
     ((verdict, text),) = findings(server, api_key="env:NO_SUCH_KEY")
     assert verdict == "problem"
     assert "NO_SUCH_KEY" in text
+
+
+def test_a_template_that_leaves_system_messages_out_is_noticed_before_anything_is_asked(
+    tmp_path: Path,
+) -> None:
+    told = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "good #told"}]
+    plain = [{"role": "user", "content": "good #plain"}]
+    requests = [Request(f"r{n}", "generate", "generate", m) for n, m in enumerate((told, plain))]
+    for drops, ended in ((True, "rejected"), (False, "stop")):
+        with Server(vllm=True) as server:
+            server.drops_system = drops
+            home = tmp_path / ended
+            home.mkdir()
+            rows = Asked(recipe_for(server), requests, home).answer().rows()
+            by_id = {row["request_id"]: row for row in rows.values()}
+            assert by_id["r0"]["finish_reason"] == ended
+            assert by_id["r1"]["finish_reason"] == "stop"
+            assert server.seen["good #told"] == (0 if drops else 1)
+            if drops:
+                assert "say system_prompt: prepend_to_user" in by_id["r0"]["error"]

@@ -35,7 +35,7 @@ from alignment_assets.inference.backends.openai.protocol import (
 )
 from alignment_assets.inference.progress import PROGRESS_SECONDS
 from alignment_assets.inference.retries import backoff
-from alignment_assets.inference.types import Answer, Request
+from alignment_assets.inference.types import PROBES, SYSTEM_LEFT_OUT, Answer, Request
 
 T = TypeVar("T")
 
@@ -93,6 +93,7 @@ class EndpointClient:
         self._looks: dict[str, asyncio.Task[bool]] = {}
         self._label_tokens: dict[tuple[str, ...], dict[str, int] | str | None] = {}
         self._labels_lock = asyncio.Lock()
+        self._system_left_out: bool | None = None
         self._wake = asyncio.Event()
         self._error: BaseException | None = None
 
@@ -200,6 +201,9 @@ class EndpointClient:
             url, body = f"{endpoint.root}/classify", classify_body(request, model)
             content = await self._http.post(url, body)
             return read_answer(request, content, self._now() - started)
+        told = endpoint.vllm and request.messages[0]["role"] == "system"
+        if told and await self._is_system_left_out(endpoint):
+            return rejected(request, SYSTEM_LEFT_OUT)
         tokens = await self._tokens_of(request, endpoint)
         if isinstance(tokens, str):
             return rejected(request, tokens)
@@ -279,6 +283,24 @@ class EndpointClient:
             if labels not in self._label_tokens:
                 self._label_tokens[labels] = await self._ask_tokens(labels, endpoint)
         return self._label_tokens[labels]
+
+    async def _is_system_left_out(self, endpoint: Endpoint) -> bool:
+        """Return whether a conversation has the same tokens with a system message and without."""
+        async with self._labels_lock:
+            if self._system_left_out is None:
+                body = {"add_generation_prompt": True, **self._models[True].template_fields()}
+                body["model"] = self._models[True].name
+                url = f"{endpoint.root}/tokenize"
+                try:
+                    without, told = [
+                        await self._post_json(url, {**body, "messages": probe}, "tokens")
+                        for probe in PROBES
+                    ]
+                    self._system_left_out = told == without
+                except (Failure, Refusal) as error:
+                    self._system_left_out = False
+                    self._log(f"whether system prompts are taken cannot be seen: {error}")
+        return self._system_left_out
 
     async def _ask_tokens(
         self, labels: tuple[str, ...], endpoint: Endpoint

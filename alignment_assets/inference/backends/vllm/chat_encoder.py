@@ -12,6 +12,7 @@ from datetime import date
 from typing import Any
 
 from alignment_assets.host.time_limit import processor_seconds
+from alignment_assets.inference.types import PROBES, SYSTEM_LEFT_OUT
 
 # What a chat template may take and write: a thousand times what one does.
 RENDER_SECONDS = 5.0
@@ -58,10 +59,7 @@ class ChatEncoder:
                 out, so that the answer would be one to another conversation.
         """
         if self._leaves_system_out and messages and messages[0]["role"] == "system":
-            raise ValueError(
-                "the model's chat template leaves system messages out, so it would answer as "
-                "without; say system_prompt: prepend_to_user for the model in the recipe"
-            )
+            raise ValueError(SYSTEM_LEFT_OUT)
         if self._special is None or not any(self._special.search(m["content"]) for m in messages):
             return self._tokens(self._render(messages, for_answer))
         spelled: list[str] = []
@@ -81,11 +79,9 @@ class ChatEncoder:
 
     def _is_system_left_out(self) -> bool:
         """Return whether a conversation has the same tokens with a system message and without."""
-        asked = [{"role": "user", "content": "Why?"}]
         try:
-            without = self._tokens(self._render(asked, True))
-            told = [{"role": "system", "content": "Answer in rhyme."}, *asked]
-            return self._tokens(self._render(told, True)) == without
+            without, told = (self._tokens(self._render(probe, True)) for probe in PROBES)
+            return told == without
         except ValueError:  # it refuses one of them, which each conversation is told then
             return False
 
