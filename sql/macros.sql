@@ -153,32 +153,40 @@ CREATE OR REPLACE TEMP MACRO normal_hash(text) AS md5_number_lower(normal_text(t
 
 -- A text without white space around it.
 CREATE OR REPLACE TEMP MACRO stripped(text) AS
-    regexp_replace(text, '^[\s\x{85}\pZ\x1c-\x1f]+|[\s\x{85}\pZ\x1c-\x1f]+$', '', 'g');
+    regexp_replace(text, '^[\t-\r\x1c-\x1f\x{85}\pZ]+|[\t-\r\x1c-\x1f\x{85}\pZ]+$', '', 'g');
 
--- What a model that thinks aloud says in the end: the text after its last </think>. The opening tag may be missing,
--- because many chat templates write it. Who has not ended thinking has said nothing.
+-- What a model that thinks aloud says in the end: the text after its last </think>, without thoughts that do not
+-- end. The opening tag may be missing, because many chat templates write it.
 CREATE OR REPLACE TEMP MACRO after_thinking(text) AS
     CASE
-        WHEN contains(text, '</think>') THEN regexp_replace(string_split(text, '</think>')[-1], '^\s+', '')
-        WHEN regexp_matches(text, '^\s*<think>') THEN ''
-        ELSE text
+        WHEN contains(text, '</think>')
+            THEN regexp_replace(string_split(string_split(text, '</think>')[-1], '<think>')[1], '^\s+', '')
+        ELSE string_split(text, '<think>')[1]
     END;
 -- And what it has thought; NULL where it does not.
 CREATE OR REPLACE TEMP MACRO thinking(text) AS
-    CASE
-        WHEN contains(text, '</think>') THEN trim(
-            regexp_replace(array_to_string(string_split(text, '</think>')[:-2], '</think>'), '^\s*<think>', ''),
-            chr(10) || ' ')
-        WHEN regexp_matches(text, '^\s*<think>') THEN trim(regexp_replace(text, '^\s*<think>', ''), chr(10) || ' ')
+    CASE WHEN contains(text, '<think>') OR contains(text, '</think>') THEN
+        trim(concat_ws(
+            chr(10),
+            CASE WHEN contains(text, '</think>') THEN regexp_replace(
+                array_to_string(string_split(text, '</think>')[:-2], '</think>'), '^\s*<think>', '') END,
+            nullif(array_to_string(string_split(string_split(text, '</think>')[-1], '<think>')[2:], '<think>'), '')
+        ), chr(10) || ' ')
     END;
 
--- The JSON objects in a text, in order, by their opening braces (the last 100 of them). Of objects in each other
--- it is the inner ones.
+-- A JSON object at the start of a text, as a regular expression: objects in it up to three levels deep.
+CREATE OR REPLACE TEMP MACRO nested_object() AS
+    '^(?s:\{(?:[^{}"]|"(?:[^"\\]|\\.)*"|\{(?:[^{}"]|"(?:[^"\\]|\\.)*"|\{(?:[^{}"]|"(?:[^"\\]|\\.)*"|\{(?:'
+    || '[^{}"]|"(?:[^"\\]|\\.)*")*\})*\})*\})*\})';
+
+-- The JSON objects in a text, each with its place, by their opening braces (the last 100 of them), up to four
+-- levels deep.
 CREATE OR REPLACE TEMP MACRO json_objects(text) AS
     list_filter(
         list_transform(
             range(greatest(2, len(string_split(text, '{')) - 99), len(string_split(text, '{')) + 1),
-            lambda place: regexp_extract(
-                '{' || array_to_string(string_split(text, '{')[place:], '{'),
-                '^\{(?s:[^{}"]|"(?:[^"\\]|\\.)*")*\}')),
-        lambda found: found <> '' AND json_valid(found));
+            lambda place: {
+                'start': length(array_to_string(string_split(text, '{')[:place - 1], '{')),
+                'object': regexp_extract('{' || array_to_string(string_split(text, '{')[place:], '{'), nested_object())
+            }),
+        lambda found: found.object <> '' AND json_valid(found.object));

@@ -19,17 +19,18 @@ Day = Annotated[
     Field(pattern=r"^\d{4}-\d{2}-\d{2}$"),
     AfterValidator(lambda day: date.fromisoformat(day).isoformat()),
 ]
-# A product token with what may follow it, or all that are not named.
-Agent = Annotated[str, Field(pattern=r"^(\*|[A-Za-z0-9_-].*)$")]
+# A product token with its version, or all that are not named.
+Agent = Annotated[str, Field(pattern=r"^(\*|[A-Za-z0-9_-]+(/[\w.-]+)?)$")]
+Named = Annotated[str, Field(min_length=1)]
 
 
 class Licence(Part):
     """Collections that may not be used (report, section 4.1.4)."""
 
-    excluded_subsets: tuple[str, ...] = Field(
+    excluded_subsets: tuple[Named, ...] = Field(
         description="names of sub-collections, looked for in a row's source and upstream_id"
     )
-    excluded_sources: tuple[str, ...] = Field(
+    excluded_sources: tuple[Named, ...] = Field(
         (), description="whole sources, by their value of `source` or their name in the recipe"
     )
 
@@ -71,8 +72,9 @@ class Consent(Part):
     """The robots.txt rule (report, Appendix B), and the rules where robots.txt does not decide."""
 
     agents: tuple[Agent, ...] = Field(
+        min_length=1,
         description="crawlers; a page that its robots.txt forbids one of them is blocked. They are "
-        "known by their product tokens, CCBot for CCBot/2.0; * stands for those not named"
+        "known by their product tokens, CCBot for CCBot/2.0; * stands for those not named",
     )
     robots: str | None = Field(
         None,

@@ -196,6 +196,13 @@ class Recipe(Part):
                     raise ValueError(f"{place}: no model {name!r}; defined are {sorted(allowed)}")
             if len(set(names)) < len(names):
                 raise ValueError(f"{place}: {list(names)} names a model twice")
+        members = {name for names in self.members.values() for name in names}
+        strangers = sorted(set(self.limits.exceptions) - members)
+        if strangers:
+            raise ValueError(
+                f"limits.exceptions: {', '.join(strangers)} is no source, model or policy; there "
+                f"are {', '.join(sorted(members))}"
+            )
         both = set(self.completions.models) & set(self.completions.policies)
         if both:
             raise ValueError(f"completions: {sorted(both)} stand under models and under policies")

@@ -40,7 +40,7 @@ def prompt_of_conversation(
     Args:
         conversation: the messages; a text is one assistant message if there is a prompt of its own.
         before: the prompt that a row keeps apart from its answers (TRL's ``prompt`` beside
-            ``chosen``): a text, or messages. It is left out where the conversation has it too.
+            ``chosen``): a text, or messages. Where the conversation has it, it stands once.
         placeholders: texts that stand for none.
 
     Raises:
@@ -48,13 +48,13 @@ def prompt_of_conversation(
     """
     if before is None:
         messages, form = _messages_of(conversation)
-    elif isinstance(conversation, str) and not _is_json(conversation):
-        messages, form = [{"role": "assistant", "content": conversation}], TEXT
     else:
-        messages, form = _messages_of(conversation)
-    if before is not None and all(_role(message) == "assistant" for message in messages):
-        first, form_before = _messages_before(before)
-        messages, form = first + messages, f"prompt ({form_before}) and {form}"
+        messages, form = _as_messages(conversation, "assistant")
+        first, form_before = _as_messages(before, "user")
+        messages, is_apart = _after(first, messages)
+        form = f"prompt ({form_before}) and {form}" if is_apart else form
+    # An empty system message, as some exports have, is none.
+    messages = [one for one in messages if _role(one) != "system" or not _is_empty(_content(one))]
     roles = [_role(message) for message in messages]
     if "assistant" not in roles:
         raise Malformed("no assistant turn")
@@ -64,8 +64,9 @@ def prompt_of_conversation(
         raise Malformed("no user message")
     if prompt[-1]["role"] != "user":
         raise Malformed("does not end with a user message")
-    if len(prompt) == 1:  # later on, "None" may well answer a question
-        refuse_placeholder(prompt[0]["content"], placeholders)
+    if [message["role"] for message in prompt if message["role"] != "system"] == ["user"]:
+        # Later on, "None" may well answer a question.
+        refuse_placeholder(prompt[-1]["content"], placeholders)
     return prompt, form
 
 
@@ -124,16 +125,43 @@ def _messages_of(value: Any) -> tuple[list[Any], str]:
     return messages, f"{prefix}{container} {keys}{parts}"
 
 
-def _messages_before(before: Any) -> tuple[list[Any], str]:
-    if not isinstance(before, str):
-        return _messages_of(before)
+def _as_messages(value: Any, role: str) -> tuple[list[Any], str]:
+    """Return messages, where a text that is no conversation is one of a role."""
+    if not isinstance(value, str):
+        return _messages_of(value)
     try:
-        messages, form = _messages_of(before)
-        if all(_role(message) in ROLES for message in messages):
+        messages, form = _messages_of(value)
+        if messages and all(_role(message) in ROLES for message in messages):
             return messages, form
     except Malformed:
         pass
-    return [{"role": "user", "content": before}], TEXT
+    return [{"role": role, "content": value}], TEXT
+
+
+def _after(first: list[Any], messages: list[Any]) -> tuple[list[Any], bool]:
+    """Return the messages of a prompt and of what follows it, and whether they stood apart.
+
+    Raises:
+        Malformed: what follows begins with another user message.
+    """
+    told = [one for one in first if _role(one) == "system"]
+    asked = list(map(_normal, first[len(told) :]))
+    spoken = list(map(_normal, messages))
+    if any(spoken[at : at + len(asked)] == asked for at in range(len(spoken)) if asked):
+        has_them = all(_normal(one) in spoken for one in told)
+        return messages if has_them else told + messages, False
+    if first and messages and _role(first[-1]) == _role(messages[0]) == "user":
+        raise Malformed("a prompt that its conversation contradicts")
+    return first + messages, True
+
+
+def _normal(message: Any) -> tuple[Any, Any]:
+    content = _content(message) if isinstance(message, Mapping) else None
+    return _role(message), normal_text(content) if isinstance(content, str) else content
+
+
+def _is_empty(content: Any) -> bool:
+    return content is None or (isinstance(content, str) and not normal_text(content))
 
 
 def _is_json(text: str) -> bool:

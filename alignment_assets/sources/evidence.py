@@ -100,16 +100,26 @@ def read_blocked_domains(recipe: Recipe) -> list[BlockedDomains]:
 
 
 def _is_folder(path: Path) -> bool:
-    return path.is_dir() and not any(path.glob("*.parquet")) and not any(path.glob("*.csv"))
+    """Return whether evidence is a folder of files named for their hosts, and not of tables."""
+    if not path.is_dir():
+        return False
+    tables = sorted([*path.rglob("*.parquet"), *path.rglob("*.csv")])
+    if tables and any(path.glob(f"*{SUFFIX}")):
+        raise SourceError(
+            f"{PLACE}: {path} has tables ({tables[0].name}) and <host>{SUFFIX}; give each a folder"
+        )
+    return not tables
 
 
 def _in_folder(folder: Path) -> Iterator[Snapshot]:
     for path in sorted(folder.iterdir()):
-        if path.suffix.lower() != SUFFIX or path.name.startswith(".") or not path.is_file():
+        if path.name.startswith(".") or path.suffix.lower() == ".md" or not path.is_file():
             continue
-        host = _host(path.stem)
-        if host is None:
-            raise SourceError(f"{PLACE}: {path}: its name is no host; name it <host>{SUFFIX}")
+        host = _host(path.stem) if path.suffix.lower() == SUFFIX else None
+        if host is None or "_" in host.rpartition(".")[2]:
+            raise SourceError(
+                f"{PLACE}: {path}: its name is no host; name it <host>{SUFFIX}, or put it elsewhere"
+            )
         yield Snapshot(host, 200, path.read_bytes())
 
 
@@ -123,14 +133,14 @@ def _in_table(recipe: Recipe, place: str) -> Iterator[Snapshot]:
         if row.problem or host is None:
             problem = row.problem or f"{values['host']!r:.80} is no host"
             raise SourceError(f"{label}: {problem}")
-        body = values["body"]
-        if isinstance(body, str):
-            body = body.encode("utf-8", "surrogateescape")
+        body, kind = values["body"], values["content_type"]
+        if body is not None and not isinstance(body, bytes):
+            body = str(body).encode("utf-8", "surrogateescape")
         yield Snapshot(
             host,
             _http_status(label, values["http_status"]),
             body,
-            values["content_type"],
+            None if kind is None else str(kind),
             _moment(label, values["fetched_at"]),
         )
 
@@ -188,7 +198,8 @@ def _domains(name: str, path: Path) -> Iterator[str]:
         entry = line.partition("#")[0].strip()
         if not entry:
             continue
-        domain = host_of(f"//{entry.removeprefix('*').removeprefix('.')}")
+        bare = entry.removeprefix("*").removeprefix(".")
+        domain = host_of(bare if "//" in bare else f"//{bare}")
         if domain is None:
             raise SourceError(f"{place}: {path}, line {number}: {entry!r:.60} is no domain")
         yield domain

@@ -16,22 +16,31 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from alignment_assets.sources.texts import ascii_controls
+from alignment_assets.host.machine import GIBI
+from alignment_assets.host.shown import ascii_controls
 
 BATCH_ROWS = 1000
+BATCH_BYTES = 64 * 2**20
 TOO_LARGE = "a row larger than max_row_bytes"
 MESSAGE_CHARACTERS = 2000
 
 _PIECE = 1 << 20
 _ARRAY_START = re.compile(r"\s*\[?")
-_BETWEEN_VALUES = re.compile(r"[\s,\]]*")
+# Arrays may stand one after another.
+_BETWEEN_VALUES = re.compile(r"[\s,]*(?:\][\s,]*\[?[\s,]*)*")
 _STRUCTURE = re.compile(r'["\\\[\]{}]')
 # What a CSV record is made of besides its texts.
 _CSV_TEXT = re.compile(r'[^",\r\n]+')
+# Stands for a field that a CSV line lacks.
+_MISSING = "\x00 missing"
+HEADER_CHARACTERS = 1 << 24
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 
 # What is raised for a file that is not what its name says, or is cut off.
-UNREADABLE = (OSError, ValueError, EOFError, OverflowError, RecursionError, zlib.error, csv.Error)
+UNREADABLE = (
+    *(OSError, ValueError, EOFError, OverflowError, RecursionError, zlib.error, csv.Error),
+    KeyError,  # an unknown time zone
+)
 
 
 class SourceError(RuntimeError):
@@ -181,13 +190,19 @@ class _CsvLines:
 
     def __init__(self, file: IO[str], limit: int) -> None:
         self._file = file
-        self._limit = limit
-        self.held = 0
+        self.limit = limit
+        self.held = self.lines = self.quotes = 0
         self.is_too_large = False
 
     def start_record(self) -> None:
         """Count anew."""
-        self.held, self.is_too_large = 0, False
+        self.held = self.lines = self.quotes = 0
+        self.is_too_large = False
+
+    @property
+    def is_unclosed(self) -> bool:
+        """Whether the record goes on over lines in a quoted text that does not end."""
+        return self.lines > 1 and self.quotes % 2 == 1
 
     def __iter__(self) -> Iterator[str]:
         return self
@@ -196,33 +211,46 @@ class _CsvLines:
         line = ""
         while piece := self._file.readline(_PIECE):
             self.held += len(piece)
-            self.is_too_large = self.is_too_large or self.held > self._limit
+            self.quotes += piece.count('"')
+            self.is_too_large = self.is_too_large or self.held > self.limit
             line += _CSV_TEXT.sub("x", piece) if self.is_too_large else piece
-            if len(line) > 2 * self._limit + _PIECE:
+            if len(line) > 2 * self.limit + _PIECE:
                 raise ValueError("a line of quotes or commas is larger than max_row_bytes")
             if piece[-1] in "\r\n":
                 break
         if not line:
             raise StopIteration
+        self.lines += 1
         return line
 
 
 def _csv_rows(path: Path, columns: Collection[str] | None, limit: int) -> Iterator[Row]:
-    csv.field_size_limit(3 * max(limit, _PIECE))
+    csv.field_size_limit(GIBI)
     with _open_text(path) as file:
-        lines = _CsvLines(file, limit)
-        reader = csv.DictReader(lines)
+        lines = _CsvLines(file, max(limit, HEADER_CHARACTERS))
+        reader = csv.DictReader(lines, restval=_MISSING)
+        if reader.fieldnames is None:
+            return
+        lines.limit = limit
         while True:
             lines.start_record()
             try:
                 values = next(reader)
             except StopIteration:
                 return
+            if lines.is_unclosed:
+                raise ValueError("a quoted text is not closed, and takes the rows after it along")
             problem = "more fields than columns" if None in values else None
+            if _MISSING in values.values():
+                problem = "fewer fields than columns"
             if lines.is_too_large:
                 yield Row({}, "", TOO_LARGE)
                 continue
-            known = {key: value for key, value in values.items() if key is not None}
+            known = {
+                key: None if value is _MISSING else value
+                for key, value in values.items()
+                if key is not None
+            }
             yield Row(known, "", problem, lines.held)
 
 
@@ -233,7 +261,19 @@ def _parquet_rows(path: Path, columns: Collection[str] | None, limit: int) -> It
     wanted = None
     if columns is not None and set(columns) <= set(file.schema_arrow.names):
         wanted = sorted(columns)
-    for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=wanted):
+    for group in range(file.num_row_groups):
+        yield from _group_rows(file, group, wanted, limit)
+
+
+def _group_rows(file: Any, group: int, wanted: list[str] | None, limit: int) -> Iterator[Row]:
+    """Yield the rows of a row group, in batches of as many as memory holds easily."""
+    about = file.metadata.row_group(group)
+    each = about.total_byte_size // max(1, about.num_rows)
+    if each > limit and about.num_rows == 1 and wanted is None:
+        yield Row({}, "", TOO_LARGE)
+        return
+    size = max(1, min(BATCH_ROWS, BATCH_BYTES // max(1, each)))
+    for batch in file.iter_batches(batch_size=size, row_groups=[group], columns=wanted):
         if batch.nbytes <= limit:
             size = batch.nbytes // max(1, batch.num_rows)
             yield from (Row(values, "", size=size) for values in batch.to_pylist())

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from alignment_assets.host.shown import ascii_controls
 from alignment_assets.recipe.datasets import PromptSource
 from alignment_assets.sources.conversations import prompt_of_conversation, prompt_of_text
-from alignment_assets.sources.texts import Malformed, ascii_controls
+from alignment_assets.sources.texts import Malformed
 
 SHOWN_COLUMNS = 10
+# What people call a column that has a prompt and no answer.
+PROMPTS = ("prompt", "question", "instruction", "query")
 VALUE_CHARACTERS = 160
 
 
@@ -42,9 +45,11 @@ def fitting_entries(row: dict[str, Any]) -> list[str]:
             )
     if entries:
         return entries
-    texts = [column for column, value in row.items() if _is_text(value)]
-    best = [column for column in texts if column in ("prompt", "question", "instruction", "text")]
-    return [f"form: text, columns: {{prompt: {column}}}" for column in best or texts[:1]]
+    return [
+        f"form: text, columns: {{prompt: {column}}}"
+        for column, value in row.items()
+        if column in PROMPTS and _is_text(value)
+    ]
 
 
 def _is_read(value: Any, before: Any = None) -> bool:

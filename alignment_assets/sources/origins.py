@@ -200,6 +200,8 @@ def _page(text: str) -> Page | None:
     host = _host(parts["host"])
     if host is None or (scheme is None and "." not in host and ":" not in host):
         return None
+    if host in ("http", "https"):  # a scheme written twice
+        return None
     port = f":{int(parts['port'])}" if parts["port"] else ""
     shown = f"[{host}]" if ":" in host else host
     path = quote(rest[len(named) :].strip().replace("\\", "/"), _SAFE, errors="replace")

@@ -80,6 +80,11 @@ def first_row(reference: DatasetReference, recipe: Recipe, commit: str | None) -
             return row.values
     except (SourceError, *UNREADABLE):
         pass
+    try:  # a column that nobody asked for may be the one that cannot be read
+        for row in _rows_of("", reference, recipe, commit, reference.columns.values()):
+            return row.values
+    except (SourceError, *UNREADABLE):
+        pass
     return {}
 
 
@@ -206,7 +211,7 @@ def _saved_rows(label: str, path: Path, split: str) -> Iterator[Row]:
         if split not in saved:
             raise SourceError(f"{label}: no split {split}; found are {named(list(saved))}")
         saved = saved[split]
-    for values in saved:
+    for values in saved.with_format(None):
         yield Row(dict(values), path.name)
 
 

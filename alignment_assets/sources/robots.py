@@ -20,7 +20,10 @@ _LINE_END = re.compile("\r\n|[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]")
 _INVISIBLE = re.compile("[\ufeff\u200b-\u200f\u2060\u00ad]")
 _UNSEEN = " \t\v\f\u00a0\ufeff\u200b"
 _DASHES = re.compile("[\u2010-\u2015\u2212]")
-_MARKUP = re.compile(r"<(!doctype|html|head|body|title|\?xml)\b", re.IGNORECASE)
+_MARKUP = re.compile(
+    r"<(!doctype|html|head|body|title|\?xml|pre|div|p|h\d|center|script|meta|table)\b",
+    re.IGNORECASE,
+)
 _TOKEN = re.compile(r"[a-z0-9_-]+")
 _TOKEN_OF_THE_RFC = re.compile(r"[a-z_-]+")
 _BETWEEN_AGENTS = re.compile(r"[\s,;|]+")
@@ -30,20 +33,27 @@ _WITHOUT_COLON = re.compile(
 )
 _ENCODED_SLASH = re.compile("^%2f", re.IGNORECASE)
 _ABSOLUTE = re.compile(r"https?://[^/?#]*", re.IGNORECASE)
-_PREFERENCE = re.compile(r"([a-z][a-z-]*)\s*[=:]\s*[\"'?]*([a-z0-9]+)", re.IGNORECASE)
+_PREFERENCE = re.compile(r"([a-z][a-z_-]*)\s*[=:]\s*[\"'?]*([a-z0-9]+)", re.IGNORECASE)
 
 # Names of lines without blanks, dashes and underscores; the misspellings are protego's.
 _DISALLOW = {"disallow", "dissallow", "dissalow", "disalow", "diasllow", "disallaw"}
 _SIGNALS = {"contentsignal", "contentusage"}
 _LICENCES = {"license", "licence"}
+# Lines by which a site keeps a path, or all, from training, with no more to say.
+_RESERVATIONS = {"disallowaitraining", "tdmreservation"}
+# A longer signal is not looked into: it refuses.
+SIGNAL_CHARACTERS = 2000
 # Any of these makes a text a robots.txt.
 _OTHERS = {"useragent", "useragents", "allow", "sitemap", "sitemaps", "crawldelay"}
-_TELLING = _DISALLOW | _SIGNALS | _LICENCES | _OTHERS
+_TELLING = _DISALLOW | _SIGNALS | _LICENCES | _OTHERS | _RESERVATIONS
 
 # Preferences about training. What is said of all machines holds for training unless more is said.
 _TRAINING = ("ai-train", "train-ai", "train-genai")
-_MACHINES = ("bots",)
-_NO = {"n", "no", "0", "false", "none", "never", "disallow"}
+_MACHINES = ("bots", "all", "ai", "genai", "train")
+_NO = {
+    *("n", "no", "0", "false", "none", "never", "off", "disallow", "disallowed", "deny", "denied"),
+    *("forbid", "forbidden", "refuse", "refused", "reserved"),
+}
 _BLANK, _OTHER = "", "?"
 
 
@@ -128,6 +138,13 @@ def read_robots(content: bytes | str | None, content_type: str | None = None) ->
     parsed = [_directive(line) for line in lines]
     if not any(name in _TELLING for name, _ in parsed) and (said or kind != "text/plain"):
         return None
+    has_rules = any(name == "allow" or name in _DISALLOW for name, _ in parsed)
+    forbids = any(name in _DISALLOW for name, _ in parsed)
+    # A page, some lines of which look like those of a robots.txt, admits nobody.
+    if not has_rules and any(":" not in line and _directive(line)[0] == _OTHER for line in said):
+        return None
+    if not forbids and any(_MARKUP.match(line) for line in said):
+        return None
     return _grouped(parsed)
 
 
@@ -185,6 +202,9 @@ def _grouped(lines: list[tuple[str, str]]) -> Robots:
             for signals in [everywhere] if beyond else [group.signals for group in current]:
                 signals.append(_placed(value))
             open_ = open_ and not current
+        elif name in _RESERVATIONS and value and value.lower() not in _NO:
+            path = value if value.startswith("/") else "/"
+            everywhere.append((path, "ai-train=no"))
         elif name in _LICENCES and value:
             licence = licence or value
         elif name == _BLANK:
@@ -195,6 +215,8 @@ def _grouped(lines: list[tuple[str, str]]) -> Robots:
 
 def _placed(signal: str) -> tuple[str, str]:
     """Return the path that a signal is about, all by default, and the rest of it."""
+    if len(signal) > SIGNAL_CHARACTERS:
+        return "/", "ai-train=no"
     path, _, rest = signal.partition(" ")
     return (path, rest) if path.startswith("/") else ("/", signal)
 
@@ -208,7 +230,7 @@ def _refused(signals: Iterable[str]) -> str | None:
     given: dict[str, set[str]] = {}
     for said in signals:
         for name, value in _PREFERENCE.findall(said):
-            given.setdefault(name.lower(), set()).add(value.lower())
+            given.setdefault(name.lower().replace("_", "-"), set()).add(value.lower())
     for name in _TRAINING if given.keys() & set(_TRAINING) else _MACHINES:
         for value in sorted(given.get(name, set()) & _NO):
             return f"{name}={value}"

@@ -18,6 +18,9 @@ from alignment_assets.sources.files import Row
 from alignment_assets.sources.origins import read_origin
 from alignment_assets.sources.texts import Malformed, refuse_placeholder, shown, usable_text
 
+# How deep values of other columns may lie in each other; what lies deeper is left out.
+NESTING = 100
+
 
 def source_prompt_row(
     source: PromptSource, number: int, row: Row, placeholders: Collection[str] = ()
@@ -83,11 +86,11 @@ def human_label_row(number: int, row: Row) -> dict[str, Any]:
     except Malformed as malformed:
         fault, label = malformed, None
         hashed = conversations.as_id(conversations.row_hash(row.values))
-    annotator = _text(row.values.get("annotator"))
+    annotator = _name(row.values.get("annotator"))
     return {
         "row_number": number,
         "prompt_id": hashed,
-        "annotator": annotator.strip() or None if annotator else None,
+        "annotator": annotator,
         "label": label,
         **_fault(fault),
     }
@@ -95,14 +98,24 @@ def human_label_row(number: int, row: Row) -> dict[str, Any]:
 
 def _labelled_prompt(row: Row) -> str:
     """Return the id of the prompt that a label is about."""
-    named = _value(row, "prompt_id")
-    if named is not None and str(named).strip():
+    named = _name(_value(row, "prompt_id"))
+    if named is not None:
         try:
-            return str(uuid.UUID(str(named).strip()))
+            return str(uuid.UUID(named))
         except ValueError:
             raise Malformed("not a prompt_id", shown(named)) from None
     prompt = conversations.prompt_of_text(_value(row, "prompt"))
     return conversations.as_id(conversations.prompt_hash(prompt))
+
+
+def _name(value: Any) -> str | None:
+    """Return a name, stripped; None for what stands for none. Numbers are names, 5.0 as 5."""
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            return None
+        value = int(value) if value.is_integer() else value
+    text = _text(value)
+    return (text.strip() or None) if text else None
 
 
 def _fault(fault: Malformed | None) -> dict[str, Any]:
@@ -161,16 +174,18 @@ def _extra(source: PromptSource, row: Row) -> str | None:
     return json.dumps(extra, ensure_ascii=False, default=str)
 
 
-def _storable(value: Any) -> Any:
+def _storable(value: Any, depth: int = 0) -> Any:
     """Return a value as JSON can hold it: texts as `_text` gives them, numbers that are numbers."""
+    if depth > NESTING:
+        return None
     if isinstance(value, str):
         return _text(value)
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, list):
-        return [_storable(item) for item in value]
+        return [_storable(item, depth + 1) for item in value]
     if isinstance(value, dict):
-        return {_text(name): _storable(item) for name, item in value.items()}
+        return {_text(name): _storable(item, depth + 1) for name, item in value.items()}
     return value
 
 

@@ -11,6 +11,8 @@ import unicodedata
 from collections.abc import Collection
 from typing import Any
 
+from alignment_assets.host.shown import ascii_controls
+
 # White space, as Unicode has it.
 _SPACE = re.compile("[\t-\r\x1c-\x20\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]+")
 # What shows nothing: controls that are no white space, and what Unicode says to ignore
@@ -77,13 +79,6 @@ def shown(value: Any) -> str:
     """Return a value for a message: short, on one line, without what a terminal obeys."""
     text = value if isinstance(value, str) else repr(value)
     return ascii_controls(text[: SHOWN_CHARACTERS + 1])[:SHOWN_CHARACTERS]
-
-
-def ascii_controls(text: str) -> str:
-    """Return a text with its control characters and half surrogates written as escapes."""
-    return "".join(
-        one if one.isprintable() else one.encode("unicode_escape").decode("ascii") for one in text
-    )
 
 
 def _at(where: str | None, found: str) -> str:

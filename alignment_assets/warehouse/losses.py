@@ -6,16 +6,18 @@ Here belongs the judgement, before rows are published; the limits are ``recipe/l
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
 
 import duckdb
 import pyarrow as pa
 
+from alignment_assets.host.shown import ascii_controls
 from alignment_assets.warehouse import sql_files
 
 REASONS = 5
+EXAMPLE_CHARACTERS = 200
 
 SCHEMA = pa.schema(
     [
@@ -115,7 +117,13 @@ def find_losses(
         "WHERE lost > 0 ORDER BY part, track, loss, lost DESC, reason",
         sql_files.named_parameters(query, parameters),
     ).fetchall()
-    return [Loss(*row) for row in rows]
+    losses = [Loss(*row) for row in rows]
+    return [replace(loss, example=_shown(loss.example)) for loss in losses]
+
+
+def _shown(example: str | None) -> str | None:
+    """Return an example for messages: it may come from a dataset or a model."""
+    return None if example is None else ascii_controls(example[:EXAMPLE_CHARACTERS])
 
 
 def judge(losses: Iterable[Loss], allowed: Callable[[str, str | None], float]) -> list[Judgement]:

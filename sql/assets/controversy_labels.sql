@@ -14,15 +14,24 @@ WITH said AS (
     FROM requests
     JOIN answers USING (request_id)
 ),
-read_from AS (
+fitting AS (
     SELECT
         *,
         list_filter(
-            json_objects(final) || CASE WHEN json_valid(final) THEN [final] ELSE [] END,
-            lambda found: json_type(found) = 'OBJECT'
-                AND json_extract_string(found, '$.classification') IN ('0', '1', '2', '3')
-                AND coalesce(json_type(found, '$.reasoning'), 'VARCHAR') = 'VARCHAR')[-1] AS verdict
+            json_objects(final) || CASE WHEN json_valid(final) THEN [{'start': 0, 'object': final}] ELSE [] END,
+            lambda found: json_type(found.object) = 'OBJECT'
+                AND json_extract_string(found.object, '$.classification') IN ('0', '1', '2', '3')
+                AND json_type(found.object, '$.reasoning') = 'VARCHAR') AS verdicts
     FROM said
+),
+read_from AS (
+    SELECT
+        *,
+        -- One that is a part of another is none of its own.
+        list_filter(verdicts, lambda one: len(list_filter(verdicts, lambda other:
+            other.start < one.start
+            AND other.start + length(other.object) >= one.start + length(one.object))) = 0)[-1].object AS verdict
+    FROM fitting
 ),
 parsed AS (
     SELECT

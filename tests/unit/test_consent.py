@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from alignment_assets.recipe.consent import Consent, decisions, evidence
-from alignment_assets.recipe.load import load_recipe
+from alignment_assets.recipe.load import RecipeError, load_recipe
 from alignment_assets.sources.consent import STATUSES, Evidence, origin_consent
 from alignment_assets.sources.evidence import COLUMNS, read_snapshots
 from alignment_assets.sources.files import SourceError
@@ -179,7 +179,10 @@ def test_a_page_follows_the_strictest_host_of_its_domain_or_its_own_alone(tmp_pa
 
 def test_a_list_of_domains_refuses_what_is_on_it_and_below(tmp_path: Path) -> None:
     path = tmp_path / "list.txt"
-    path.write_text("# ours\nreef.example  # told us so\n\n*.Atoll.example\nwww.kelp.example\n")
+    path.write_text(
+        "# ours\nreef.example  # told us so\n\n*.Atoll.example\nwww.kelp.example\n"
+        "https://lagoon.example/a\n"
+    )
     rules = {
         "robots": None,
         "blocked_domains": {"letters": {"file": str(path), "date": "2026-02-03"}},
@@ -191,6 +194,7 @@ def test_a_list_of_domains_refuses_what_is_on_it_and_below(tmp_path: Path) -> No
         ("https://atoll.example/", True, True),
         ("https://kelp.example/", True, False),
         ("https://coralreef.example/", False, False),
+        ("https://lagoon.example/", True, True),
     ):
         assert (status(evidence, page) == "on_blocked_list") is of_domain, page
         assert (status(by_host, page) == "on_blocked_list") is of_host, page
@@ -326,3 +330,27 @@ def test_every_status_is_told_in_the_tables_description() -> None:
         column for column in sql_files.tables()["origin_consent"].columns if column.name == "status"
     )
     assert [name for name in STATUSES if name not in column.description] == []
+
+
+@pytest.mark.parametrize("name", ["a.example", "a.example_robots.txt", "rows.jsonl.gz", "x.json"])
+def test_a_file_of_evidence_that_names_no_host_stops(tmp_path: Path, name: str) -> None:
+    (tmp_path / "b.example.txt").write_text(OPEN)
+    (tmp_path / "README.md").write_text("Fetched in November.")
+    (tmp_path / name).write_text(OPEN)
+    with pytest.raises(SourceError, match=r"its name is no host; name it <host>\.txt"):
+        by_rules(robots=str(tmp_path))
+
+
+def test_tables_beside_files_of_hosts_stop(tmp_path: Path) -> None:
+    (tmp_path / "b.example.txt").write_text(OPEN)
+    table(tmp_path / "evidence.csv", [{"host": "c.example", "body": OPEN}])
+    with pytest.raises(SourceError, match="give each a folder"):
+        by_rules(robots=str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "agents", [[], ["Mozilla/5.0 (compatible; GPTBot/1.1)"], ["GPTBot, CCBot"], [""]]
+)
+def test_agents_name_one_token_each(agents: list[str]) -> None:
+    with pytest.raises(RecipeError, match="agents"):
+        changed_recipe({"consent.agents": agents})

@@ -120,7 +120,7 @@ OTHER: dict[str, Any] = {
     "inference.attempts": 2,
     "inference.max_failed_share": 0.5,
     **dict.fromkeys((f"limits.{name}" for name in Limits.model_fields), 0.75),
-    "limits.exceptions": {"other": {"excluded": 1.0}},
+    "limits.exceptions": {MODEL: {"empty": 1.0}},
     "controversy.model": MODEL,
     "controversy.threshold": 3,
     "controversy.attempts": 3,

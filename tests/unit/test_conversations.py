@@ -31,6 +31,7 @@ ASKED = [
 ]
 CHAT = [*ASKED, {"role": "assistant", "content": "It is above."}]
 SPEAKERS = {"system": "system", "user": "human", "assistant": "gpt"}
+PLAIN = "list of {role, content}"
 Form = Callable[[list[dict[str, str]]], Any]
 
 
@@ -151,6 +152,22 @@ def test_so_is_a_saved_dataset_of_objects_in_a_sequence(tmp_path: Path) -> None:
             "prompt (JSON text: list of {role, content}) and text",
         ),
         ("[sic] Why?", "Because.", [("user", "[sic] Why?")], "prompt (text) and text"),
+        (
+            [{"role": "user", "content": "Why?"}],
+            [CHAT[2], {"role": "user", "content": "And then?"}, CHAT[-1]],
+            [("user", "Why?"), ("assistant", "The sun is below."), ("user", "And then?")],
+            "prompt (list of {role, content}) and list of {role, content}",
+        ),
+        (
+            [{"role": "user", "content": "Why?"}, CHAT[2]],
+            [{"role": "user", "content": "And then?"}, CHAT[-1]],
+            [("user", "Why?"), ("assistant", "The sun is below."), ("user", "And then?")],
+            "prompt (list of {role, content}) and list of {role, content}",
+        ),
+        # Only the prompt has the system message.
+        (ASKED[:2], CHAT[1:3], [(m["role"], m["content"]) for m in ASKED[:2]], PLAIN),
+        ("Why?", "[Your name], because.", [("user", "Why?")], "prompt (text) and text"),
+        ("Why?", '{"because": 1}', [("user", "Why?")], "prompt (text) and text"),
         # The conversation has the prompt, too.
         ("And at noon?\n", CHAT, None, "list of {role, content}"),
         (ASKED, CHAT, None, "list of {role, content}"),
@@ -209,6 +226,7 @@ def test_every_form_gives_the_prompt_that_the_plain_list_gives(chat: list[dict[s
         ),
         ([{"role": "user", "content": " \u200b\n"}, CHAT[-1]], "an empty text"),
         ([{"role": "user", "content": "EMPTY STRING"}, CHAT[-1]], "a placeholder"),
+        ([CHAT[0], {"role": "user", "content": "EMPTY STRING"}, CHAT[-1]], "a placeholder"),
     ],
 )
 def test_what_is_none_of_them_has_its_reason(conversation: Any, reason: str) -> None:
@@ -275,3 +293,14 @@ def rows_made_of(path: Path) -> list[dict[str, Any]]:
     )
     rows = read_rows("prompts.mix", source, changed_recipe())
     return [source_prompt_row(source, number, row) for number, row in enumerate(rows)]
+
+
+def test_a_prompt_that_its_conversation_contradicts_is_malformed() -> None:
+    with pytest.raises(Malformed, match="contradicts"):
+        prompt_of_conversation([{"role": "user", "content": "Who?"}, CHAT[-1]], "Why?")
+
+
+@pytest.mark.parametrize("empty", ["", " \n", None])
+def test_an_empty_system_message_is_none(empty: str | None) -> None:
+    chat = [{"from": "system", "value": empty}, *sharegpt(CHAT[1:])]
+    assert prompt_of_conversation(chat)[0] == ASKED[1:]

@@ -73,6 +73,11 @@ OTHER = '{"reasoning": "A draft.", "classification": "3"}'
         (f"{OTHER}? No.</think>{ONE}", 0, "json_after_thinking"),
         (f"<think>{OTHER}</think>So: {ONE}.", 0, "last_object_after_thinking"),
         (f"<think>a</think>{OTHER}<think>b</think>{ONE}", 0, "json_after_thinking"),
+        (f"{ONE} <think>{OTHER}", 0, "json_after_thinking"),
+        (f'{{"more": {{"a": [{{}}]}}, {ONE[1:]}', 0, "json"),
+        (f'So: {{"more": {{"a": {{"b": 1}}}}, {ONE[1:]} Done.', 0, "last_object"),
+        (f'So: {ONE[:-1]}, "others": [{OTHER}]}} Done.', 0, "last_object"),
+        (f'{ONE} (not {{"classification": "3"}})', 0, "last_object"),
     ],
 )
 def test_the_last_object_after_all_thinking_gives_the_grade(
@@ -95,6 +100,8 @@ def test_the_last_object_after_all_thinking_gives_the_grade(
         '{"reasoning": "A list.", "classification": ["2"]}',
         '{"reasoning": ["two"], "classification": "2"}',
         "{'reasoning': 'Not JSON.', 'classification': '2'}",
+        '{"classification": "2"}',
+        '{"reasoning": "x", "draft": {"classification": "0"}, "classification": "3',
         f"<think>{OTHER}",
         f"{OTHER}</think>",
         f"{OTHER}</think> I cannot tell.",

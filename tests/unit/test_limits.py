@@ -13,8 +13,9 @@ import pytest
 
 from alignment_assets.inference.types import Answer, Request
 from alignment_assets.recipe.limits import Limits
+from alignment_assets.recipe.load import RecipeError
 from alignment_assets.warehouse.losses import TooMuchLost
-from tests.conftest import Graph
+from tests.conftest import Graph, changed_recipe
 from tests.support.prompt_sources import GRADED, READ, RULED, StatedGrader, on_sources, row
 
 REQUESTS = f"{READ} or {RULED} or {GRADED} or key:personas or key:completion_requests"
@@ -140,15 +141,18 @@ def test_how_many_are_taken_and_that_none_is_taken_twice_are_choices(
 
 def test_grades_that_cannot_be_read_stop(graph: Graph, tmp_path: Path) -> None:
     def mute(request: Request, answer: Answer) -> Answer:
-        return replace(answer, text="I cannot.") if request.task == "grade" else answer
+        return replace(answer, text="I \x1b[2Jcannot.") if request.task == "grade" else answer
 
     graph = answering(graph, tmp_path, mute)
     message = refusal(graph, f"{READ} or {RULED} or {GRADED}")
     assert "unparsable: 8 of 8 rows: 8 × no JSON object with a grade (prompt " in message
-    assert ": I cannot.)" in message
+    assert ": I \\x1b[2Jcannot.)" in message
 
 
-@pytest.mark.parametrize("text", ["", "\n\n", " \u200b", "<think>all of it", "<think>x</think>\n"])
+NOTHING = ["", "\n\n", " \u200b", "<think>all of it", "<think>x</think>\n", "\ufeff<think>all"]
+
+
+@pytest.mark.parametrize("text", NOTHING)
 def test_answers_that_show_nothing_stop(graph: Graph, tmp_path: Path, text: str) -> None:
     graph = answering(graph, tmp_path, generated(text))
     message = refusal(graph, ANSWERED)
@@ -263,6 +267,8 @@ def test_a_check_shows_the_shares(graph: Graph, tmp_path: Path) -> None:
 
 
 def test_limits_are_those_of_the_part_where_it_has_some() -> None:
+    with pytest.raises(RecipeError, match=r"limits\.exceptions: nobody is no source, model or"):
+        changed_recipe({"limits.exceptions": {"nobody": {"empty": 1.0}}})
     limits = Limits(empty=0.3, exceptions={"large": {"empty": 0.6}})
     assert limits.allowed("empty", "large") == 0.6
     assert limits.allowed("empty", "small") == limits.allowed("empty", None) == 0.3

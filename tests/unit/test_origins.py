@@ -214,3 +214,9 @@ def test_anything_is_read_as_it_is_read_again(written: Any) -> None:
 )
 def test_a_site_is_what_somebody_can_own(host: str, site: str) -> None:
     assert site_of(host) == site
+
+
+@pytest.mark.parametrize("url", ["https://https://a.example/x", "http://https://a.example"])
+def test_a_scheme_written_twice_is_unreadable(url: str) -> None:
+    origin = read_origin(url)
+    assert (origin.pages, origin.unreadable) == ((), True)

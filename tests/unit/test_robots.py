@@ -241,6 +241,10 @@ def test_a_robots_txt_is_read_in_any_encoding_that_it_tells(content: bytes) -> N
         b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR",
         b"\x1f\x8b\x08\xff\xfe\xfd",
         None,
+        b"Access denied.\nUser-agent: Mozilla/5.0\nRay ID: 1",
+        b"Welcome!\nSitemap: /map.html",
+        b"<pre>\nAllow: /\n</pre>",
+        b"x\n<!DOCTYPE html>\nUser-agent: *\nAllow: /",
     ],
 )
 def test_what_is_no_robots_txt_is_not_read_as_one(content: bytes | None) -> None:
@@ -282,6 +286,13 @@ def test_the_type_of_an_answer_decides_where_its_content_says_nothing() -> None:
             "ai-train=no",
         ),
         ("# Content-Signal: ai-train=no\nUser-agent: *\nAllow: /\n", None),
+        ("User-agent: *\nContent-Usage: ai=n\nAllow: /", "ai=n"),
+        ("User-agent: *\nContent-Usage: ai=n, train-ai=y\nAllow: /", None),
+        ("User-agent: *\nContent-Signal: ai_train=deny\nAllow: /", "ai-train=deny"),
+        ("User-agent: *\nAllow: /\nDisallowAITraining: /", "ai-train=no"),
+        ("tdm-reservation: 1\nUser-agent: *\nAllow: /", "ai-train=no"),
+        ("tdm-reservation: 0\nUser-agent: *\nAllow: /", None),
+        ("User-agent: *\nContent-Signal: " + "a-" * 100_000 + "\nAllow: /", "ai-train=no"),
     ],
 )
 def test_a_signal_refuses_training_where_it_holds(robots: str, signal: str | None) -> None:

@@ -399,7 +399,7 @@ def test_a_csv_line_with_too_many_or_too_few_fields_is_a_malformed_row(tmp_path:
     (tmp_path / "rows.csv").write_text("id,text\na,one\nb,two,three\nc\nd,four\n")
     made = rows_made_of(tmp_path / "rows.csv")
     reasons = [row["malformed_reason"] for row in made]
-    assert reasons == [None, "more fields than columns", "no text", None]
+    assert reasons == [None, "more fields than columns", "fewer fields than columns", None]
 
 
 # -- rows that are too large -----------------------------------------------------------------------
@@ -547,3 +547,50 @@ def test_a_link_out_of_a_saved_dataset_is_not_followed(tmp_path: Path) -> None:
     outside = data.rename(tmp_path / "outside.arrow")
     data.symlink_to(outside)
     assert f"{data.name} is outside of saved" in refusal(path)
+
+
+# -- rows that would take others along -------------------------------------------------------------
+
+
+def test_a_quote_that_is_not_closed_stops(tmp_path: Path) -> None:
+    lines = [f"{n},text {n}" for n in range(9)]
+    lines[5] = '5,"it begins'
+    (tmp_path / "rows.csv").write_text("\n".join(["id,text", *lines]))
+    assert "a quoted text is not closed" in refusal(tmp_path / "rows.csv")
+    # An inch is no quote, and a quoted text may have lines.
+    (tmp_path / "rows.csv").write_text('id,text\na,"two\nlines"\nb,a 5" pipe')
+    assert [row.values["prompt"] for row in read(tmp_path / "rows.csv")] == [
+        "two\nlines",
+        'a 5" pipe',
+    ]
+
+
+def test_arrays_one_after_another_are_read(tmp_path: Path) -> None:
+    (tmp_path / "rows.json").write_text(f"{json.dumps(RECORDS[:3])}\n{json.dumps(RECORDS[3:])}")
+    assert [row.values["prompt"] for row in read(tmp_path / "rows.json")] == [
+        record["text"] for record in RECORDS
+    ]
+
+
+def test_a_header_is_no_part_of_a_row(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text(f"id,text,{'x' * 4000}\na,b,c\n")
+    recipe = changed_recipe({"max_row_bytes": 100})
+    reference = DatasetReference(dataset=str(tmp_path / "rows.csv"), columns=COLUMNS)
+    assert [row.problem for row in read_rows("prompts.mix", reference, recipe)] == [None]
+
+
+def test_a_saved_dataset_in_a_format_of_somebody_is_read(tmp_path: Path) -> None:
+    import datasets
+
+    chat = [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "So."}]
+    rows = datasets.Dataset.from_list([{"id": "a", "text": "b", "chat": chat}])
+    rows.with_format("numpy").save_to_disk(tmp_path / "saved")
+    columns = {"conversation": "chat"}
+    (row,) = read(tmp_path / "saved", columns=columns)
+    assert row.values["conversation"] == [dict(sorted(one.items())) for one in chat]
+
+
+def test_an_unknown_time_zone_is_told_in_a_line(tmp_path: Path) -> None:
+    at = pa.array([0], pa.timestamp("us", "Mars/X"))
+    pq.write_table(pa.table({"id": ["a"], "text": ["x"], "at": at}), tmp_path / "rows.parquet")
+    assert "Mars/X" in refusal(tmp_path / "rows.parquet", columns={**COLUMNS, "at": "at"})

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alignment_assets.sources.texts import ascii_controls, normal_text
+from alignment_assets.host.shown import ascii_controls
+from alignment_assets.sources.texts import normal_text
 from tests.support.tables import new_warehouse
 from tests.support.texts import plain_normal, plain_normal_hash
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -107,7 +108,8 @@ def _template(recipe: Recipe, name: str, *, is_rubric: bool) -> str:
     folder = recipe.wordings_folder
     path = folder / f"{name}.txt"
     text = _marked(path, _read(path).strip(), recipe.wordings_placeholders)
-    found = set(MARKER.findall(text))
+    placed = MARKER.findall(text)
+    found = set(placed)
     needed = set() if is_rubric else TEMPLATES.get(name)
     if needed is not None:
         if name in _QUESTIONS_OF_JUDGES and recipe.rewards.judge_sees_question:
@@ -123,6 +125,12 @@ def _template(recipe: Recipe, name: str, *, is_rubric: bool) -> str:
     if not text and not is_rubric and name not in _MAY_BE_EMPTY:
         raise ValueError(f"wordings: {path}: is empty")
     text = text.replace(_OPEN, "{").replace(_CLOSE, "}")
+    literal = Counter(MARKER.findall(text)) - Counter(placed)
+    if set(literal) & (found | {*(needed or ()), CHARTER}):
+        raise ValueError(
+            f"wordings: {path}: {{{{…}}}} around the name of a placeholder cannot be sent as it "
+            f"stands, since a text would be put in for it; name it otherwise"
+        )
     if CHARTER in found:
         charter = _read(folder / "charter.md").strip()
         if MARKER.search(charter):

@@ -16,6 +16,7 @@ from typing import Any
 
 from alignment_assets.inference.types import (
     ERROR_CHARACTERS,
+    THOUGHT_ENDS,
     Answer,
     Request,
     accepted,
@@ -194,6 +195,10 @@ def _generated(request: Request, choice: dict[str, Any], counts: dict[str, Any])
         return rejected(request, _no_content(message))
     if not isinstance(text, str):
         raise TypeError(f"content is {type(text).__name__}")
+    thought = message.get("reasoning_content") or message.get("reasoning")
+    if isinstance(thought, str) and thought.strip():
+        # As the model wrote it before the server took it apart: what becomes of it the recipe says.
+        text = f"<think>\n{thought.strip()}\n{THOUGHT_ENDS}\n\n{text}"
     text.encode()  # half a surrogate pair is no text, and no file takes it
     wanted, given = request.sampling.get("max_tokens"), counts["completion_tokens"]
     if reason == "length" and wanted is not None and given is not None and given < wanted:
