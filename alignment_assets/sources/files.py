@@ -268,8 +268,13 @@ def _parquet_rows(path: Path, columns: Collection[str] | None, limit: int) -> It
 def _group_rows(file: Any, group: int, wanted: list[str] | None, limit: int) -> Iterator[Row]:
     """Yield the rows of a row group, in batches of as many as memory holds easily."""
     about = file.metadata.row_group(group)
-    each = about.total_byte_size // max(1, about.num_rows)
-    if each > limit and about.num_rows == 1 and wanted is None:
+    chunks = [about.column(number) for number in range(about.num_columns)]
+    each = sum(
+        chunk.total_uncompressed_size
+        for chunk in chunks
+        if wanted is None or chunk.path_in_schema.partition(".")[0] in wanted
+    ) // max(1, about.num_rows)
+    if each > limit and about.num_rows == 1:
         yield Row({}, "", TOO_LARGE)
         return
     size = max(1, min(BATCH_ROWS, BATCH_BYTES // max(1, each)))
