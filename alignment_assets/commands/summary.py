@@ -48,6 +48,13 @@ def print_summary(warehouse: Warehouse, run: Run, console: Console) -> None:
             run_query(warehouse, sql_files.read_sql("analysis", question), settings), console, title
         )
     console.print(consent_line(warehouse, run), soft_wrap=True)
+    question = sql_files.read_sql("analysis", "rules_without_rows")
+    for idle in run_query(warehouse, question, settings).to_pylist():
+        console.print(
+            f"No row is of {idle['about']!r}: the rule about it ({idle['rule']}) decides nothing.",
+            soft_wrap=True,
+            markup=False,
+        )
     if recipe.published_prompts:
         console.print(f"The report had {json.dumps(recipe.published_prompts)} prompts per track.")
     for row in run_query(warehouse, EXAMPLES, {}).to_pylist():
