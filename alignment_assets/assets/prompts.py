@@ -31,6 +31,7 @@ from alignment_assets.sources import (
 from alignment_assets.sources.files import Row, SourceError
 from alignment_assets.sources.rows import human_label_row, persona_row, source_prompt_row
 from alignment_assets.warehouse import sql_files
+from alignment_assets.warehouse.losses import find_losses, judge
 from alignment_assets.warehouse.resource import Staging, Warehouse
 
 GROUP = "prompts"
@@ -159,18 +160,11 @@ def _read(
 
 def _check_readable(run: Run, source: PromptSource, staging: Staging, commit: str | None) -> None:
     """Raise SourceError where no row of a source can be read, unless the recipe allows that."""
-    if run.recipe.limits.allowed("malformed", source.name) == 1:
-        return
-    counted = staging.connection.execute(
-        "SELECT malformed_reason, count(*) AS rows FROM staging.source_prompts "
-        "GROUP BY malformed_reason ORDER BY rows DESC, malformed_reason"
-    ).fetchall()
-    if any(reason is None for reason, _ in counted):
-        return
-    reasons = "; ".join(f"{rows:,} × {reason}" for reason, rows in counted[:3])
-    first = readers.first_row(source, run.recipe, commit)
-    total = sum(rows for _, rows in counted)
-    raise SourceError(hints.unreadable(source, total, reasons, first))
+    found = find_losses(staging.connection, "source_prompts", run.recipe.settings())
+    for lost in judge(found, run.recipe.limits.allowed):
+        if lost.share == 1 and lost.is_too_much:
+            first = readers.first_row(source, run.recipe, commit)
+            raise SourceError(hints.unreadable(source, lost.rows, lost.reasons, first))
 
 
 def _kinds(*references: DatasetReference) -> set[str]:

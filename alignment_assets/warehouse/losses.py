@@ -94,15 +94,18 @@ class Judgement:
         return f"{first.loss} ({of})" if of else first.loss
 
     @property
-    def text(self) -> str:
-        """How much is lost, and the most common reasons, each with an example."""
+    def reasons(self) -> str:
+        """The most common reasons, each with an example."""
         most = sorted(self.losses, key=lambda loss: (-loss.rows, loss.reason))
-        reasons = "; ".join(
+        return "; ".join(
             f"{loss.rows:,} × {loss.reason}" + (f" ({loss.example})" if loss.example else "")
             for loss in most[:REASONS]
         )
-        of_rows = self.losses[0].of_rows
-        return f"{self.name}: {self.rows:,} of {of_rows:,} rows: {reasons}"
+
+    @property
+    def text(self) -> str:
+        """How much is lost, and the most common reasons."""
+        return f"{self.name}: {self.rows:,} of {self.losses[0].of_rows:,} rows: {self.reasons}"
 
 
 def find_losses(
