@@ -24,7 +24,8 @@ import sys, time
 start = time.process_time()
 import alignment_assets.definitions
 seconds = time.process_time() - start
-heavy = {"torch", "vllm", "ray", "datasets", "transformers", "pandas", "aiohttp"} & set(sys.modules)
+engines = {"torch", "vllm", "ray", "transformers", "aiohttp", "uvloop", "orjson"}
+heavy = (engines | {"datasets", "pandas"}) & set(sys.modules)
 print(seconds, *sorted(heavy))
 """
 

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from contextlib import ExitStack
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from alignment_assets.inference.backend import Examination, Finding, Inference, Job
 from alignment_assets.inference.backends.openai.endpoint import Endpoint
-from alignment_assets.inference.backends.openai.protocol import ServedModel
 from alignment_assets.inference.backends.openai.settings import OpenAISettings
 from alignment_assets.inference.fingerprint import resolve_weights
 from alignment_assets.inference.spool import SpoolWriter
@@ -65,7 +64,7 @@ class OpenAIInference(Inference):
         job.report(job.progress)
         # Outside the event loop, so that whatever ends it, answers are on disk.
         with _Journal(job, self.limits(job.model)) as journal:
-            asyncio.run(_drain(job, journal))
+            _run(_drain(job, journal))
 
     def examine(self, examined: Examination) -> Iterator[Finding]:
         """Yield what each endpoint of the models answers now."""
@@ -87,10 +86,19 @@ class OpenAIInference(Inference):
                     yield Finding(subject, "warning" if answering else "problem", server)
 
 
+def _run(work: Coroutine[Any, Any, None]) -> None:
+    # Here, because importing definitions must not load an event loop.
+    import uvloop
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(work)
+
+
 async def _drain(job: Job, journal: _Journal) -> None:
     # Here, because importing definitions must not load an HTTP client.
     from alignment_assets.inference.backends.openai.client import EndpointClient
     from alignment_assets.inference.backends.openai.http import open_http
+    from alignment_assets.inference.backends.openai.protocol import ServedModel
 
     model, recipe = job.model, job.run.recipe
     served = ServedModel(

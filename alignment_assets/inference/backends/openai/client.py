@@ -1,8 +1,8 @@
 """Requests through endpoints: who gets the next one, what is tried again, and who is taken out.
 
 Reads requests as there is room for them and hands on each answer as it comes; nothing is kept of
-those that are done. What is sent is `chat_api`'s part, how it is sent `endpoint_http`'s, and how
-much an endpoint takes `endpoint`'s.
+those that are done. What is sent is `protocol`'s part, how it is sent `http`'s, how much an
+endpoint takes `endpoint`'s, and which requests it takes `dealing`'s.
 """
 
 from __future__ import annotations
@@ -10,11 +10,12 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
-import json
+import time
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
+from alignment_assets.inference.backends.openai.dealing import Dealer
 from alignment_assets.inference.backends.openai.endpoint import Endpoint
 from alignment_assets.inference.backends.openai.http import (
     EndpointError,
@@ -22,8 +23,10 @@ from alignment_assets.inference.backends.openai.http import (
     Failure,
     Refusal,
     Throttled,
+    TimedOut,
     Unreachable,
 )
+from alignment_assets.inference.backends.openai.json_text import read_json
 from alignment_assets.inference.backends.openai.protocol import (
     ServedModel,
     UnusableResponse,
@@ -79,7 +82,8 @@ class EndpointClient:
     ) -> None:
         settings = http.settings
         self.endpoints = [Endpoint(url, settings.concurrency) for url in settings.urls]
-        # Requests held at once, at most: those on their way and those to be asked again.
+        # Requests on their way, and the most that these and those to be asked again may be.
+        self._in_flight = 0
         self._capacity = settings.concurrency * len(settings.urls)
         self._http = http
         self._models = {vllm: replace(model, vllm=vllm) for vllm in (True, False)}
@@ -96,11 +100,6 @@ class EndpointClient:
         self._system_left_out: bool | None = None
         self._wake = asyncio.Event()
         self._error: BaseException | None = None
-
-    @property
-    def in_flight(self) -> int:
-        """Requests on their way."""
-        return sum(endpoint.in_flight for endpoint in self.endpoints)
 
     async def check(self) -> None:
         """Look at all endpoints; those that do not answer are taken out until they do.
@@ -122,16 +121,18 @@ class EndpointClient:
             EndpointError: one does not fit the recipe's settings, or all have been lost for
                 `ALL_LOST_SECONDS`.
         """
+        self._dealer = dealer = Dealer(self.endpoints, requests)
         self._start(self._keep_beating())
         for endpoint in self.endpoints:
+            dealer.offer(endpoint, self._now())
             if not endpoint.available:
                 self._start(self._revive(endpoint))
         try:
             while True:
-                exhausted = self._dispatch(requests)
+                exhausted = self._dispatch(dealer)
                 if self._error is not None:
                     raise self._error
-                if exhausted and not self._waiting and not self.in_flight:
+                if exhausted and not self._waiting and not self._in_flight:
                     return
                 await self._wake.wait()
                 self._wake.clear()
@@ -140,59 +141,64 @@ class EndpointClient:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def _dispatch(self, requests: Iterator[Request]) -> bool:
-        """Give the endpoints what they have room for; return whether all requests are read."""
+    def _dispatch(self, dealer: Dealer) -> bool:
+        """Give the endpoints what they have room for; return whether all requests are taken."""
         now = self._now()
         while True:
-            asked, endpoint = self._next_again(now)
+            asked, endpoint = self._next_again(dealer, now)
             if asked is None:
-                endpoint = self._roomiest(self.endpoints, now)
-                if endpoint is None or len(self._waiting) + self.in_flight >= self._capacity:
+                if len(self._waiting) + self._in_flight >= self._capacity:
                     return False
-                request = next(requests, None)
+                endpoint = dealer.next_endpoint(now)
+                if endpoint is None:
+                    return False
+                request = dealer.take(endpoint)
                 if request is None:
                     return True
                 asked = _Asked(request)
             assert endpoint
-            number = next(self._numbers)
-            endpoint.started(number, now)
-            self._start(self._ask(asked, endpoint, number, now))
+            endpoint.started()
+            self._in_flight += 1
+            self._start(self._ask(asked, endpoint, now))
 
-    def _next_again(self, now: float) -> tuple[_Asked | None, Endpoint | None]:
+    def _next_again(self, dealer: Dealer, now: float) -> tuple[_Asked | None, Endpoint | None]:
         """Return a request to be asked again and who is asked: not who failed it, if it can be."""
         if not self._waiting or self._waiting[0][0] > now:
             return None, None
         failed_at = self._waiting[0][2].failed_at
-        others = [e for e in self.endpoints if e is not failed_at and e.available]
-        endpoint = self._roomiest(others or self.endpoints, now)
+        others = any(e.available for e in self.endpoints if e is not failed_at)
+        endpoint = dealer.next_endpoint(now, apart_from=failed_at if others else None)
         return (heapq.heappop(self._waiting)[2] if endpoint else None), endpoint
 
-    def _roomiest(self, endpoints: list[Endpoint], now: float) -> Endpoint | None:
-        endpoint = max(endpoints, key=lambda endpoint: endpoint.room(now))
-        return endpoint if endpoint.room(now) else None
+    async def _ask(self, asked: _Asked, endpoint: Endpoint, started: float) -> None:
+        await self._try(asked, endpoint, started)
+        self._in_flight -= 1
+        self._dealer.offer(endpoint, self._now())
 
-    async def _ask(self, asked: _Asked, endpoint: Endpoint, number: int, started: float) -> None:
+    async def _try(self, asked: _Asked, endpoint: Endpoint, started: float) -> None:
         request = asked.request
         try:
             answer = await self._answer(request, endpoint, started)
         except Refusal as refusal:
             answer = refused(request, str(refusal))
         except Throttled as error:
-            endpoint.unanswered(number)
+            endpoint.unanswered()
             self._throttled(endpoint, started, error)
             self._ask_again(asked, self._now())
             return
         except Unreachable as error:
-            endpoint.unanswered(number)
+            endpoint.unanswered()
             self._take_out(endpoint, str(error))
             self._ask_again(asked, self._now())
             return
         except (Failure, UnusableResponse) as error:
             alive = await self._look(endpoint)
-            endpoint.unanswered(number)
+            endpoint.unanswered()
+            if isinstance(error, TimedOut):
+                endpoint.late(started, self._now())
             self._failed(asked, endpoint, self._http.clean(str(error)), alive)
             return
-        endpoint.answered(number, self._now())
+        endpoint.answered()
         self._emit(answer, endpoint)
 
     async def _answer(self, request: Request, endpoint: Endpoint, started: float) -> Answer:
@@ -220,7 +226,7 @@ class EndpointClient:
             return
         others = any(other.available for other in self.endpoints if other is not endpoint)
         endpoint.failed(now, spared=others)
-        self._wake_at(endpoint.paused_until)
+        self._wake_at(endpoint.paused_until, endpoint)
         asked.failures += 1
         asked.failed_at = endpoint
         if asked.failures < self._attempts:
@@ -232,7 +238,7 @@ class EndpointClient:
 
     def _throttled(self, endpoint: Endpoint, started: float, error: Throttled) -> None:
         reason = endpoint.throttled(started, self._now(), error.seconds)
-        self._wake_at(endpoint.paused_until)
+        self._wake_at(endpoint.paused_until, endpoint)
         if reason is not None:
             self._take_out(endpoint, f"{reason}: {error}")
 
@@ -244,6 +250,7 @@ class EndpointClient:
         if endpoint.available:
             self._log(f"{endpoint.url} is taken out: {reason}")
             endpoint.take_out(reason, self._now())
+            self._dealer.give_back(endpoint)
             self._start(self._revive(endpoint))
 
     async def _revive(self, endpoint: Endpoint) -> None:
@@ -252,6 +259,7 @@ class EndpointClient:
             await asyncio.sleep(endpoint.next_probe())
             if await self._http.alive(endpoint.url):
                 await self._check(endpoint)
+        self._dealer.offer(endpoint, self._now())
         self._log(f"{endpoint.url} is back")
 
     async def _check(self, endpoint: Endpoint) -> None:
@@ -328,7 +336,7 @@ class EndpointClient:
 
     async def _post_json(self, url: str, body: dict[str, Any], field: str) -> Any:
         try:
-            return json.loads(await self._http.post(url, body))[field]
+            return read_json(await self._http.post(url, body))[field]
         except (KeyError, TypeError, ValueError):
             raise Failure(f"{url}: an unusable response") from None
 
@@ -358,10 +366,15 @@ class EndpointClient:
             self._error = self._error or task.exception()
         self._wake.set()
 
-    def _wake_at(self, moment: float) -> None:
-        """Have room looked for again then."""
-        if moment > self._now():
-            asyncio.get_running_loop().call_at(moment, self._wake.set)
+    def _wake_at(self, moment: float, endpoint: Endpoint | None = None) -> None:
+        """Have room looked for again then, which an endpoint may have."""
+        if (left := moment - self._now()) > 0:  # also where a timer, which rounds, was early
+            asyncio.get_running_loop().call_later(left, self._wake_at, moment, endpoint)
+            return
+        if endpoint is not None:
+            self._dealer.offer(endpoint, self._now())
+        self._wake.set()
 
     def _now(self) -> float:
-        return asyncio.get_running_loop().time()
+        # Not the loop's time, which uvloop has in milliseconds.
+        return time.monotonic()

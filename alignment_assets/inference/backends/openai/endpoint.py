@@ -6,19 +6,14 @@ or waits. Times are seconds of a monotonic clock.
 
 from __future__ import annotations
 
-import statistics
 from email.utils import parsedate_to_datetime
 
 from alignment_assets.inference.retries import backoff
 
-FIRST_LIMIT = 16
-# Fewer latencies than this say little about their median: they are spread over a factor of ten.
-COHORT = 64
-# A cohort is judged once this share of it has ended; the rest counts as slower than the median.
-ENDED_SHARE = 0.75
-# Twice the requests at less than this many times the latency is a third more throughput.
-LATENCY_HOLDS = 1.5
+# How much a limit that was lowered grows while it is asked for as often as it stands.
 CREEP = 4
+# An endpoint that leaves one of so many requests without an answer in time has too many.
+ONE_LATE_OF = 8
 
 # An endpoint that gives 429 or 503 for so long, and no answer, counts as down.
 THROTTLED_SECONDS = 600.0
@@ -47,80 +42,53 @@ def retry_after(value: str | None, now: float) -> float | None:
 
 
 class AdaptiveLimit:
-    """How many requests an endpoint is given at once.
+    """How many requests an endpoint is given at once: at first, the most that the recipe allows.
 
-    It doubles while that raises throughput: the median latency of the first requests under a new
-    limit is compared with that under the last. From there it creeps up while latency holds. Too
-    many requests (429, 503) halve it. A longer latency alone never lowers it: longer answers are
-    no reason, and a server queues what it cannot take yet.
+    Too many requests (429, 503) halve it, and so do answers that do not come in time, where they
+    are many. It comes back as answers do: with each of them by one, to half of what was too much,
+    from there slowly, by `CREEP` for as many answers as it stands at.
 
     Args:
-        highest: the most it can become.
+        highest: the most it can be.
     """
 
     def __init__(self, highest: int) -> None:
-        self.value = min(FIRST_LIMIT, highest)
+        self.value = highest
         self._highest = highest
-        self._doubling = True
-        self._reference: float | None = None
+        # What it grows to quickly: half of what was too much.
+        self._safe = highest
+        self._growth = 0.0
         self._changed_at = float("-inf")
-        self._begin_cohort()
+        # Answers, and requests that had none in time, since it was halved.
+        self._answered = self._late = 0
 
-    def started(self, request: int, now: float) -> None:
-        """A request (any number that names it) is on its way."""
-        if self._filling:
-            self._filling -= 1
-        elif self._left:
-            self._left -= 1
-            self._pending[request] = now
-
-    def ended(self, request: int, now: float) -> None:
+    def answered(self) -> None:
         """A request has its answer."""
-        started = self._pending.pop(request, None)
-        if started is not None:
-            self._latencies.append(now - started)
-            if not self._left and len(self._latencies) >= ENDED_SHARE * self._size:
-                self._judge()
+        self._answered += 1
+        if self.value < self._highest:
+            self._growth += 1.0 if self.value < self._safe else CREEP / self.value
+            if self._growth >= 1.0:
+                self.value += 1
+                self._growth -= 1.0
 
-    def dropped(self, request: int) -> None:
-        """A request ended without an answer, which says nothing about latency."""
-        if self._pending.pop(request, None) is not None:
-            self._left += 1
+    def late(self, started: float, now: float) -> None:
+        """A request that began at ``started`` had no answer in time."""
+        self._late += 1
+        if self._late * ONE_LATE_OF > self._answered:
+            self.halve(started, now)
 
     def halve(self, started: float, now: float) -> bool:
         """A request that began at ``started`` met too many others; halves once for all of them."""
         if started < self._changed_at:
             return False
         self.value = max(1, self.value // 2)
-        self._doubling, self._reference, self._changed_at = False, None, now
-        self._begin_cohort()
-        return True
-
-    def _begin_cohort(self, more: int = 0) -> None:
-        # Those that fill the room which has just been added do not feel yet how it is when full.
-        self._filling = more
-        self._size = self._left = max(COHORT, self.value)
-        self._pending: dict[int, float] = {}
-        self._latencies: list[float] = []
-
-    def _judge(self) -> None:
-        before = self.value
-        waiting = [float("inf")] * (self._size - len(self._latencies))
-        median = statistics.median_low(self._latencies + waiting)
-        holds = self._reference is None or median < LATENCY_HOLDS * self._reference
-        if self._doubling and not holds:
-            self.value = max(1, self.value // 2)
-            self._doubling = False
-        elif self._doubling:
-            self._reference = median
-            self.value = min(self._highest, self.value * 2)
-            self._doubling = self.value < self._highest
+        if self._answered:  # else it is not the rush that is too much: nothing gets through at all
+            self._safe = self.value
         else:
-            if self._reference is None:
-                self._reference = median
-            if holds:
-                self.value = min(self._highest, self.value + CREEP)
-        self._begin_cohort(max(0, self.value - before))
+            self._safe = min(self._safe, max(1, self._highest // 2))
+        self._growth, self._changed_at = 0.0, now
+        self._answered = self._late = 0
+        return True
 
 
 class Endpoint:
@@ -170,22 +138,24 @@ class Endpoint:
             return 0
         return max(0, self._limit.value - self.in_flight)
 
-    def started(self, request: int, now: float) -> None:
+    def started(self) -> None:
         """A request is on its way."""
         self.in_flight += 1
-        self._limit.started(request, now)
 
-    def answered(self, request: int, now: float) -> None:
+    def answered(self) -> None:
         """A request has an answer, or a refusal that is about itself."""
         self.in_flight -= 1
         self.failures = self._throttles = self._probes = 0
         self._throttled_since = self.lost_since = None
-        self._limit.ended(request, now)
+        self._limit.answered()
 
-    def unanswered(self, request: int) -> None:
+    def unanswered(self) -> None:
         """A request came back without an answer."""
         self.in_flight -= 1
-        self._limit.dropped(request)
+
+    def late(self, started: float, now: float) -> None:
+        """A request that began at ``started`` had no answer in time."""
+        self._limit.late(started, now)
 
     def failed(self, now: float, *, spared: bool) -> None:
         """It failed a request.
@@ -229,7 +199,7 @@ class Endpoint:
             self.lost_since = now
 
     def bring_back(self) -> None:
-        """It can be reached again; how much it takes is to be found out anew."""
+        """It can be reached again, and is given as much as at first."""
         self.available = True
         if self._throttled_since is None:
             self.lost_since = None

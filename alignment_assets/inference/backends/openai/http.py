@@ -7,7 +7,6 @@ Here belong single calls and the check of a server. Which request goes where, an
 from __future__ import annotations
 
 import asyncio
-import json
 import resource
 import time
 from collections.abc import AsyncIterator, Mapping
@@ -18,6 +17,7 @@ from typing import Any
 import aiohttp
 
 from alignment_assets.inference.backends.openai.endpoint import retry_after
+from alignment_assets.inference.backends.openai.json_text import read_json, write_json
 from alignment_assets.inference.backends.openai.protocol import as_text, error_message
 from alignment_assets.inference.backends.openai.settings import OpenAISettings
 from alignment_assets.inference.types import ERROR_CHARACTERS
@@ -52,6 +52,10 @@ class Refusal(Exception):
 
 class Failure(Exception):
     """The server failed; the same request may succeed."""
+
+
+class TimedOut(Failure):
+    """The server gave no answer in time, which may be long because it has too much to do."""
 
 
 class Unreachable(Exception):
@@ -102,8 +106,7 @@ class EndpointHttp:
             Refusal, Failure, Throttled, Unreachable: what became of it instead.
             EndpointError: the recipe's settings do not fit the server.
         """
-        data = json.dumps(body).encode()
-        content, _ = await self._call("POST", url, data, self.settings.timeout)
+        content, _ = await self._call("POST", url, write_json(body), self.settings.timeout)
         return content
 
     async def alive(self, url: str) -> bool:
@@ -131,7 +134,7 @@ class EndpointHttp:
         place = f"{url}/models"
         try:
             content, headers = await self._get(place)
-            listed = json.loads(content)["data"]
+            listed = read_json(content)["data"]
             owners = {str(model["id"]): model.get("owned_by") for model in listed}
         except Refusal as error:
             raise Failure(str(error)) from None
@@ -149,7 +152,7 @@ class EndpointHttp:
             return Server(headers.get("Server", "unknown")[:100], vllm=False)
         try:
             content, _ = await self._get(f"{url.removesuffix('/v1')}/version")
-            version = as_text(str(json.loads(content)["version"]))
+            version = as_text(str(read_json(content)["version"]))
         except (EndpointError, Failure, Refusal, KeyError, TypeError, ValueError):
             version = "unknown"
         return Server(f"vllm {version}"[:100], vllm=True)
@@ -171,7 +174,7 @@ class EndpointHttp:
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             raise Unreachable(f"{url}: no connection ({error})") from None
         except TimeoutError:
-            raise Failure(f"{url}: no answer within {seconds:g} s") from None
+            raise TimedOut(f"{url}: no answer within {seconds:g} s") from None
         except (aiohttp.ClientError, OSError) as error:
             said = str(error) or type(error).__name__
             raise Failure(self.clean(f"{url}: the connection was cut ({said})")) from None

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import Any
 
+from alignment_assets.inference.backends.openai.json_text import read_json
 from alignment_assets.inference.types import (
     ERROR_CHARACTERS,
     THOUGHT_ENDS,
@@ -128,7 +129,7 @@ def read_answer(
         UnusableResponse: it is no JSON, or not of the form that was asked for.
     """
     try:
-        body = json.loads(content)
+        body = read_json(content)
         _check_nesting(content, body)
         usage = body.get("usage") or {}
         counts = {
@@ -323,7 +324,7 @@ def error_message(content: bytes) -> str:
     """Return what a response with an error status says, whatever its form."""
     text = content.decode("utf-8", errors="replace").strip()
     try:
-        body = json.loads(text)
+        body = read_json(text.encode())
         error = body.get("error") or body
         said = error if isinstance(error, str) else error.get("message") or error.get("detail")
     except (AttributeError, ValueError):
