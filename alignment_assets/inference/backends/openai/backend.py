@@ -7,6 +7,7 @@ Here belong what of the recipe reaches the servers and what is reported of them;
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 from collections.abc import Coroutine, Iterator
 from contextlib import ExitStack
@@ -90,8 +91,14 @@ def _run(work: Coroutine[Any, Any, None]) -> None:
     # Here, because importing definitions must not load an event loop.
     import uvloop
 
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(work)
+    # What was loaded before is no garbage: looking through it again and again, as answers pile up
+    # on their way to the disk, took a quarter of the time.
+    gc.freeze()
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(work)
+    finally:
+        gc.unfreeze()
 
 
 async def _drain(job: Job, journal: _Journal) -> None:

@@ -12,6 +12,7 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import aiohttp
@@ -160,14 +161,13 @@ class EndpointHttp:
     async def _call(
         self, method: str, url: str, data: bytes | None, seconds: float
     ) -> tuple[bytes, Mapping[str, str]]:
-        timeout = aiohttp.ClientTimeout(total=seconds, sock_connect=CONNECT_SECONDS)
         try:
             async with self._session.request(
                 method,
                 url,
                 data=data,
                 headers=self._headers,
-                timeout=timeout,
+                timeout=_timeout(seconds),
                 allow_redirects=False,
             ) as response:
                 content = await _read_bounded(response)
@@ -266,8 +266,16 @@ def _allow_connections(count: int, where: str) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
 
 
+@cache
+def _timeout(seconds: float) -> aiohttp.ClientTimeout:
+    return aiohttp.ClientTimeout(total=seconds, sock_connect=CONNECT_SECONDS)
+
+
 async def _read_bounded(response: aiohttp.ClientResponse) -> bytes:
     """Return the content of a response; what was compressed counts at full length."""
+    length = response.content_length
+    if length is not None and length <= RESPONSE_BYTES and "Content-Encoding" not in response.headers:
+        return await response.read()  # as nearly always
     parts, size = [], 0
     async for part in response.content.iter_any():
         size += len(part)
