@@ -1,7 +1,7 @@
 """Lists of conversations that share prefixes, in the order in which requests are asked.
 
-The same shapes and lengths as those of ``sql/requests``, drawn from a seed: the samples of a prompt,
-prompts under one long system prompt, and the comparisons of each prompt's best completions.
+Of the shapes that ``sql/requests`` has, drawn from a seed: the samples of a prompt, prompts under
+one long system prompt, and the comparisons of each prompt's best completions.
 """
 
 from __future__ import annotations

@@ -19,10 +19,12 @@ from alignment_assets.inference.answer_log import AnswerLog
 from alignment_assets.inference.spool_files import write_file
 from alignment_assets.inference.types import Answer
 
-# So many answers are written as soon as they are there.
+# So many answers are written once they are there.
 SYNC_ROWS = 64
 # Fewer are after so long, so that with the time to sync they are on disk within 0.25 s.
 SYNC_SECONDS = 0.1
+# But not sooner after the last ones than this: a fast engine's answers then go in larger parts.
+PACE_SECONDS = 0.05
 # With so many on their way to the disk the engine waits for it.
 MOST_WAITING = 4096
 
@@ -63,7 +65,7 @@ class LogWriter:
         self._number = 0
         self._batches: list[pa.RecordBatch] = []
         self._log: AnswerLog | None = None
-        self._file_due = 0.0
+        self._file_due = self._next_at = 0.0
 
     def add(self, answer: Answer) -> None:
         """Take an answer; it is on disk within 0.25 s, as far as the disk keeps up.
@@ -172,6 +174,8 @@ class LogWriter:
                 self._changed.wait_for(
                     lambda: len(self._waiting) >= SYNC_ROWS or asked(), SYNC_SECONDS
                 )
+                self._changed.wait_for(asked, max(0.0, self._next_at - time.monotonic()))
+            self._next_at = time.monotonic() + PACE_SECONDS
             room = self._file_rows - sum(batch.num_rows for batch in self._batches)
             answers, self._waiting = self._waiting[:room], self._waiting[room:]
             self._changed.notify_all()

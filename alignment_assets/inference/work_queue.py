@@ -11,11 +11,13 @@ import json
 import os
 from bisect import bisect_right
 from collections.abc import Collection, Iterator
-from itertools import accumulate
+from functools import lru_cache
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
 import duckdb
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from alignment_assets.inference.spool import ANSWERED_ID, read_final
@@ -40,13 +42,13 @@ class WorkQueue:
             groups = range(file.metadata.num_row_groups)
             sizes = (file.metadata.row_group(group).num_rows for group in groups)
             starts = list(accumulate(sizes, initial=0))
-            loaded, rows = -1, []
+            loaded, rows = -1, list[Request]()
             while (first := self._claim()) < starts[-1]:
                 for index in range(first, min(first + CLAIM, starts[-1])):
                     group = bisect_right(starts, index) - 1
                     if group != loaded:
-                        loaded, rows = group, file.read_row_group(group).to_pylist()
-                    yield _request(rows[index - starts[group]])
+                        loaded, rows = group, _requests(file.read_row_group(group))
+                    yield rows[index - starts[group]]
 
     def _claim(self) -> int:
         """Return the first row of a stretch that is now ours."""
@@ -119,5 +121,44 @@ def write_row(requests: Path, number: int, path: Path) -> None:
         )
 
 
-def _request(row: dict[str, Any]) -> Request:
-    return Request(**{**row, "sampling": json.loads(row["sampling"] or "{}")})
+def _requests(table: pa.Table) -> list[Request]:
+    """Return the requests of a table, column by column, which takes a third of the time."""
+    columns = {name: table.column(name).combine_chunks() for name in table.column_names}
+    messages = columns.pop("messages")
+    said = [
+        {"role": role, "content": content}
+        for role, content in zip(
+            *(messages.values.field(name).to_pylist() for name in ("role", "content")), strict=True
+        )
+    ]
+    labels = columns.pop("labels")
+    label = labels.values.to_pylist()
+    columns["sampling"] = [_sampling(text) for text in columns["sampling"].to_pylist()]
+    rest = (
+        values if isinstance(values, list) else values.to_pylist() for values in columns.values()
+    )
+    return [
+        Request(
+            **dict(zip(columns, row, strict=True)),
+            messages=said[first:end],
+            labels=label[first_label:end_label] if labelled else None,
+        )
+        for row, (first, end), (first_label, end_label), labelled in zip(
+            zip(*rest, strict=True),
+            pairwise(messages.offsets.to_pylist()),
+            pairwise(labels.offsets.to_pylist()),
+            labels.is_valid().to_pylist(),
+            strict=True,
+        )
+    ]
+
+
+def _sampling(text: str | None) -> dict[str, Any]:
+    return dict(_parsed(text)) if text else {}
+
+
+@lru_cache(maxsize=16)
+def _parsed(text: str) -> dict[str, Any]:
+    """Return sampling parameters, which most requests of a file have in common."""
+    parameters: dict[str, Any] = json.loads(text)
+    return parameters

@@ -24,6 +24,9 @@ from alignment_assets.recipe.environment import from_environment
 from alignment_assets.recipe.model import Model
 from alignment_assets.recipe.run import Run
 
+# Garbage in cycles is looked for after so many new objects: a few thousand requests in flight.
+YOUNG_OBJECTS = 20_000
+
 
 class OpenAIInference(Inference):
     """The endpoints that a model of the recipe names.
@@ -91,13 +94,16 @@ def _run(work: Coroutine[Any, Any, None]) -> None:
     # Here, because importing definitions must not load an event loop.
     import uvloop
 
-    # What was loaded before is no garbage: looking through it again and again, as answers pile up
-    # on their way to the disk, took a quarter of the time.
+    # What was loaded before is no garbage: to look through it again and again, as answers pile up
+    # on their way to the disk, takes a quarter of the time.
+    thresholds = gc.get_threshold()
     gc.freeze()
+    gc.set_threshold(YOUNG_OBJECTS, *thresholds[1:])
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(work)
     finally:
+        gc.set_threshold(*thresholds)
         gc.unfreeze()
 
 

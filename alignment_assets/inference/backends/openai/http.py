@@ -274,7 +274,11 @@ def _timeout(seconds: float) -> aiohttp.ClientTimeout:
 async def _read_bounded(response: aiohttp.ClientResponse) -> bytes:
     """Return the content of a response; what was compressed counts at full length."""
     length = response.content_length
-    if length is not None and length <= RESPONSE_BYTES and "Content-Encoding" not in response.headers:
+    if (
+        length is not None
+        and length <= RESPONSE_BYTES
+        and "Content-Encoding" not in response.headers
+    ):
         return await response.read()  # as nearly always
     parts, size = [], 0
     async for part in response.content.iter_any():
