@@ -38,6 +38,8 @@ class Server:
         seen: how often each text came.
         broken: whether every request gets 500 at once.
         most: requests in hand at once, at most.
+        room: with more in hand than these it answers `full`, 429 or 503.
+        refused: how often it did.
     """
 
     def __init__(self, name: str = "mock", key: str | None = None, vllm: bool = False) -> None:
@@ -48,6 +50,7 @@ class Server:
         self.port = 0
         self.release = threading.Event()
         self.broken = False
+        self.room, self.full, self.refused = 10**9, 429, 0
         # Whether its chat template has no place for system messages.
         self.drops_system = False
         self.start()
@@ -141,6 +144,9 @@ class Server:
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
         text = body["messages"][-1]["content"]
+        if self.in_hand >= self.room:
+            self.refused += 1
+            return web.Response(status=self.full, headers={"Retry-After": "0"})
         self.bodies.append(body)
         self.seen[text] += 1
         self.in_hand += 1

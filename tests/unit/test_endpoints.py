@@ -8,6 +8,7 @@ import math
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -382,6 +383,83 @@ def test_requests_are_read_as_there_is_room_and_never_more_are_in_flight(server:
     assert {answer.finish_reason for answer in answered} == {"stop"}
     assert server.most == 8
     assert max(ahead) <= 8
+
+
+def test_an_endpoint_is_given_all_it_may_be_given_from_the_start(
+    server: Server, tmp_path: Path
+) -> None:
+    run = Asked(
+        recipe_for(server, concurrency=48), asking(*(f"waits #{n}" for n in range(60))), tmp_path
+    )
+
+    def watch(progress: Progress) -> None:
+        if server.in_hand == 48:
+            server.release.set()
+
+    run.answer(watch)
+    assert server.most == 48
+    assert {row["finish_reason"] for row in run.rows().values()} == {"stop"}
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_full_endpoint_is_given_less_and_by_and_by_more_again(
+    status: int, server: Server, tmp_path: Path
+) -> None:
+    server.room, server.full = 8, status
+    requests = asking(*(f"slow #{number}" for number in range(900)))
+    run = Asked(recipe_for(server, attempts=1, concurrency=64), requests, tmp_path)
+
+    def watch(progress: Progress) -> None:
+        if progress.done > 300 and server.room == 8:
+            server.room = 10**9
+
+    run.answer(watch)
+    rows = run.rows()
+    assert len(rows) == 900
+    assert {row["finish_reason"] for row in rows.values()} == {"stop"}
+    assert set(server.seen.values()) == {1}
+    assert 0 < server.refused < 300  # 64 at once, again and again, would be thousands
+    assert server.most > 16
+
+
+def test_samples_of_a_prompt_go_to_one_endpoint_while_both_are_busy(
+    server: Server, other: Server, tmp_path: Path
+) -> None:
+    requests = [
+        replace(request, request_id=f"{prompt}/{sample}")
+        for prompt, request in enumerate(asking(*(f"slow #{n} {'x' * 200}" for n in range(60))))
+        for sample in range(10)
+    ]
+    run = Asked(recipe_for(server, other, concurrency=8), requests, tmp_path).answer()
+    assert len(run.rows()) == 600
+    counts = server.seen + other.seen
+    assert set(counts.values()) == {10}
+    assert len(set(server.seen) & set(other.seen)) <= 6
+    assert 200 < sum(server.seen.values()) < 400
+
+
+def test_what_a_dead_endpoint_was_to_be_asked_the_other_is_asked_once(
+    server: Server, other: Server, tmp_path: Path
+) -> None:
+    run = Asked(
+        recipe_for(server, other, attempts=1, concurrency=4),
+        asking(*(f"slow #{number}" for number in range(300))),
+        tmp_path,
+    )
+    in_hand: list[int] = []
+
+    def watch(progress: Progress) -> None:
+        if progress.done > 20 and not in_hand:
+            in_hand.append(server.in_hand)
+            server.stop()
+
+    run.answer(watch)
+    rows = run.rows()
+    assert len(rows) == 300
+    assert {row["finish_reason"] for row in rows.values()} == {"stop"}
+    assert set(other.seen.values()) == {1}
+    # Twice was asked at most what the dead one had in hand.
+    assert len(set(server.seen) & set(other.seen)) <= 4
 
 
 def test_an_answer_is_on_disk_while_others_are_waited_for(

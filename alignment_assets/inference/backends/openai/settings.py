@@ -17,9 +17,9 @@ class OpenAISettings(Part):
     api_key: Annotated[
         str | None, Field(pattern=r"^env:\w+$", description="env:NAME; no key stands in a recipe")
     ] = None
-    concurrency: Annotated[int, Field(ge=1, description="requests in flight at each, at most")] = (
-        256
-    )
+    concurrency: Annotated[
+        int, Field(ge=1, description="requests in flight at each; fewer after 429 and 503")
+    ] = 256
     timeout: Annotated[float, Field(gt=0, description="seconds for one answer")] = 600.0
 
     @field_validator("urls")
