@@ -1,79 +1,14 @@
-"""What Dagster loads: `build_defs` for any run and resources, and ``defs`` for the chosen recipe.
+"""What Dagster loads: ``defs``, the asset graph of the chosen recipe.
 
 Importing this reads ``ALIGNMENT_RECIPE``, ``ALIGNMENT_HOME`` and the recipe's files. It opens no
-database, network or engine, and loads neither torch nor vllm.
+database, network or engine, and loads neither torch nor vllm. `build_defs` makes the graph of any
+run and resources.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from alignment_assets.assets.graph import build_defs, default_resources, open_run
 
-from dagster import Definitions, in_process_executor
-
-from alignment_assets.assets.checks import table_checks
-from alignment_assets.assets.completions import completion_assets
-from alignment_assets.assets.labels import label_assets
-from alignment_assets.assets.prompts import prompt_assets
-from alignment_assets.assets.rewards import reward_assets
-from alignment_assets.assets.slots import wait_with_patience
-from alignment_assets.assets.training_sets import training_set_assets
-from alignment_assets.gpus.pool import GpuPool
-from alignment_assets.inference.backends.by_model import InferenceByModel, check_backends
-from alignment_assets.recipe.load import load_recipe
-from alignment_assets.recipe.run import Run
-from alignment_assets.warehouse.resource import Warehouse
-
-
-def open_run(recipe: str | None = None) -> Run:
-    """Return the run of a recipe, given by name or path, in the home that the environment gives it.
-
-    Raises:
-        RecipeError: see `load_recipe` and `check_backends`.
-    """
-    run = Run.of(load_recipe(recipe))
-    check_backends(run.recipe)
-    return run
-
-
-def default_resources(run: Run) -> dict[str, Any]:
-    """Return the resources of a run on this host: its DuckDB file, its models, the host's GPUs."""
-    limits = run.recipe.warehouse.model_dump(exclude_none=True)
-    if run.recipe.warehouse.temp_directory:
-        limits["temp_directory"] = str(run.recipe.resolve(run.recipe.warehouse.temp_directory))
-    return {
-        "warehouse": Warehouse(
-            database=str(run.database),
-            connection_config=limits,
-            recipe=run.recipe.name,
-            members=run.recipe.members,
-        ),
-        "inference": InferenceByModel(),
-        "gpus": GpuPool(),
-    }
-
-
-def build_defs(run: Run, resources: Mapping[str, Any] | None = None) -> Definitions:
-    """Build the asset graph of a run.
-
-    Args:
-        run: the recipe and its home.
-        resources: stand in for `default_resources` of the same name: warehouse, inference, gpus.
-    """
-    wait_with_patience()
-    return Definitions(
-        assets=[
-            *prompt_assets(run),
-            *label_assets(run),
-            *completion_assets(run),
-            *reward_assets(run),
-            *training_set_assets(run),
-        ],
-        asset_checks=table_checks(run),
-        # One process a run: its steps share an engine, and starting a step costs nothing.
-        executor=in_process_executor,
-        resources={**default_resources(run), **(resources or {})},
-    )
-
+__all__ = ["build_defs", "default_resources", "defs", "open_run"]
 
 defs = build_defs(open_run())

@@ -31,8 +31,8 @@ from alignment_assets.inference.run_process import process_tag
 from alignment_assets.recipe.model import Recipe
 from alignment_assets.recipe.run import Run
 from alignment_assets.recipe.settings import partition_settings, table_settings
-from alignment_assets.requests.request_sets import Fingerprint
-from alignment_assets.requests.runner import RequestRunner, RequestSet
+from alignment_assets.requests.request_sets import Fingerprint, RequestSet
+from alignment_assets.requests.runner import RequestRunner
 from alignment_assets.warehouse import sql_files
 from alignment_assets.warehouse.lineage import Lineage, TablePart
 from alignment_assets.warehouse.losses import check_losses, find_losses, judge, loss_rows, shares

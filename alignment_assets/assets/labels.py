@@ -14,8 +14,7 @@ from alignment_assets.gpus.pool import GpuPool
 from alignment_assets.inference.backend import Inference
 from alignment_assets.recipe.run import Run
 from alignment_assets.recipe.settings import table_settings
-from alignment_assets.requests.request_sets import grading, grading_parameters
-from alignment_assets.requests.runner import RequestSet
+from alignment_assets.requests.request_sets import RequestSet, grading, grading_parameters
 from alignment_assets.warehouse import sql_files
 from alignment_assets.warehouse.lineage import TablePart
 from alignment_assets.warehouse.resource import Staging, Warehouse

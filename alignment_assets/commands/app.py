@@ -1,50 +1,246 @@
 """The command ``alignment-assets``. What Dagster's own command does well is left to it.
 
-Here belongs which commands there are; each has a module beside this one.
+Here belongs which commands there are, what they take and what they say of themselves; what each
+does has a module beside this one, which is imported when the command is called: who asks for help
+or the version waits for no library of another command.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
-from alignment_assets.commands import (
-    dev,
-    doctor,
-    forecast,
-    materialize,
-    models,
-    query,
-    snapshot,
-    spool,
-    status,
-    tidy,
-)
-from alignment_assets.commands.terminal import Ended, Expected, errors, example
+from alignment_assets.commands.terminal import Ended, Expected, Format, errors, say
+
+RecipeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--recipe", help="Name or path of the recipe (default: ALIGNMENT_RECIPE, then demo)."
+    ),
+]
+FormatOption = Annotated[Format, typer.Option("--format", help="How rows are written.")]
+OutputOption = Annotated[Path | None, typer.Option("--output", "-o", help="A file to write to.")]
+
+
+def example(arguments: str) -> str:
+    """Return the last line of a command's help: a call of it that works as it stands."""
+    return f"Example: `alignment-assets {arguments}`"
+
 
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     help="Turn prompt collections into preference-alignment training data.",
 )
-# Each with the arguments of an example.
-COMMANDS: dict[Callable[..., None], str] = {
-    materialize.materialize: (
+models_app = typer.Typer(no_args_is_help=True, help="The weights that recipes use.")
+spool_app = typer.Typer(no_args_is_help=True, help="The answers of engines that are on disk.")
+
+
+def show_version(asked: bool) -> None:
+    """Print the version and end, if that is asked."""
+    if asked:
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            say(f"alignment-assets {version('alignment-assets')}")
+        except PackageNotFoundError:  # a checkout on the path
+            say("alignment-assets, a checkout that is not installed")
+        raise typer.Exit
+
+
+@app.callback()
+def alignment_assets(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=show_version, is_eager=True, help="Show the version and exit."
+        ),
+    ] = False,
+) -> None:
+    """Turn prompt collections into preference-alignment training data."""
+
+
+@app.command(
+    epilog=example(
         "materialize --select 'key:completions or key:rewards' --partition smollm2-135m-cool"
-    ),
-    dev.dev: "dev --recipe demo --port 3001",
-    query.query: "query exclusions_by_rule --format csv -o exclusions.csv",
-    snapshot.snapshot: "snapshot --table dpo_pairs --table qrpo_samples -o tables",
-    status.status: "status --recipe demo",
-    tidy.tidy: "tidy --recipe demo --apply",
-    doctor.doctor: "doctor --recipe apertus",
-    forecast.forecast: "forecast --pilot 50",
-}
-for command, arguments in COMMANDS.items():
-    app.command(epilog=example(arguments))(command)
-app.add_typer(models.app, name="models")
-app.add_typer(spool.app, name="spool")
+    )
+)
+def materialize(
+    recipe: RecipeOption = None,
+    select: Annotated[
+        str | None,
+        typer.Option(help="Assets in Dagster's selection syntax; all of them by default."),
+    ] = None,
+    partition: Annotated[
+        str | None,
+        typer.Option(
+            help="Only this source, model or policy, and only assets with such a partition."
+        ),
+    ] = None,
+) -> None:
+    """Materialize assets in this process, upstream first, and show what came out."""
+    from alignment_assets.commands.materialize import materialize
+
+    materialize(recipe, select, partition)
+
+
+@app.command(epilog=example("dev --recipe demo --port 3001"))
+def dev(
+    recipe: RecipeOption = None,
+    port: Annotated[int, typer.Option(help="The port of the UI.")] = 3000,
+) -> None:
+    """Start the Dagster UI on http://127.0.0.1:3000, with the records of the recipe's home."""
+    from alignment_assets.commands.dev import dev
+
+    dev(recipe, port)
+
+
+@app.command(epilog=example("query exclusions_by_rule --format csv -o exclusions.csv"))
+def query(
+    question: Annotated[
+        str, typer.Argument(help="A question of sql/analysis, or a file with one SELECT.")
+    ],
+    recipe: RecipeOption = None,
+    format: FormatOption = "table",
+    output: OutputOption = None,
+    param: Annotated[
+        list[str] | None, typer.Option(help="A parameter of the query, name=value.")
+    ] = None,
+    snapshot: Annotated[
+        bool, typer.Option("--snapshot", help="Ask the last snapshot; no writer waits for it.")
+    ] = False,
+) -> None:
+    """Ask the database: read-only, and without access to any other file."""
+    from alignment_assets.commands.query import query
+
+    query(question, recipe, format, output, param or [], snapshot)
+
+
+@app.command(epilog=example("snapshot --table dpo_pairs --table qrpo_samples -o tables"))
+def snapshot(
+    recipe: RecipeOption = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="A file, or with --table a new folder; by default in snapshots, beside the "
+            "database.",
+        ),
+    ] = None,
+    table: Annotated[
+        list[str] | None,
+        typer.Option(help="Write this table as Parquet; may be given several times."),
+    ] = None,
+) -> None:
+    """Copy the database as it is now, for readers who want to stay: `query --snapshot` asks it."""
+    from alignment_assets.commands.snapshot import snapshot
+
+    snapshot(recipe, output, table or [])
+
+
+@app.command(epilog=example("status --recipe demo"))
+def status(recipe: RecipeOption = None) -> None:
+    """Show rows, requests, what is missing and what is stale, for each table and partition."""
+    from alignment_assets.commands.status import status
+
+    status(recipe)
+
+
+@app.command(epilog=example("tidy --recipe demo --apply"))
+def tidy(
+    recipe: RecipeOption = None,
+    apply: Annotated[bool, typer.Option("--apply", help="Remove what is shown.")] = False,
+    answers: Annotated[
+        bool, typer.Option("--answers", help="Only answers; tables and Dagster's records stay.")
+    ] = False,
+    where: Annotated[
+        str | None,
+        typer.Option(
+            help="With --answers: those that meet this condition, in SQL over the columns of an "
+            "answer, asset and partition. They are asked again by the next run."
+        ),
+    ] = None,
+) -> None:
+    """Show what left the recipe and which answers nobody asks for; with --apply, remove it.
+
+    A source, model or policy that left loses its rows, its answers and Dagster's records of it.
+    """
+    from alignment_assets.commands.tidy import tidy
+
+    tidy(recipe, apply, answers, where)
+
+
+@app.command(epilog=example("doctor --recipe apertus"))
+def doctor(recipe: RecipeOption = None) -> None:
+    """Look at GPUs, vLLM, memory, disk, models and the database, and say what a run would lack."""
+    from alignment_assets.commands.doctor import doctor
+
+    doctor(recipe)
+
+
+@app.command(epilog=example("forecast --pilot 50"))
+def forecast(
+    recipe: RecipeOption = None,
+    pilot: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="First ask so many requests of each model and task that has no runs yet. Their "
+            "answers count.",
+        ),
+    ] = None,
+    format: FormatOption = "table",
+    output: OutputOption = None,
+) -> None:
+    """Tell what the pending requests will take: tokens, engine hours, disk, finish time.
+
+    It goes by earlier runs of the same models and tasks. Forecasts are kept: what has run since one
+    is shown against it.
+    """
+    from alignment_assets.commands.forecast import forecast
+
+    forecast(recipe, pilot, format, output)
+
+
+@models_app.callback()
+def models() -> None:
+    """The weights that recipes use."""
+
+
+@models_app.command("prepare-demo", epilog=example("models prepare-demo"))
+def prepare_demo() -> None:
+    """Unpack SmolLM2-135M-Instruct, which the demo runs on, into data/models."""
+    from alignment_assets.commands.models import prepare_demo
+
+    prepare_demo()
+
+
+@spool_app.command("list", epilog=example("spool list --format json"))
+def list_answers(
+    recipe: RecipeOption = None, format: FormatOption = "table", output: OutputOption = None
+) -> None:
+    """Show what answers each asset and partition has, also those that left the recipe."""
+    from alignment_assets.commands.spool import list_answers
+
+    list_answers(recipe, format, output)
+
+
+@spool_app.command("verify", epilog=example("spool verify"))
+def verify_answers(recipe: RecipeOption = None) -> None:
+    """Read every file in full; quarantine (rename, never delete) those that cannot be read.
+
+    Ends with status 1 if there were any; run the partitions again, and their requests are asked.
+    """
+    from alignment_assets.commands.spool import verify_answers
+
+    verify_answers(recipe)
+
+
+app.add_typer(models_app, name="models")
+app.add_typer(spool_app, name="spool")
 
 
 def main() -> None:

@@ -6,21 +6,15 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import Annotated
 
-import typer
-
+from alignment_assets.commands.chosen import chosen_run
 from alignment_assets.commands.home import check_home, dagster_home, dagster_instance, end_killed
-from alignment_assets.commands.terminal import RecipeOption, chosen_run
 
 MODULE = "alignment_assets.definitions"
 
 
-def dev(
-    recipe: RecipeOption = None,
-    port: Annotated[int, typer.Option(help="The port of the UI.")] = 3000,
-) -> None:
-    """Start the Dagster UI on http://127.0.0.1:3000, with the records of the recipe's home."""
+def dev(recipe: str | None, port: int) -> None:
+    """Do what the command says; its words are in `app`."""
     run = chosen_run(recipe)
     check_home(run)
     with dagster_instance(run) as instance:

@@ -10,8 +10,9 @@ from typing import Any
 import duckdb
 import typer
 
-from alignment_assets.commands.terminal import RecipeOption, chosen_run, console, say
-from alignment_assets.definitions import default_resources
+from alignment_assets.assets.graph import default_resources
+from alignment_assets.commands.chosen import chosen_run
+from alignment_assets.commands.terminal import console, say
 from alignment_assets.host.locking import LockTimeout
 from alignment_assets.host.machine import GIBI
 from alignment_assets.host.paths import why_unwritable
@@ -19,7 +20,8 @@ from alignment_assets.inference.backend import Examination, Finding
 from alignment_assets.recipe.run import Run
 from alignment_assets.requests.forecast import all_expected_completions
 from alignment_assets.requests.removals import find_left
-from alignment_assets.warehouse.resource import Warehouse, WarehouseError
+from alignment_assets.warehouse.database import Database
+from alignment_assets.warehouse.schema import WarehouseError
 
 # Measured on the published size: a completion takes about this many bytes in the database and as
 # many in the spool, at 1 KB of text.
@@ -31,8 +33,8 @@ SIGNS = {
 }
 
 
-def doctor(recipe: RecipeOption = None) -> None:
-    """Look at GPUs, vLLM, memory, disk, models and the database, and say what a run would lack."""
+def doctor(recipe: str | None) -> None:
+    """Do what the command says; its words are in `app`."""
     run = chosen_run(recipe)
     problems = 0
     for finding in examine(run, default_resources(run)):
@@ -55,7 +57,7 @@ def examine(run: Run, resources: Mapping[str, Any]) -> Iterator[Finding]:
     yield from resources["inference"].examine(examined)
 
 
-def _database(warehouse: Warehouse) -> Finding:
+def _database(warehouse: Database) -> Finding:
     path = warehouse.path
     if not warehouse.is_there:
         return Finding("database", "ok", f"{path} is not there yet; the first run makes it")
@@ -71,7 +73,7 @@ def _database(warehouse: Warehouse) -> Finding:
     return Finding("database", "ok", f"{path}, {path.stat().st_size / GIBI:.2f} GiB, free to read")
 
 
-def _left(run: Run, warehouse: Warehouse) -> Iterator[Finding]:
+def _left(run: Run, warehouse: Database) -> Iterator[Finding]:
     """Yield who left the recipe and still has rows or answers."""
     with suppress(WarehouseError, LockTimeout, duckdb.Error):  # a finding of its own
         left = find_left(warehouse, run)
@@ -86,7 +88,7 @@ def _left(run: Run, warehouse: Warehouse) -> Iterator[Finding]:
             )
 
 
-def _disk(run: Run, warehouse: Warehouse) -> Finding:
+def _disk(run: Run, warehouse: Database) -> Finding:
     folder = run.home
     while not folder.exists():
         folder = folder.parent
@@ -96,7 +98,7 @@ def _disk(run: Run, warehouse: Warehouse) -> Finding:
     return Finding("disk", "ok" if free > needed else "problem", text)
 
 
-def _expected_completions(run: Run, warehouse: Warehouse) -> int:
+def _expected_completions(run: Run, warehouse: Database) -> int:
     """Return how many completions a run makes of its prompts so far, else of those published."""
     if warehouse.is_there:
         # What hinders reading is a finding of its own.

@@ -3,28 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
-import typer
 
+from alignment_assets.assets.graph import default_resources
+from alignment_assets.commands.chosen import chosen_run
 from alignment_assets.commands.rows import show, write
-from alignment_assets.commands.terminal import (
-    FormatOption,
-    OutputOption,
-    RecipeOption,
-    chosen_run,
-    console,
-    errors,
-    expected,
-)
-from alignment_assets.definitions import default_resources
+from alignment_assets.commands.terminal import Format, console, errors, expected
 from alignment_assets.host.locking import LockTimeout
 from alignment_assets.inference.fingerprint import MODEL_FAILURES
 from alignment_assets.inference.spool import SpoolError
 from alignment_assets.requests.forecast import Forecaster, now_utc
 from alignment_assets.warehouse.query import QueryError, question_text, run_query
-from alignment_assets.warehouse.resource import WarehouseError
+from alignment_assets.warehouse.schema import WarehouseError
 
 # What a terminal has room for, and under which name.
 SHOWN = {
@@ -58,23 +51,12 @@ SHOWN_OF_ACTUAL = {
 
 
 def forecast(
-    recipe: RecipeOption = None,
-    pilot: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help="First ask so many requests of each model and task that has no runs yet. Their "
-            "answers count.",
-        ),
-    ] = None,
-    format: FormatOption = "table",
-    output: OutputOption = None,
+    recipe: str | None = None,
+    pilot: int | None = None,
+    format: Format = "table",
+    output: Path | None = None,
 ) -> None:
-    """Tell what the pending requests will take: tokens, engine hours, disk, finish time.
-
-    It goes by earlier runs of the same models and tasks. Forecasts are kept: what has run since one
-    is shown against it.
-    """
+    """Do what the command says; its words are in `app`."""
     run = chosen_run(recipe)
     resources = default_resources(run)
     forecaster = Forecaster(

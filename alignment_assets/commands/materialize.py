@@ -12,9 +12,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated
 
-import typer
 from dagster import (
     AssetKey,
     AssetSelection,
@@ -24,22 +22,16 @@ from dagster import (
     PartitionsDefinition,
 )
 
+from alignment_assets.assets.graph import build_defs, default_resources
+from alignment_assets.commands.chosen import chosen_run
 from alignment_assets.commands.home import check_home, dagster_instance, end_killed
+from alignment_assets.commands.progress import shown_progress
 from alignment_assets.commands.signals import ended_by_signals
 from alignment_assets.commands.summary import print_next_steps, print_summary
-from alignment_assets.commands.terminal import (
-    Expected,
-    RecipeOption,
-    chosen_run,
-    console,
-    expected,
-    say,
-    shown_progress,
-)
-from alignment_assets.definitions import build_defs, default_resources
+from alignment_assets.commands.terminal import Expected, console, expected, say
 from alignment_assets.host.locking import LockTimeout
 from alignment_assets.inference.run_process import process_tag
-from alignment_assets.warehouse.resource import WarehouseError
+from alignment_assets.warehouse.schema import WarehouseError
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "WARNING"}}}}
 
@@ -150,20 +142,8 @@ def execute(
         )
 
 
-def materialize(
-    recipe: RecipeOption = None,
-    select: Annotated[
-        str | None,
-        typer.Option(help="Assets in Dagster's selection syntax; all of them by default."),
-    ] = None,
-    partition: Annotated[
-        str | None,
-        typer.Option(
-            help="Only this source, model or policy, and only assets with such a partition."
-        ),
-    ] = None,
-) -> None:
-    """Materialize assets in this process, upstream first, and show what came out."""
+def materialize(recipe: str | None, select: str | None, partition: str | None) -> None:
+    """Do what the command says; its words are in `app`."""
     run = chosen_run(recipe)
     resources = default_resources(run)
     defs = build_defs(run, resources)

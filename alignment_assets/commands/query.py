@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Sequence
+from pathlib import Path
 
-import typer
-
+from alignment_assets.commands.chosen import run_to_read
 from alignment_assets.commands.rows import write
-from alignment_assets.commands.terminal import (
-    FormatOption,
-    OutputOption,
-    RecipeOption,
-    chosen_run,
-    console,
-    expected,
-)
-from alignment_assets.definitions import default_resources
+from alignment_assets.commands.terminal import Format, console, expected
+from alignment_assets.warehouse.database import Database
 from alignment_assets.warehouse.query import (
     QueryError,
     parse_parameters,
@@ -25,25 +18,19 @@ from alignment_assets.warehouse.query import (
 
 
 def query(
-    question: Annotated[
-        str, typer.Argument(help="A question of sql/analysis, or a file with one SELECT.")
-    ],
-    recipe: RecipeOption = None,
-    format: FormatOption = "table",
-    output: OutputOption = None,
-    param: Annotated[
-        list[str] | None, typer.Option(help="A parameter of the query, name=value.")
-    ] = None,
-    snapshot: Annotated[
-        bool, typer.Option("--snapshot", help="Ask the last snapshot; no writer waits for it.")
-    ] = False,
+    question: str,
+    recipe: str | None,
+    format: Format,
+    output: Path | None,
+    param: Sequence[str],
+    snapshot: bool,
 ) -> None:
-    """Ask the database: read-only, and without access to any other file."""
-    run = chosen_run(recipe)
+    """Do what the command says; its words are in `app`."""
+    run = run_to_read(recipe)
     with expected(QueryError):
-        values = {**run.recipe.settings(), **parse_parameters(param or [])}
+        values = {**run.recipe.settings(), **parse_parameters(param)}
         rows = run_query(
-            default_resources(run)["warehouse"],
+            Database(**run.database_settings),
             question_text(question),
             values,
             snapshot=snapshot,

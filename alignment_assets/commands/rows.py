@@ -6,17 +6,16 @@ import csv
 import io
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from alignment_assets.commands.terminal import Format
 from alignment_assets.warehouse.query import QueryError
 
-Format = Literal["table", "csv", "json", "parquet"]
 TABLE_ROWS = 200
 
 
@@ -25,6 +24,8 @@ def write(rows: pa.Table, form: Format, output: Path | None, console: Console) -
     if form == "parquet":
         if output is None:
             raise QueryError("parquet goes to a file: add -o FILE")
+        import pyarrow.parquet as pq
+
         try:
             pq.write_table(rows, output)
         except pa.ArrowException as error:

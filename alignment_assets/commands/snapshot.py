@@ -2,35 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
 
-import typer
-
-from alignment_assets.commands.terminal import Expected, RecipeOption, chosen_run, expected, say
-from alignment_assets.definitions import default_resources
+from alignment_assets.commands.chosen import run_to_read
+from alignment_assets.commands.terminal import Expected, expected, say
 from alignment_assets.host.locking import LockTimeout
-from alignment_assets.warehouse.resource import WarehouseError
+from alignment_assets.warehouse.database import Database
+from alignment_assets.warehouse.schema import WarehouseError
 
 
-def snapshot(
-    recipe: RecipeOption = None,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "--output",
-            "-o",
-            help="A file, or with --table a new folder; by default in snapshots, beside the "
-            "database.",
-        ),
-    ] = None,
-    table: Annotated[
-        list[str] | None,
-        typer.Option(help="Write this table as Parquet; may be given several times."),
-    ] = None,
-) -> None:
-    """Copy the database as it is now, for readers who want to stay: `query --snapshot` asks it."""
-    warehouse = default_resources(chosen_run(recipe))["warehouse"]
+def snapshot(recipe: str | None, output: Path | None, table: Sequence[str]) -> None:
+    """Do what the command says; its words are in `app`."""
+    warehouse = Database(**run_to_read(recipe).database_settings)
     if not warehouse.is_there:
         raise Expected(f"no database {warehouse.path} yet; run `alignment-assets materialize`")
     with expected(WarehouseError, LockTimeout, OSError):

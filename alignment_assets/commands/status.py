@@ -8,24 +8,20 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 from dagster import AssetKey, DagsterInstance, Definitions
 
+from alignment_assets.assets.graph import build_defs, default_resources
+from alignment_assets.commands.chosen import chosen_run
 from alignment_assets.commands.dagster_private import StaleCauses
 from alignment_assets.commands.home import dagster_instance
 from alignment_assets.commands.rows import show
-from alignment_assets.commands.terminal import (
-    RecipeOption,
-    chosen_run,
-    console,
-    expected,
-)
-from alignment_assets.definitions import build_defs, default_resources
+from alignment_assets.commands.terminal import console, expected
 from alignment_assets.recipe.run import Run
 from alignment_assets.recipe.settings import partition_settings
 from alignment_assets.requests.removals import find_left
 from alignment_assets.warehouse import sql_files
+from alignment_assets.warehouse.database import Database
 from alignment_assets.warehouse.lineage import PARTITION_COLUMNS, Lineage, TablePart
 from alignment_assets.warehouse.query import QueryError, created_at, run_query
 from alignment_assets.warehouse.records import Record, last_record
-from alignment_assets.warehouse.resource import Warehouse
 
 # A table, and its partition if it has such.
 Place = tuple[str, str | None]
@@ -40,8 +36,8 @@ WHERE track = 'graded'
 """
 
 
-def status(recipe: RecipeOption = None) -> None:
-    """Show rows, requests, what is missing and what is stale, for each table and partition."""
+def status(recipe: str | None) -> None:
+    """Do what the command says; its words are in `app`."""
     run = chosen_run(recipe)
     resources = default_resources(run)
     with expected(QueryError), dagster_instance(run) as instance:
@@ -50,7 +46,7 @@ def status(recipe: RecipeOption = None) -> None:
 
 
 def table_status(
-    warehouse: Warehouse, run: Run, defs: Definitions, instance: DagsterInstance
+    warehouse: Database, run: Run, defs: Definitions, instance: DagsterInstance
 ) -> pa.Table:
     """Return rows (table, partition, rows, requested, missing, status), upstream first.
 
@@ -109,7 +105,7 @@ class There:
     misfits: Mapping[Place, list[str]] = field(default_factory=dict)
 
 
-def look(warehouse: Warehouse, run: Run, defs: Definitions) -> There:
+def look(warehouse: Database, run: Run, defs: Definitions) -> There:
     """Return what is in a database."""
     counts = " UNION ALL ".join(
         f"SELECT '{table}' AS name, {PARTITION_COLUMNS.get(table, 'NULL')} AS partition, "

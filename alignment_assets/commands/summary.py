@@ -11,8 +11,8 @@ from rich.text import Text
 from alignment_assets.commands.rows import show
 from alignment_assets.recipe.run import Run
 from alignment_assets.warehouse import sql_files
+from alignment_assets.warehouse.database import Database
 from alignment_assets.warehouse.query import run_query
-from alignment_assets.warehouse.resource import Warehouse
 
 EXAMPLE_CHARACTERS = 320
 # What decides about consent (sql/macros.sql, `consent_basis`), as a sentence names it.
@@ -33,7 +33,7 @@ LIMIT 3
 """
 
 
-def print_summary(warehouse: Warehouse, run: Run, console: Console) -> None:
+def print_summary(warehouse: Database, run: Run, console: Console) -> None:
     """Print what is in a recipe's database."""
     recipe, settings = run.recipe, run.recipe.settings()
     counts = " UNION ALL ".join(
@@ -74,7 +74,7 @@ def print_summary(warehouse: Warehouse, run: Run, console: Console) -> None:
         console.print(Panel(text, title="example pair", title_align="left"))
 
 
-def consent_line(warehouse: Warehouse, run: Run) -> str:
+def consent_line(warehouse: Database, run: Run) -> str:
     """Return how many rows robots.txt decided about, how many their source's rule, and what else.
 
     Beside each number stands how many of them were admitted and how many refused.
@@ -93,7 +93,7 @@ def consent_line(warehouse: Warehouse, run: Run) -> str:
     return f"Consent, by rows: {', '.join(parts)}. `query consent_decisions` tells more."
 
 
-def print_next_steps(warehouse: Warehouse, named: str | None, console: Console) -> None:
+def print_next_steps(warehouse: Database, named: str | None, console: Console) -> None:
     """Print where the database is and what a user would do next.
 
     Args:

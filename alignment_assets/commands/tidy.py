@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
-from typing import Annotated
 
 import duckdb
-import typer
 from dagster import (
     AssetKey,
     AssetRecordsFilter,
@@ -16,17 +14,11 @@ from dagster import (
     EventLogRecord,
 )
 
+from alignment_assets.assets.graph import default_resources
+from alignment_assets.commands.chosen import chosen_run
 from alignment_assets.commands.home import check_home, dagster_instance
 from alignment_assets.commands.rows import TABLE_ROWS, show
-from alignment_assets.commands.terminal import (
-    Expected,
-    RecipeOption,
-    chosen_run,
-    console,
-    expected,
-    say,
-)
-from alignment_assets.definitions import default_resources
+from alignment_assets.commands.terminal import Expected, console, expected, say
 from alignment_assets.host.locking import LockTimeout
 from alignment_assets.inference.fingerprint import MODEL_FAILURES
 from alignment_assets.inference.spool import SpoolError
@@ -42,34 +34,24 @@ from alignment_assets.requests.removals import (
     show_matching,
 )
 from alignment_assets.requests.request_sets import all_request_sets
+from alignment_assets.warehouse.database import Database
 from alignment_assets.warehouse.lineage import PARTITION_COLUMNS
 from alignment_assets.warehouse.query import QueryError, created_at
 from alignment_assets.warehouse.records import record_of
 from alignment_assets.warehouse.removed import RemovedPart
-from alignment_assets.warehouse.resource import Warehouse, WarehouseError
+from alignment_assets.warehouse.schema import WarehouseError
 
 # Materializations that are looked through at once.
 PAGE = 1000
 
 
 def tidy(
-    recipe: RecipeOption = None,
-    apply: Annotated[bool, typer.Option("--apply", help="Remove what is shown.")] = False,
-    answers: Annotated[
-        bool, typer.Option("--answers", help="Only answers; tables and Dagster's records stay.")
-    ] = False,
-    where: Annotated[
-        str | None,
-        typer.Option(
-            help="With --answers: those that meet this condition, in SQL over the columns of an "
-            "answer, asset and partition. They are asked again by the next run."
-        ),
-    ] = None,
+    recipe: str | None = None,
+    apply: bool = False,
+    answers: bool = False,
+    where: str | None = None,
 ) -> None:
-    """Show what left the recipe and which answers nobody asks for; with --apply, remove it.
-
-    A source, model or policy that left loses its rows, its answers and Dagster's records of it.
-    """
+    """Do what the command says; its words are in `app`."""
     if where is not None and not answers:
         raise Expected("--where is about answers: add --answers")
     run = chosen_run(recipe)
@@ -118,7 +100,7 @@ def tidy(
 
 def _remove(
     run: Run,
-    warehouse: Warehouse,
+    warehouse: Database,
     left: Sequence[RemovedPart],
     plan: Callable[[duckdb.DuckDBPyConnection], list[Removal]],
 ) -> None:

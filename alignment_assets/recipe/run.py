@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from alignment_assets.host.paths import home_folder
 from alignment_assets.recipe.model import Recipe
@@ -30,6 +31,20 @@ class Run:
     def database(self) -> Path:
         """The DuckDB file."""
         return self.home / "alignment.duckdb"
+
+    @property
+    def database_settings(self) -> dict[str, Any]:
+        """What a `Database` of the run is made with: its file, the recipe's limits, its members."""
+        recipe = self.recipe
+        limits = recipe.warehouse.model_dump(exclude_none=True)
+        if recipe.warehouse.temp_directory:
+            limits["temp_directory"] = str(recipe.resolve(recipe.warehouse.temp_directory))
+        return {
+            "database": str(self.database),
+            "connection_config": limits,
+            "recipe": recipe.name,
+            "members": recipe.members,
+        }
 
     @property
     def spool(self) -> Path:

@@ -22,11 +22,11 @@ from alignment_assets.gpus.pool import GpuPool
 from alignment_assets.inference.backend import Inference
 from alignment_assets.recipe.model import Recipe
 from alignment_assets.recipe.run import Run
-from alignment_assets.requests.request_sets import all_request_sets, waits_for
-from alignment_assets.requests.runner import RequestRunner, RequestSet
+from alignment_assets.requests.request_sets import RequestSet, all_request_sets, waits_for
+from alignment_assets.requests.runner import RequestRunner
 from alignment_assets.warehouse import sql_files
+from alignment_assets.warehouse.database import Database
 from alignment_assets.warehouse.query import run_query
-from alignment_assets.warehouse.resource import Warehouse
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ class Forecaster:
     """
 
     run: Run
-    warehouse: Warehouse
+    warehouse: Database
     inference: Inference
     gpus: GpuPool
     log: Callable[[str], None]

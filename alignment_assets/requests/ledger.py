@@ -12,7 +12,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from alignment_assets.inference.progress import Progress
-from alignment_assets.warehouse.resource import Warehouse
+from alignment_assets.warehouse.database import Database
 
 # A run that failed is not kept waiting for the database.
 PATIENCE_AFTER_FAILURE = 10.0
@@ -28,7 +28,7 @@ class LedgerEntry:
 
     def write(
         self,
-        warehouse: Warehouse,
+        warehouse: Database,
         progress: Progress,
         *,
         asset: str,

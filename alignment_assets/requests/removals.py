@@ -20,13 +20,12 @@ from alignment_assets.inference.spool import ANSWERED_ID, EMPTY_FILE
 from alignment_assets.inference.spool_files import write_file
 from alignment_assets.inference.types import ANSWER_SCHEMA
 from alignment_assets.recipe.run import Run
-from alignment_assets.requests.request_sets import waits_for
-from alignment_assets.requests.runner import RequestSet
+from alignment_assets.requests.request_sets import RequestSet, waits_for
 from alignment_assets.requests.spool_care import Folder, query_files, scratch, spool_folders
+from alignment_assets.warehouse.database import Database
 from alignment_assets.warehouse.lineage import TablePart
 from alignment_assets.warehouse.query import QueryError, only_statement
 from alignment_assets.warehouse.removed import RemovedPart, find_removed
-from alignment_assets.warehouse.resource import Warehouse
 
 # Of a condition, and of what is wrong with it, a message has so much.
 SHOWN_CHARACTERS = 200
@@ -84,7 +83,7 @@ class Removal:
         return sum(map(len, self.dropped_rows.values()))
 
 
-def find_left(warehouse: Warehouse, run: Run) -> list[RemovedPart]:
+def find_left(warehouse: Database, run: Run) -> list[RemovedPart]:
     """Return what there is of sources, models and policies that left the recipe, answers included.
 
     Args:
@@ -177,7 +176,7 @@ def show_matching(run: Run, where: str, limit: int) -> pa.Table:
     return pa.concat_tables(tables, promote_options="permissive") if tables else pa.table({})
 
 
-def remove_answers(warehouse: Warehouse, plan: Callable[..., list[Removal]]) -> list[Removal]:
+def remove_answers(warehouse: Database, plan: Callable[..., list[Removal]]) -> list[Removal]:
     """Remove the answers that a plan finds, and what dead writers left; return what went.
 
     The database is held alone meanwhile, so that no run reads or publishes; engines go on writing

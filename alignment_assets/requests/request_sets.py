@@ -8,15 +8,46 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from duckdb import DuckDBPyConnection
 
 from alignment_assets.recipe.model import Recipe
-from alignment_assets.requests.runner import RequestSet
+from alignment_assets.warehouse import sql_files
 from alignment_assets.warehouse.lineage import SHOWN, Lineage, TablePart
 
 Fingerprint = Callable[[str], str]
+
+
+@dataclass(frozen=True)
+class RequestSet:
+    """The requests that a file of ``sql/requests`` makes for one model.
+
+    Attributes:
+        name: the file, ``<asset>/<task>``.
+        model: the recipe's name of the model that is to answer.
+        parameters: what the file may name, and more.
+    """
+
+    name: str
+    model: str
+    parameters: dict[str, Any]
+
+    @property
+    def task(self) -> str:
+        """What the model is asked for."""
+        return self.name.rsplit("/", 1)[-1]
+
+    @property
+    def sql(self) -> str:
+        """The query: one row a request."""
+        return sql_files.read_sql("requests", self.name)
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """The parameters that the query names."""
+        return sql_files.named_parameters(self.sql, self.parameters)
 
 
 def grading(

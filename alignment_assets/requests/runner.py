@@ -35,8 +35,9 @@ from alignment_assets.inference.work_queue import ROW_GROUP
 from alignment_assets.recipe.run import Run
 from alignment_assets.requests.ledger import LedgerEntry
 from alignment_assets.requests.moved import check_unmoved, has_own_names
-from alignment_assets.warehouse import sql_files
-from alignment_assets.warehouse.resource import Staging, Warehouse
+from alignment_assets.requests.request_sets import RequestSet
+from alignment_assets.warehouse.database import Database
+from alignment_assets.warehouse.staging import Staging
 
 # What a request has for engines alone; its task is the name of its file.
 _ASKED = [name for name in REQUEST_SCHEMA.names if name != "task"]
@@ -74,36 +75,6 @@ class TooManyFailures(RuntimeError):
     """More requests failed than the recipe allows; the message has the most common reasons."""
 
 
-@dataclass(frozen=True)
-class RequestSet:
-    """The requests that a file of ``sql/requests`` makes for one model.
-
-    Attributes:
-        name: the file, ``<asset>/<task>``.
-        model: the recipe's name of the model that is to answer.
-        parameters: what the file may name, and more.
-    """
-
-    name: str
-    model: str
-    parameters: dict[str, Any]
-
-    @property
-    def task(self) -> str:
-        """What the model is asked for."""
-        return self.name.rsplit("/", 1)[-1]
-
-    @property
-    def sql(self) -> str:
-        """The query: one row a request."""
-        return sql_files.read_sql("requests", self.name)
-
-    @property
-    def values(self) -> dict[str, Any]:
-        """The parameters that the query names."""
-        return sql_files.named_parameters(self.sql, self.parameters)
-
-
 @dataclass
 class RequestRunner:
     """Has engines answer requests for one asset, or one partition of it, and collects the answers.
@@ -115,7 +86,7 @@ class RequestRunner:
     """
 
     run: Run
-    warehouse: Warehouse
+    warehouse: Database
     inference: Inference
     gpus: GpuPool
     asset: str

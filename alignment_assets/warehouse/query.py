@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -14,8 +16,9 @@ import pyarrow as pa
 
 from alignment_assets.host.locking import LockTimeout
 from alignment_assets.warehouse import sql_files
+from alignment_assets.warehouse.database import Database
 from alignment_assets.warehouse.removed import Members, hide_removed
-from alignment_assets.warehouse.resource import Warehouse, WarehouseError
+from alignment_assets.warehouse.schema import WarehouseError
 
 _PLAIN = re.compile(r"-?\d{1,18}(\.\d+)?|true|false|null|\[.*\]")
 
@@ -48,7 +51,7 @@ def question_text(name: str) -> str:
     )
 
 
-def parse_parameters(given: list[str]) -> dict[str, Any]:
+def parse_parameters(given: Sequence[str]) -> dict[str, Any]:
     """Return ``k=v`` arguments as values: numbers, booleans, null and lists as JSON, else text.
 
     Raises:
@@ -114,8 +117,24 @@ def isolate(connection: duckdb.DuckDBPyConnection, members: Members) -> None:
     connection.execute("SET enable_external_access = false; SET lock_configuration = true")
 
 
+@contextmanager
+def pandas_left_out() -> Iterator[None]:
+    """Keep DuckDB from importing pandas, which it does to see whether a parameter is of its kind.
+
+    It takes longer than a small question. What is imported already stays.
+    """
+    if "pandas" in sys.modules:
+        yield
+        return
+    sys.modules["pandas"] = None  # type: ignore[assignment]  # an import of it fails
+    try:
+        yield
+    finally:
+        del sys.modules["pandas"]
+
+
 def run_query(
-    warehouse: Warehouse,
+    warehouse: Database,
     text: str,
     values: Mapping[str, Any],
     *,
@@ -146,9 +165,10 @@ def run_query(
         opened = warehouse.read_snapshot if snapshot else warehouse.read
         with opened() as connection:
             isolate(connection, warehouse.members)
-            return connection.execute(
-                text, sql_files.named_parameters(text, values)
-            ).to_arrow_table()
+            given = sql_files.named_parameters(text, values)
+            with pandas_left_out():
+                connection.execute(text, given)
+            return connection.to_arrow_table()
     except KeyError as error:
         raise QueryError(f"{error.args[0]}; give it with --param name=value") from error
     except (duckdb.Error, WarehouseError, LockTimeout) as error:
@@ -162,7 +182,7 @@ def run_query(
         raise QueryError(str(error)) from error
 
 
-def created_at(warehouse: Warehouse) -> str:
+def created_at(warehouse: Database) -> str:
     """Return when a database was created, which tells it from others of its name."""
     (row,) = run_query(warehouse, "SELECT created_at FROM database_info", {}).to_pylist()
     return str(row["created_at"])

@@ -52,9 +52,10 @@ def hide_removed(connection: duckdb.DuckDBPyConnection, members: Members) -> Non
         members: whom it has.
     """
     database = _database(connection)
+    # Not as a parameter: with one, DuckDB loads pandas.
     there = connection.execute(
-        "SELECT table_name FROM duckdb_tables() WHERE database_name = $database",
-        {"database": database},
+        "SELECT table_name FROM duckdb_tables() "
+        f"WHERE database_name = {sql_files.text_literal(database)}"
     ).fetchall()
     for table, column in PARTITION_COLUMNS.items():
         if column in members and (table,) in there:  # an old snapshot may lack it

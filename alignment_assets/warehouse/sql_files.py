@@ -64,9 +64,17 @@ def read_sql(kind: str, name: str) -> str:
 
 
 def sql_names(kind: str) -> list[str]:
-    """Return the names of the files in ``sql/<kind>``, folders included (``completions/keys``)."""
-    folder = project_folder("sql") / kind
-    return sorted(str(path.relative_to(folder).with_suffix("")) for path in folder.rglob("*.sql"))
+    """Return the names of the files in ``sql/<kind>``, folders included (``completions/keys``).
+
+    A folder is listed once a process, as its files are read once.
+    """
+    return list(_names(project_folder("sql") / kind))
+
+
+@cache
+def _names(folder: Path) -> tuple[str, ...]:
+    found = (str(path.relative_to(folder).with_suffix("")) for path in folder.rglob("*.sql"))
+    return tuple(sorted(found))
 
 
 @cache
