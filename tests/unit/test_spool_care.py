@@ -70,8 +70,8 @@ def command(completed: Graph, monkeypatch: pytest.MonkeyPatch) -> Graph:
     """The same, with the command working on it."""
     resources = {"warehouse": completed.warehouse, "inference": completed.inference}
     monkeypatch.setattr(tidy_command, "default_resources", lambda run: resources)
-    for module in (spool_command, tidy_command):
-        monkeypatch.setattr(module, "chosen_run", lambda recipe: completed.run)
+    for module, name in ((spool_command, "run_to_read"), (tidy_command, "chosen_run")):
+        monkeypatch.setattr(module, name, lambda recipe: completed.run)
     return completed
 
 
