@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from typing import Any
 
 import duckdb
@@ -50,58 +49,49 @@ def examine(run: Run, resources: Mapping[str, Any]) -> Iterator[Finding]:
     reason = why_unwritable(run.home)
     if reason:
         yield Finding("home", "problem", f"{run.home} can be read only: {reason}")
-    yield _database(resources["warehouse"])
-    yield from _left(run, resources["warehouse"])
-    yield _disk(run, resources["warehouse"])
+    yield from _look(run, resources["warehouse"])
     examined = Examination(run, run.recipe.models, resources["gpus"])
     yield from resources["inference"].examine(examined)
 
 
-def _database(warehouse: Database) -> Finding:
+def _look(run: Run, warehouse: Database) -> Iterator[Finding]:
+    """Yield what there is to say of the database and the disk; it is opened once, or not at all."""
     path = warehouse.path
+    left, expected = find_left(None, run), all_expected_completions(None, run.recipe)
     if not warehouse.is_there:
-        return Finding("database", "ok", f"{path} is not there yet; the first run makes it")
-    impatient = warehouse.model_copy(update={"lock_timeout": 0.0})
-    try:
-        with impatient.read():
-            pass
-    except LockTimeout:
-        held = " and ".join(warehouse.holders())
-        return Finding("database", "warning", f"{path} cannot be read now: held by {held}")
-    except (WarehouseError, duckdb.Error) as error:
-        return Finding("database", "problem", str(error))
-    return Finding("database", "ok", f"{path}, {path.stat().st_size / GIBI:.2f} GiB, free to read")
+        found = Finding("database", "ok", f"{path} is not there yet; the first run makes it")
+    else:
+        impatient = warehouse.model_copy(update={"lock_timeout": 0.0})
+        size = path.stat().st_size / GIBI
+        found = Finding("database", "ok", f"{path}, {size:.2f} GiB, free to read")
+        try:
+            with impatient.read() as connection:
+                left = find_left(connection, run)
+                expected = all_expected_completions(connection, run.recipe)
+        except LockTimeout:
+            held = " and ".join(warehouse.holders())
+            text = f"{path} cannot be read now: held by {held}"
+            found = Finding("database", "warning", text)
+        except (WarehouseError, duckdb.Error) as error:
+            found = Finding("database", "problem", str(error))
+    yield found
+    if left:
+        names = ", ".join(sorted({str(one.part.partition) for one in left}))
+        rows, taken = sum(one.rows for one in left), sum(one.bytes for one in left)
+        yield Finding(
+            "left the recipe",
+            "warning",
+            f"{names}: {rows:,} rows and their answers, about {taken:,} bytes, which nothing "
+            f"uses; `alignment-assets tidy` shows and removes them",
+        )
+    yield _disk(run, expected)
 
 
-def _left(run: Run, warehouse: Database) -> Iterator[Finding]:
-    """Yield who left the recipe and still has rows or answers."""
-    with suppress(WarehouseError, LockTimeout, duckdb.Error):  # a finding of its own
-        left = find_left(warehouse, run)
-        if left:
-            names = ", ".join(sorted({str(one.part.partition) for one in left}))
-            rows, size = sum(one.rows for one in left), sum(one.bytes for one in left)
-            yield Finding(
-                "left the recipe",
-                "warning",
-                f"{names}: {rows:,} rows and their answers, about {size:,} bytes, which nothing "
-                f"uses; `alignment-assets tidy` shows and removes them",
-            )
-
-
-def _disk(run: Run, warehouse: Database) -> Finding:
+def _disk(run: Run, expected: int) -> Finding:
     folder = run.home
     while not folder.exists():
         folder = folder.parent
     free = shutil.disk_usage(folder).free
-    needed = _expected_completions(run, warehouse) * BYTES_PER_COMPLETION
+    needed = expected * BYTES_PER_COMPLETION
     text = f"{free / GIBI:.0f} GiB free; about {needed / GIBI:.1f} GiB for database and spool"
     return Finding("disk", "ok" if free > needed else "problem", text)
-
-
-def _expected_completions(run: Run, warehouse: Database) -> int:
-    """Return how many completions a run makes of its prompts so far, else of those published."""
-    if warehouse.is_there:
-        # What hinders reading is a finding of its own.
-        with suppress(WarehouseError, LockTimeout), warehouse.read() as connection:
-            return all_expected_completions(connection, run.recipe)
-    return all_expected_completions(None, run.recipe)

@@ -16,7 +16,7 @@ from alignment_assets.host.locking import LockTimeout
 from alignment_assets.inference.fingerprint import MODEL_FAILURES
 from alignment_assets.inference.spool import SpoolError
 from alignment_assets.requests.forecast import Forecaster, now_utc
-from alignment_assets.warehouse.query import QueryError, question_text, run_query
+from alignment_assets.warehouse.query import QueryError, ask, isolate, question_text
 from alignment_assets.warehouse.schema import WarehouseError
 
 # What a terminal has room for, and under which name.
@@ -68,14 +68,17 @@ def forecast(
         if pilot:
             forecaster.pilot(pilot)
         now = now_utc()
-        rows = forecaster.forecast(forecaster.pending(), now)
+        with forecaster.warehouse.read() as connection:
+            pending = forecaster.pending(connection)
+            isolate(connection, forecaster.warehouse.members)
+            rows = forecaster.forecast(connection, pending, now)
+            actual = ask(connection, question_text("forecast_against_actual"), {})
         forecaster.keep(rows, now)
         if format != "table" or output:
             write(rows, format, output, console)
             return
         show(for_terminal(rows), console)
         console.print(total_line(rows), highlight=False, soft_wrap=True)
-        actual = run_query(resources["warehouse"], question_text("forecast_against_actual"), {})
     if actual.num_rows:
         shown = actual.select([*SHOWN_OF_ACTUAL]).rename_columns([*SHOWN_OF_ACTUAL.values()])
         show(shown, console, "Forecast against actual")

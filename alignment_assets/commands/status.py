@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pyarrow as pa
@@ -20,8 +20,9 @@ from alignment_assets.requests.removals import find_left
 from alignment_assets.warehouse import sql_files
 from alignment_assets.warehouse.database import Database
 from alignment_assets.warehouse.lineage import PARTITION_COLUMNS, Lineage, TablePart
-from alignment_assets.warehouse.query import QueryError, created_at, run_query
+from alignment_assets.warehouse.query import QueryError, ask, isolate, opened_to_ask
 from alignment_assets.warehouse.records import Record, last_record
+from alignment_assets.warehouse.removed import RemovedPart
 
 # A table, and its partition if it has such.
 Place = tuple[str, str | None]
@@ -54,19 +55,10 @@ def table_status(
     longer asked do not count. For ``status`` see `statuses`; sources, models and policies that left
     the recipe come last.
     """
-    settings = run.recipe.settings()
-    requested = {
-        (row["name"], row["partition"]): (row["requested"], row["answered"])
-        for row in run_query(warehouse, REQUESTED, settings).to_pylist()
-    }
-    unanswered = sql_files.read_sql("analysis", "unanswered_requests")
-    for row in run_query(warehouse, unanswered, settings).to_pylist():
-        requested["completions", row["model"]] = (row["requested"], row["completed"])
-        requested["rewards", row["model"]] = (row["requested"], row["rewarded"])
     there = look(warehouse, run, defs)
     lines = []
     for (table, partition), status in statuses(there, run, defs, instance).items():
-        asked, answered = requested.get((table, partition), (None, None))
+        asked, answered = there.requested.get((table, partition), (None, None))
         lines.append(
             {
                 "table": table,
@@ -85,44 +77,68 @@ def table_status(
             "status": f"left the recipe, about {one.bytes:,} bytes: "
             "`alignment-assets tidy` removes it",
         }
-        for one in find_left(warehouse, run)
+        for one in there.left
     ]
     return pa.Table.from_pylist(lines)
 
 
 @dataclass(frozen=True)
 class There:
-    """What is in a database.
+    """What is in a database at one moment.
 
     Attributes:
         created_at: when it was created.
         rows: of each table and partition.
         misfits: how a table and partition does not fit what it was made of.
+        requested: how many requests there are of a table and partition that engines answer for,
+            and how many of them have an answer in the table.
+        left: the rows and answers of who left the recipe.
     """
 
     created_at: str
     rows: Mapping[Place, int]
     misfits: Mapping[Place, list[str]] = field(default_factory=dict)
+    requested: Mapping[Place, tuple[int, int]] = field(default_factory=dict)
+    left: Sequence[RemovedPart] = ()
 
 
 def look(warehouse: Database, run: Run, defs: Definitions) -> There:
-    """Return what is in a database."""
+    """Return what is in a database, which is opened once for all of it.
+
+    Raises:
+        QueryError: there is none, or it cannot be read.
+    """
+    settings = run.recipe.settings()
     counts = " UNION ALL ".join(
         f"SELECT '{table}' AS name, {PARTITION_COLUMNS.get(table, 'NULL')} AS partition, "
         f"count(*) AS rows FROM {table} GROUP BY ALL"
         for table in sql_files.tables()
     )
-    with warehouse.read() as connection:
-        lineage = Lineage(connection, run.recipe.settings())
+    unanswered = sql_files.read_sql("analysis", "unanswered_requests")
+    with opened_to_ask(warehouse) as connection:
+        lineage = Lineage(connection, settings)
         misfits = {
             place: [misfit.how for misfit in lineage.misfits_of(TablePart(*place))]
             for place in _places(defs)
         }
-    rows = run_query(warehouse, counts, {}).to_pylist()
+        left = find_left(connection, run)
+        isolate(connection, warehouse.members)
+        rows = ask(connection, counts, {}).to_pylist()
+        graded = ask(connection, REQUESTED, settings).to_pylist()
+        asked = ask(connection, unanswered, settings).to_pylist()
+        (created,) = ask(connection, "SELECT created_at FROM database_info", {}).to_pylist()
+    requested = {
+        (row["name"], row["partition"]): (row["requested"], row["answered"]) for row in graded
+    }
+    for row in asked:
+        requested["completions", row["model"]] = (row["requested"], row["completed"])
+        requested["rewards", row["model"]] = (row["requested"], row["rewarded"])
     return There(
-        created_at(warehouse),
+        str(created["created_at"]),
         {(row["name"], row["partition"]): row["rows"] for row in rows},
         misfits,
+        requested,
+        left,
     )
 
 

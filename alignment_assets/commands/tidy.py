@@ -75,8 +75,8 @@ def tidy(
             def plan(connection: duckdb.DuckDBPyConnection) -> list[Removal]:
                 return plan_matching(run, where)
 
-        left = [] if answers else find_left(warehouse, run)
         with warehouse.read() as connection:
+            left = [] if answers else find_left(connection, run)
             removals = plan(connection)
         with nullcontext() if answers else dagster_instance(run) as instance:
             runs = runs_of_left(instance, run, created_at(warehouse)) if instance else []

@@ -26,7 +26,12 @@ from alignment_assets.requests.request_sets import RequestSet, all_request_sets,
 from alignment_assets.requests.runner import RequestRunner
 from alignment_assets.warehouse import sql_files
 from alignment_assets.warehouse.database import Database
-from alignment_assets.warehouse.query import run_query
+from alignment_assets.warehouse.lineage import Lineage
+from alignment_assets.warehouse.query import ask
+
+_MEASURED = """
+SELECT DISTINCT model, model_fingerprint, task FROM inference_runs WHERE answered > 0
+"""
 
 
 @dataclass(frozen=True)
@@ -141,10 +146,15 @@ class Forecaster:
         will not ask them again.
         """
         asked = 0
-        measured = self._measured()
-        for (asset, partition), sets in self._request_sets().items():
-            if self._waits(asset, partition):
-                continue
+        with self.warehouse.read() as connection:
+            measured = set(connection.execute(_MEASURED).fetchall())
+            lineage = Lineage(connection, self.run.recipe.settings())
+            ready = {
+                place: sets
+                for place, sets in self._request_sets().items()
+                if waits_for(lineage, *place) is None
+            }
+        for (asset, partition), sets in ready.items():
             runner = self._runner(asset, partition)
             alike: dict[tuple[str, str, str], list[tuple[RequestSet, int]]] = {}
             for each in sets:
@@ -160,13 +170,13 @@ class Forecaster:
             asked += sum(progress.done for progress in runner.progress)
         return asked
 
-    def pending(self) -> list[Pending]:
+    def pending(self, connection: DuckDBPyConnection) -> list[Pending]:
         """Count what has no answer yet, in the order in which it is asked."""
-        with self.warehouse.read() as connection:
-            prompts = count_prompts(connection, self.run.recipe)
+        prompts = count_prompts(connection, self.run.recipe)
+        lineage = Lineage(connection, self.run.recipe.settings())
         listed: list[Pending] = []
         for (asset, partition), sets in self._request_sets().items():
-            waits = self._waits(asset, partition)
+            waits = waits_for(lineage, asset, partition) is not None
             for requests in sets:
                 listed.append(
                     Pending(
@@ -176,20 +186,22 @@ class Forecaster:
                         requests.model,
                         requests.task,
                         self._fingerprint(requests.model),
-                        self._count(prompts, asset, partition, requests, waits=waits),
+                        self._count(connection, prompts, asset, partition, requests, waits),
                         not waits,
                     )
                 )
         return listed
 
-    def forecast(self, pending: Sequence[Pending], now: datetime) -> pa.Table:
+    def forecast(
+        self, connection: DuckDBPyConnection, pending: Sequence[Pending], now: datetime
+    ) -> pa.Table:
         """Return one row for each partition, model and task with pending requests.
 
         Columns: those of ``sql/analysis/forecast.sql``, its ``ends_after_seconds`` replaced by
         ``finishes_at``, if partitions are worked off one after another from ``now`` (UTC).
         """
-        rows = run_query(
-            self.warehouse,
+        rows = ask(
+            connection,
             sql_files.read_sql("analysis", "forecast"),
             {"pending": json.dumps([asdict(one) for one in pending])},
         )
@@ -222,34 +234,22 @@ class Forecaster:
 
     def _count(
         self,
+        connection: DuckDBPyConnection,
         prompts: Prompts,
         asset: str,
         partition: str | None,
         requests: RequestSet,
-        *,
         waits: bool,
     ) -> int | None:
+        runner = self._runner(asset, partition)
         if not waits:
-            return self._runner(asset, partition).count(requests)[1]
+            return runner.count_in(connection, requests)[1]
         expected = expected_requests(self.run.recipe, prompts, asset, partition, requests)
         if expected is None or asset == "judge_comparisons":
             return expected
         # What is made of it already may be answered.
-        made, unanswered = self._runner(asset, partition).count(requests)
+        made, unanswered = runner.count_in(connection, requests)
         return max(expected - made, 0) + unanswered
-
-    def _waits(self, asset: str, partition: str | None) -> bool:
-        with self.warehouse.read() as connection:
-            return waits_for(connection, self.run.recipe, asset, partition) is not None
-
-    def _measured(self) -> set[tuple[str, str, str]]:
-        with self.warehouse.read() as connection:
-            return set(
-                connection.execute(
-                    "SELECT DISTINCT model, model_fingerprint, task FROM inference_runs "
-                    "WHERE answered > 0"
-                ).fetchall()
-            )
 
     def _fingerprint(self, model: str) -> str:
         return self.inference.fingerprint(model, self.run)

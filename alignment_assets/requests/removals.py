@@ -23,7 +23,7 @@ from alignment_assets.recipe.run import Run
 from alignment_assets.requests.request_sets import RequestSet, waits_for
 from alignment_assets.requests.spool_care import Folder, query_files, scratch, spool_folders
 from alignment_assets.warehouse.database import Database
-from alignment_assets.warehouse.lineage import TablePart
+from alignment_assets.warehouse.lineage import Lineage, TablePart
 from alignment_assets.warehouse.query import QueryError, only_statement
 from alignment_assets.warehouse.removed import RemovedPart, find_removed
 
@@ -83,18 +83,17 @@ class Removal:
         return sum(map(len, self.dropped_rows.values()))
 
 
-def find_left(warehouse: Database, run: Run) -> list[RemovedPart]:
+def find_left(connection: duckdb.DuckDBPyConnection | None, run: Run) -> list[RemovedPart]:
     """Return what there is of sources, models and policies that left the recipe, answers included.
 
     Args:
-        warehouse: the database; it may not be there yet.
+        connection: to the database itself; None while there is none.
         run: the recipe and its home.
     """
     found: dict[TablePart, RemovedPart] = {}
-    if warehouse.is_there:
-        with warehouse.read() as connection:
-            for one in find_removed(connection, run.recipe.members):
-                found[one.part] = one
+    if connection is not None:
+        for one in find_removed(connection, run.recipe.members):
+            found[one.part] = one
     for folder in spool_folders(run):
         if not folder.asked:
             part = TablePart(folder.asset, folder.partition)
@@ -121,12 +120,12 @@ def plan_removals(
     Raises:
         SpoolError: a file cannot be read.
     """
-    removals = []
+    removals, lineage = [], Lineage(connection, run.recipe.settings())
     for folder in spool_folders(run):
         reason = None
         connection.execute("CREATE OR REPLACE TEMP TABLE current_requests (request_id UUID)")
         if folder.asked:
-            missing = waits_for(connection, run.recipe, folder.asset, folder.partition)
+            missing = waits_for(lineage, folder.asset, folder.partition)
             reason = f"waits for {missing}" if missing else None
             for asked in () if reason else requests[folder.asset, folder.partition]:
                 connection.execute(

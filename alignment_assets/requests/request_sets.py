@@ -11,8 +11,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from duckdb import DuckDBPyConnection
-
 from alignment_assets.recipe.model import Recipe
 from alignment_assets.warehouse import sql_files
 from alignment_assets.warehouse.lineage import SHOWN, Lineage, TablePart
@@ -164,9 +162,7 @@ def all_request_sets(
     }
 
 
-def waits_for(
-    connection: DuckDBPyConnection, recipe: Recipe, asset: str, partition: str | None
-) -> str | None:
+def waits_for(lineage: Lineage, asset: str, partition: str | None) -> str | None:
     """Return what has to be made before a partition's requests are all known.
 
     For example, the comparisons of a policy are asked about the best rewards of every model: while
@@ -177,7 +173,7 @@ def waits_for(
         The tables above, with their partitions, that are not made or do not fit what they were
         made of; None if all do.
     """
-    above = Lineage(connection, recipe.settings()).misfits_above(TablePart(asset, partition))
+    above = lineage.misfits_above(TablePart(asset, partition))
     names = list(dict.fromkeys(misfit.part.label for misfit in above))
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return f"{', '.join(names[:SHOWN])}{more}" if names else None

@@ -116,7 +116,7 @@ class RequestRunner:
     def count(self, requests: RequestSet) -> tuple[int, int]:
         """Return how many requests there are, and how many of them have no answer."""
         with self.warehouse.read() as connection:
-            return self._count(connection, requests)
+            return self.count_in(connection, requests)
 
     def answer(self, requests: RequestSet, at_most: int | None = None) -> None:
         """Have an engine answer what the spool does not answer yet.
@@ -158,7 +158,7 @@ class RequestRunner:
         # Whoever makes rows of these files has the database open meanwhile.
         merge_small_files(self.folder, self.warehouse.get_connection, self.log)
         with self.warehouse.read() as connection:
-            total, pending = self._count(connection, requests)
+            total, pending = self.count_in(connection, requests)
             if has_own_names(requests.name):
                 values = {
                     **requests.parameters,
@@ -244,8 +244,8 @@ class RequestRunner:
     def _limits(self, requests: RequestSet) -> str:
         return self.inference.limits(self.run.recipe.models[requests.model])
 
-    def _count(self, connection: DuckDBPyConnection, requests: RequestSet) -> tuple[int, int]:
-        """Make the table ``final`` of the requests that need not be asked, and count."""
+    def count_in(self, connection: DuckDBPyConnection, requests: RequestSet) -> tuple[int, int]:
+        """Count as `count` does, and make the table ``final`` of what need not be asked."""
         read_final(connection, self.folder, [self._limits(requests)], self.log)
         return connection.execute(
             "SELECT count(*), count(*) FILTER (request_id NOT IN (FROM final)) "

@@ -155,22 +155,45 @@ def run_query(
         QueryError: the statement is no SELECT, or DuckDB refuses it, a parameter has no value, or
             the database cannot be read.
     """
+    with opened_to_ask(warehouse, snapshot=snapshot) as connection:
+        text = only_statement(text)
+        isolate(connection, warehouse.members)
+        return ask(connection, text, values)
+
+
+def ask(connection: duckdb.DuckDBPyConnection, text: str, values: Mapping[str, Any]) -> pa.Table:
+    """Return the rows of a statement.
+
+    Raises:
+        QueryError: a parameter has no value.
+        duckdb.Error: DuckDB refuses it.
+    """
+    try:
+        given = sql_files.named_parameters(text, values)
+    except KeyError as error:
+        raise QueryError(f"{error.args[0]}; give it with --param name=value") from error
+    with pandas_left_out():
+        connection.execute(text, given)
+    return connection.to_arrow_table()
+
+
+@contextmanager
+def opened_to_ask(
+    warehouse: Database, *, snapshot: bool = False
+) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Open the database to read; all that is asked inside is of one moment.
+
+    Raises:
+        QueryError: there is no database, it cannot be read, or DuckDB refuses a question.
+    """
     if not (snapshot or warehouse.is_there):
         raise QueryError(
             f"no database {warehouse.path} yet; "
             f"run `alignment-assets materialize --recipe {warehouse.recipe}`"
         )
     try:
-        text = only_statement(text)
-        opened = warehouse.read_snapshot if snapshot else warehouse.read
-        with opened() as connection:
-            isolate(connection, warehouse.members)
-            given = sql_files.named_parameters(text, values)
-            with pandas_left_out():
-                connection.execute(text, given)
-            return connection.to_arrow_table()
-    except KeyError as error:
-        raise QueryError(f"{error.args[0]}; give it with --param name=value") from error
+        with warehouse.read_snapshot() if snapshot else warehouse.read() as connection:
+            yield connection
     except (duckdb.Error, WarehouseError, LockTimeout) as error:
         found = _NO_ID.search(str(error))
         if found or _NO_ID_EITHER.search(str(error)):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -47,14 +47,25 @@ def pending(position: int, model: str, requests: int | None, **changes: Any) -> 
     )  # fmt: skip
 
 
+def cast_rows(
+    cast: Forecaster, listed: Sequence[Pending] | None = None, now: datetime = NOW
+) -> pa.Table:
+    """Return the forecast for what is listed; for what is pending now without a list."""
+    with cast.warehouse.read() as connection:
+        listed = cast.pending(connection) if listed is None else listed
+        return cast.forecast(connection, listed, now)
+
+
 def forecast(graph: Graph, *listed: Pending) -> list[dict[str, Any]]:
-    return forecaster(graph).forecast(listed, NOW).to_pylist()
+    return cast_rows(forecaster(graph), listed).to_pylist()
 
 
 def counted(graph: Graph) -> dict[tuple[str, str | None], int | None]:
     """Return the pending requests of each asset and partition."""
     totals: dict[tuple[str, str | None], int | None] = {}
-    for one in forecaster(graph).pending():
+    with graph.warehouse.read() as connection:
+        listed = forecaster(graph).pending(connection)
+    for one in listed:
         place, before = (one.asset, one.partition), totals.get((one.asset, one.partition), 0)
         unknown = before is None or one.requests is None
         totals[place] = None if unknown else (before or 0) + (one.requests or 0)
@@ -142,7 +153,7 @@ def test_before_there_are_prompts_the_published_ones_count(graph: Graph) -> None
     small = counted(graph.with_recipe(changed_recipe({"limit": 453_235 // 5}, "apertus")))
     assert small["completions", "apertus-8b-sft"] == pytest.approx(4_532_350 / 5, rel=1e-4)
     cast = forecaster(apertus)
-    cast.keep(cast.forecast(cast.pending(), NOW), NOW)
+    cast.keep(cast_rows(cast), NOW)
     assert graph.query(
         "SELECT sum(requests)::BIGINT, count(seconds), count(bytes), any_value(basis) "
         "FROM inference_forecasts WHERE asset = 'completions'"
@@ -190,7 +201,7 @@ def test_a_pilot_asks_few_of_each_kind_and_the_run_asks_the_rest(
     pilot = graph.asked()[before:]
     assert len(pilot) == 15 and {request["task"] for request in pilot} == {"generate"}
     assert graph.query("SELECT count(*) FROM inference_runs WHERE dagster_run_id IS NULL") == [(3,)]
-    rows = {row["partition"]: row for row in cast.forecast(cast.pending(), NOW).to_pylist()
+    rows = {row["partition"]: row for row in cast_rows(cast).to_pylist()
             if row["asset"] == "completions"}  # fmt: skip
     assert {row["basis"] for row in rows.values()} == {"pilot"}
     totals = dict(graph.query("SELECT model, count(*) FROM completion_requests GROUP BY ALL"))
@@ -229,7 +240,7 @@ def test_a_forecast_is_held_against_what_came(materialized: Callable[..., Graph]
     cast = forecaster(graph)
     cast.pilot(5)
     for made_at in (datetime(2020, 1, 1), now_utc()):  # the later one counts
-        cast.keep(cast.forecast(cast.pending(), made_at), made_at)
+        cast.keep(cast_rows(cast, now=made_at), made_at)
     model = "smollm2-135m"
     graph.materialize("key:completions", model)
     rows = read_rows(graph.warehouse, sql_files.read_sql("analysis", "forecast_against_actual"))
@@ -296,8 +307,8 @@ def test_the_total_adds_up_what_is_known(graph: Graph) -> None:
     add_runs(graph, {})
     cast = forecaster(graph)
     known = [pending(0, "small", 1000), pending(1, "small", 500, asset="rewards")]
-    line = total_line(cast.forecast(known, NOW))
+    line = total_line(cast_rows(cast, known))
     assert "1,500 requests; 150,000 tokens in, 375,000 out, 0.21 engine hours" in line
     assert "finished at 2026-03-01 12:12:30" in line
-    line = total_line(cast.forecast([*known, pending(2, "new", 7)], NOW))
+    line = total_line(cast_rows(cast, [*known, pending(2, "new", 7)]))
     assert "1,507 requests; 150,000 tokens in" in line and "--pilot" in line
