@@ -11,6 +11,7 @@ from alignment_assets.commands.terminal import Format, console, expected
 from alignment_assets.warehouse.database import Database
 from alignment_assets.warehouse.query import (
     QueryError,
+    fetch_rows,
     parse_parameters,
     question_text,
     run_query,
@@ -29,10 +30,6 @@ def query(
     run = run_to_read(recipe)
     with expected(QueryError):
         values = {**run.recipe.settings(), **parse_parameters(param)}
-        rows = run_query(
-            Database(**run.database_settings),
-            question_text(question),
-            values,
-            snapshot=snapshot,
-        )
-        write(rows, format, output, console)
+        asked = Database(**run.database_settings), question_text(question), values
+        run_it = run_query if format == "parquet" else fetch_rows
+        write(run_it(*asked, snapshot=snapshot), format, output, console)

@@ -6,24 +6,33 @@ import csv
 import io
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from alignment_assets.commands.terminal import Format
-from alignment_assets.warehouse.query import QueryError
+from alignment_assets.warehouse.query import QueryError, Rows
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 TABLE_ROWS = 200
+# The names of types, Arrow's and DuckDB's, whose values stand flush right.
+_NUMBERS = {
+    *("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float", "double"),
+    *("tinyint", "smallint", "integer", "bigint", "hugeint"),
+    *("utinyint", "usmallint", "uinteger", "ubigint", "uhugeint"),
+}
 
 
-def write(rows: pa.Table, form: Format, output: Path | None, console: Console) -> None:
-    """Write rows to a file or to the console."""
+def write(rows: pa.Table | Rows, form: Format, output: Path | None, console: Console) -> None:
+    """Write rows to a file or to the console; to Parquet such as are Arrow's."""
     if form == "parquet":
         if output is None:
             raise QueryError("parquet goes to a file: add -o FILE")
+        import pyarrow as pa
         import pyarrow.parquet as pq
 
         try:
@@ -44,38 +53,60 @@ def write(rows: pa.Table, form: Format, output: Path | None, console: Console) -
             output.write_text(text, encoding="utf-8")
 
 
-def show(rows: pa.Table, console: Console, title: str | None = None) -> None:
+def show(rows: pa.Table | Rows, console: Console, title: str | None = None) -> None:
     """Print rows as a table; says so where it leaves some out."""
+    rows = _plain(rows)
     table = Table(title=title, title_justify="left", title_style="bold", pad_edge=False)
-    for field in rows.schema:
-        numeric = pa.types.is_integer(field.type) or pa.types.is_floating(field.type)
-        table.add_column(field.name, justify="right" if numeric else "left", overflow="fold")
-    for row in rows.slice(0, TABLE_ROWS).to_pylist():
-        table.add_row(*(Text(_cell(value)) for value in row.values()))
+    for name, kind in zip(rows.columns, rows.types, strict=True):
+        numeric = kind.lower() in _NUMBERS
+        table.add_column(name, justify="right" if numeric else "left", overflow="fold")
+    for row in rows.values[:TABLE_ROWS]:
+        table.add_row(*(Text(_cell(value)) for value in row))
     console.print(table)
-    if rows.num_rows > TABLE_ROWS:
+    if len(rows.values) > TABLE_ROWS:
         console.print(
-            f"… {rows.num_rows - TABLE_ROWS:,} more rows: use --format csv, json or parquet"
+            f"… {len(rows.values) - TABLE_ROWS:,} more rows: use --format csv, json or parquet"
         )
 
 
-def as_csv(rows: pa.Table) -> str:
+def as_csv(rows: pa.Table | Rows) -> str:
     """Return rows as CSV; lists and structs as JSON."""
+    rows = _plain(rows)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(rows.column_names)
-    for row in rows.to_pylist():
-        writer.writerow([_json(v) if isinstance(v, (list, dict)) else v for v in row.values()])
+    writer.writerow(rows.columns)
+    for row in rows.values:
+        writer.writerow([_json(v) if isinstance(v, (list, dict)) else v for v in row])
     return text.getvalue()
 
 
-def as_json(rows: pa.Table) -> str:
+def as_json(rows: pa.Table | Rows) -> str:
     """Return rows as a JSON array of objects."""
-    return _json(rows.to_pylist(), indent=2) + "\n"
+    rows = _plain(rows)
+    listed = [dict(zip(rows.columns, row, strict=True)) for row in rows.values]
+    return _json(listed, indent=2) + "\n"
+
+
+def _plain(rows: pa.Table | Rows) -> Rows:
+    if isinstance(rows, Rows):
+        return rows
+    types = [str(field.type) for field in rows.schema]
+    columns = [column.to_pylist() for column in rows.columns]
+    return Rows(rows.column_names, types, list(zip(*columns, strict=True)))
 
 
 def _json(value: Any, indent: int | None = None) -> str:
-    return json.dumps(value, ensure_ascii=False, default=str, indent=indent)
+    return json.dumps(_with_text_keys(value), ensure_ascii=False, default=str, indent=indent)
+
+
+def _with_text_keys(value: Any) -> Any:
+    """Return a value whose maps have texts for keys, as JSON wants them: ids are none."""
+    if isinstance(value, dict):
+        return {
+            key if isinstance(key, str) else str(key): _with_text_keys(part)
+            for key, part in value.items()
+        }
+    return [_with_text_keys(part) for part in value] if isinstance(value, list) else value
 
 
 def _cell(value: Any) -> str:

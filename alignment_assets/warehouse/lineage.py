@@ -16,13 +16,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import duckdb
-import pyarrow as pa
 
 from alignment_assets.warehouse import sql_files
 from alignment_assets.warehouse.schema import WarehouseError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 # The column that holds a table's partition.
 PARTITION_COLUMNS = {
@@ -264,6 +266,15 @@ def upstream_of(table: str) -> list[str]:
 
 def lineage_rows(part: TablePart, rows: int, content: str, inputs: Sequence[Input]) -> pa.Table:
     """Return the rows of ``lineage`` for a part that is about to be put in place."""
+    import pyarrow as pa  # here, because who only reads waits for it in vain
+
+    schema = [
+        *((name, pa.string()) for name in ("table_name", "partition", "version", "upstream")),
+        *((name, pa.string()) for name in ("upstream_partition", "upstream_version")),
+        ("rows", pa.int64()),
+        ("content", pa.string()),
+        ("made_at", pa.timestamp("us")),
+    ]
     itself = {
         "table_name": part.table,
         "partition": part.partition,
@@ -281,15 +292,5 @@ def lineage_rows(part: TablePart, rows: int, content: str, inputs: Sequence[Inpu
         }
         for one in inputs
     ]
-    return pa.Table.from_pylist([{**itself, "rows": rows, "content": content}, *taken], _SCHEMA)
-
-
-_SCHEMA = pa.schema(
-    [
-        *((name, pa.string()) for name in ("table_name", "partition", "version", "upstream")),
-        *((name, pa.string()) for name in ("upstream_partition", "upstream_version")),
-        ("rows", pa.int64()),
-        ("content", pa.string()),
-        ("made_at", pa.timestamp("us")),
-    ]
-)
+    listed = [{**itself, "rows": rows, "content": content}, *taken]
+    return pa.Table.from_pylist(listed, pa.schema(schema))

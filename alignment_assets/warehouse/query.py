@@ -7,18 +7,21 @@ import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import duckdb
-import pyarrow as pa
 
 from alignment_assets.host.locking import LockTimeout
 from alignment_assets.warehouse import sql_files
 from alignment_assets.warehouse.database import Database
 from alignment_assets.warehouse.removed import Members, hide_removed
 from alignment_assets.warehouse.schema import WarehouseError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 _PLAIN = re.compile(r"-?\d{1,18}(\.\d+)?|true|false|null|\[.*\]")
 
@@ -155,10 +158,47 @@ def run_query(
         QueryError: the statement is no SELECT, or DuckDB refuses it, a parameter has no value, or
             the database cannot be read.
     """
+    with _asked(warehouse, text, values, snapshot) as connection:
+        return connection.to_arrow_table()
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows of an answer as Python values, which need no Arrow: it takes longer to load than to ask.
+
+    Attributes:
+        columns: their names.
+        types: DuckDB's name of each column's type.
+        values: row by row.
+    """
+
+    columns: Sequence[str]
+    types: Sequence[str]
+    values: Sequence[Sequence[Any]]
+
+
+def fetch_rows(
+    warehouse: Database, text: str, values: Mapping[str, Any], *, snapshot: bool = False
+) -> Rows:
+    """Run one statement as `run_query` does, for those who need no Arrow."""
+    with _asked(warehouse, text, values, snapshot) as connection:
+        described = connection.description or []
+        return Rows(
+            [column[0] for column in described],
+            [str(column[1]) for column in described],
+            connection.fetchall(),
+        )
+
+
+@contextmanager
+def _asked(
+    warehouse: Database, text: str, values: Mapping[str, Any], snapshot: bool
+) -> Iterator[duckdb.DuckDBPyConnection]:
     with opened_to_ask(warehouse, snapshot=snapshot) as connection:
-        text = only_statement(text)
+        statement = only_statement(text)
         isolate(connection, warehouse.members)
-        return ask(connection, text, values)
+        _execute(connection, statement, values)
+        yield connection
 
 
 def ask(connection: duckdb.DuckDBPyConnection, text: str, values: Mapping[str, Any]) -> pa.Table:
@@ -168,13 +208,17 @@ def ask(connection: duckdb.DuckDBPyConnection, text: str, values: Mapping[str, A
         QueryError: a parameter has no value.
         duckdb.Error: DuckDB refuses it.
     """
+    _execute(connection, text, values)
+    return connection.to_arrow_table()
+
+
+def _execute(connection: duckdb.DuckDBPyConnection, text: str, values: Mapping[str, Any]) -> None:
     try:
         given = sql_files.named_parameters(text, values)
     except KeyError as error:
         raise QueryError(f"{error.args[0]}; give it with --param name=value") from error
     with pandas_left_out():
         connection.execute(text, given)
-    return connection.to_arrow_table()
 
 
 @contextmanager

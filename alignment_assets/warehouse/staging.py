@@ -11,12 +11,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from uuid import UUID
 
 import duckdb
 import psutil
-import pyarrow as pa
 
 from alignment_assets.host.machine import ensure_room
 from alignment_assets.warehouse import sql_files
@@ -31,6 +30,9 @@ from alignment_assets.warehouse.rewrite import (
 )
 from alignment_assets.warehouse.schema import RECORDS_OF_ROWS, WarehouseError, cast_is_checked
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 # Before compression, and with the temporary tables beside the new rows: rather too many.
 _STAGED = """
 SELECT sum(memory_usage_bytes + temporary_storage_bytes) FROM duckdb_memory()
@@ -44,7 +46,7 @@ WHERE database_name = 'warehouse'
 
 
 # What is on record of rows, by table; None where there is nothing to say.
-Records = Mapping[str, pa.Table | None]
+Records = Mapping[str, "pa.Table | None"]
 
 
 @dataclass(frozen=True)

@@ -145,7 +145,8 @@ def test_who_left_is_listed_with_rows_and_bytes(left: Graph) -> None:
         ((count,),) = left.query(f"SELECT count(*) FROM {table} WHERE model = '{COOL}'")
         assert row["rows"] == count > 0
         assert "left the recipe" in row["status"] and "alignment-assets tidy" in row["status"]
-    (found,) = doctor_command._left(left.run, left.warehouse)
+    looked = doctor_command._look(left.run, left.warehouse)
+    (found,) = [finding for finding in looked if finding.subject == "left the recipe"]
     assert found.verdict == "warning" and COOL in found.text and "tidy" in found.text
 
 
