@@ -49,6 +49,10 @@ logger = logging.getLogger(__name__)
 PROCESS_MEMORY_SHARE = 0.2
 
 
+# Versions of files whose tables are those of ``sql/schema``: comparing takes longer than opening.
+_COMPARED: set[tuple[object, ...]] = set()
+
+
 class Database(BaseModel):
     """The DuckDB database of a recipe, safe to share between processes.
 
@@ -365,7 +369,13 @@ class Database(BaseModel):
     ) -> Migration | None:
         if database is None:
             (database,) = connection.execute("SELECT current_database()").fetchone() or ("",)
-        return plan_migration(connection, database, self.path, self.recipe)
+        version = (self.recipe, sql_files.schema_version(), *_file_version(self.path))
+        if version in _COMPARED:
+            return None
+        migration = plan_migration(connection, database, self.path, self.recipe)
+        if migration is None:
+            _COMPARED.add(version)
+        return migration
 
     def _bring_forward(self, connection: duckdb.DuckDBPyConnection) -> None:
         migration = self._migration(connection)
@@ -376,9 +386,15 @@ class Database(BaseModel):
                 self._log(f"{self.path} brought forward to sql/schema: {changed}")
 
     def _log(self, line: str) -> None:
-        """Tell of a wait, or of a change of tables."""
         logger.warning(line)
 
     @property
     def _shared(self) -> SharedFile:
         return SharedFile(self.path, self.lock_timeout, self._log)
+
+
+def _file_version(path: Path) -> tuple[object, ...]:
+    """Return what changes when a database that nobody writes now is written."""
+    files = [path, path.with_name(f"{path.name}.wal")]
+    stats = [file.stat() for file in files if file.exists()]
+    return (str(path), *((stat.st_ino, stat.st_mtime_ns, stat.st_size) for stat in stats))

@@ -15,8 +15,10 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner, Result
 
+from alignment_assets.assets import graph as graph_module
 from alignment_assets.commands.app import Expected, app
 from alignment_assets.warehouse import sql_files
+from alignment_assets.warehouse.database import Database
 from tests.conftest import REPOSITORY, Graph
 
 IMPORT = """
@@ -279,6 +281,67 @@ def test_an_unknown_partition_or_asset_is_named(made: Graph) -> None:
     assert "smollm2-135m-cool" in str(partition.exception)
     asset = run("materialize", "--select", "key:complétions")
     assert "completions" in str(asset.exception)
+
+
+CALL = """
+import sys
+from alignment_assets.commands.app import main
+sys.argv[0] = "alignment-assets"
+try:
+    main()
+finally:
+    heavy = {"dagster", "pandas", "pyarrow", "datasets", "torch"} & set(sys.modules)
+    print("loaded:", *sorted(heavy), file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["--version"], ["--help"], ["status", "--help"], ["query", "prompts_by_track"]],
+    ids=" ".join,
+)
+def test_who_asks_waits_for_no_library_that_answers_nothing(made: Graph, words: list[str]) -> None:
+    run("query", "prompts_by_track")  # the first use by a recipe enters its name
+    done = subprocess.run([sys.executable, "-c", CALL, *words], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip()
+    assert done.stderr.split("loaded:")[1].strip() == ""
+
+
+def test_numbers_in_a_table_stand_flush_right(made: Graph) -> None:
+    query = made.home / "kinds.sql"
+    query.write_text(
+        "SELECT 7::UTINYINT AS wide_name, 'x' AS other_name, INTERVAL 1 DAY AS lasting"
+    )
+    row = run("query", str(query)).stdout.splitlines()[3]
+    assert re.search(r"        7\D+x  ", row), row
+
+
+def test_maps_come_as_json_whatever_their_keys(made: Graph) -> None:
+    query = made.home / "map.sql"
+    key = "00000000-0000-0000-0000-000000000001"
+    query.write_text(f"SELECT MAP {{'{key}'::UUID: [1, 2]}} AS found, {2**100}::HUGEINT AS large")
+    found = run("query", str(query), "--format", "json").stdout
+    assert json.loads(found) == [{"found": {key: [1, 2]}, "large": 2**100}]
+
+
+@pytest.mark.parametrize("command", ["status", "doctor", "forecast"])
+def test_what_a_command_shows_is_of_one_moment(
+    made: Graph, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    run("query", "prompts_by_track")  # the first use by a recipe enters its name
+    opened: list[str] = []
+    connect = Database.connect
+
+    def counting(self: Database, database: str, **options: Any) -> Any:
+        if database == str(made.home / "alignment.duckdb") and options.get("read_only"):
+            opened.append(database)
+        return connect(self, database, **options)
+
+    monkeypatch.setattr(Database, "connect", counting)
+    monkeypatch.setattr(graph_module, "InferenceByModel", lambda: made.inference)
+    run(command)
+    assert len(opened) == 1
 
 
 @pytest.mark.slow
