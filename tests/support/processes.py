@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
@@ -23,7 +24,9 @@ class Other:
 
     def __init__(self, function: Callable[..., None], *arguments: Any) -> None:
         self.pipe, theirs = _CONTEXT.Pipe()
-        self.process: BaseProcess = _CONTEXT.Process(target=function, args=(theirs, *arguments))
+        self.process: BaseProcess = _CONTEXT.Process(
+            target=_run, args=(function, dict(os.environ), theirs, *arguments)
+        )
         self.process.start()
         theirs.close()
 
@@ -43,6 +46,13 @@ class Other:
         """Wait for its end and return its exit code."""
         self.process.join(PATIENCE)
         return self.process.exitcode
+
+
+def _run(function: Callable[..., None], environment: dict[str, str], *arguments: Any) -> None:
+    # Else it would be that of whichever test first started the server that forks.
+    os.environ.clear()
+    os.environ.update(environment)
+    function(*arguments)
 
 
 @contextmanager
