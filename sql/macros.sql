@@ -10,16 +10,14 @@ CREATE OR REPLACE TEMP MACRO content_hash(parts) AS sha256(joined_parts(parts));
 -- The id that a hash gives. Ids have the same order as their hashes.
 CREATE OR REPLACE TEMP MACRO as_id(hashed) AS left(hashed, 32)::UUID;
 
--- What names a completion, and its hash, of which `completion_id` is the first half. Draws and requests go by
--- the whole hash.
-CREATE OR REPLACE TEMP MACRO completion_parts(prompt_hash, model, variant, sample_index) AS
-    joined_parts([prompt_hash, model, variant, sample_index::VARCHAR]);
+-- What names a completion, of which `completion_id` is the first half. Requests go by the whole hash.
 CREATE OR REPLACE TEMP MACRO completion_hash(prompt_hash, model, variant, sample_index) AS
-    sha256(completion_parts(prompt_hash, model, variant, sample_index));
+    content_hash([prompt_hash, model, variant, sample_index::VARCHAR]);
 
--- A reproducible draw for a row, by its hash: a sortable, uniformly distributed text.
+-- A reproducible draw for a row, by its hash or id: a sortable, uniformly distributed text. It is the content hash of
+-- the three, put together in half the time.
 CREATE OR REPLACE TEMP MACRO sample_key(seed, purpose, hashed) AS
-    content_hash([seed::VARCHAR, purpose, hashed]);
+    sha256(seed::VARCHAR || chr(31) || purpose || chr(31) || hashed);
 
 -- The same draw as an index in 0 .. size-1 (52 bits of it, so the bias is below 1e-9).
 CREATE OR REPLACE TEMP MACRO sampled_index(seed, purpose, hashed, size) AS

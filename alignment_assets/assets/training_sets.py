@@ -113,8 +113,8 @@ def draw_pairs(connection: duckdb.DuckDBPyConnection, parameters: Mapping[str, A
     strategy = parameters["selection_strategy"]
     _make_temporary(connection, "candidates", "pairs", "candidates", parameters)
     connection.execute(
-        "CREATE OR REPLACE TEMP TABLE taken (pair_index INTEGER, prompt UUID, chosen BIGINT, "
-        "rejected BIGINT, chosen_text UBIGINT, rejected_text UBIGINT)"
+        "CREATE OR REPLACE TEMP TABLE taken (pair_index INTEGER, prompt UINTEGER, chosen UUID, "
+        "rejected UUID, chosen_text UBIGINT, rejected_text UBIGINT)"
     )
     for pair_index in range(parameters["selection_pairs_per_prompt"]):
         given = {**parameters, "pair_index": pair_index}

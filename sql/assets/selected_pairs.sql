@@ -7,7 +7,7 @@ WITH sides AS MATERIALIZED (
         UNION ALL
         SELECT pair_index, 'rejected', rejected FROM taken
     )
-    JOIN (SELECT *, rowid AS candidate FROM quantile_rewards) USING (candidate)
+    JOIN quantile_rewards ON completion_id = candidate AND policy = $policy
 )
 SELECT
     $policy AS policy,

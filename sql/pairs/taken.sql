@@ -2,10 +2,10 @@
 SELECT
     $pair_index::INTEGER AS pair_index,
     chosen.prompt,
-    chosen.candidate AS chosen,
-    CASE WHEN chosen.prompt = rejected.prompt THEN rejected.candidate
+    drawn.chosen,
+    CASE WHEN chosen.prompt = rejected.prompt THEN drawn.rejected
         ELSE error('sql/selection/' || $selection_strategy || '.sql pairs completions of two prompts, '
-            || chosen.completion_id || ' and ' || rejected.completion_id || '; join them on prompt')
+            || drawn.chosen || ' and ' || drawn.rejected || '; join them on prompt')
     END AS rejected,
     chosen.text AS chosen_text,
     rejected.text AS rejected_text

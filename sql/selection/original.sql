@@ -5,7 +5,7 @@
 -- candidate twice: chosen is drawn from quantiles of at least 0.5, else from those below; rejected the other way
 -- round. As for every strategy, the rejected one has a lower reward and another text, and no text is chosen twice
 -- or rejected twice. Draws are functions of (seed, policy, completion).
-WITH banded AS (
+WITH banded AS NOT MATERIALIZED (
     SELECT
         prompt, candidate, text, reward,
         CASE
@@ -17,47 +17,58 @@ WITH banded AS (
     FROM candidates
     ANTI JOIN (SELECT chosen AS candidate FROM taken UNION ALL SELECT rejected FROM taken) AS used USING (candidate)
 ),
-unchosen AS (
-    SELECT banded.*
+unchosen AS NOT MATERIALIZED (
     FROM banded
     ANTI JOIN taken ON taken.prompt = banded.prompt AND taken.chosen_text = banded.text
 ),
-unrejected AS (
-    SELECT banded.*
+unrejected AS NOT MATERIALIZED (
     FROM banded
     ANTI JOIN taken ON taken.prompt = banded.prompt AND taken.rejected_text = banded.text
 ),
--- May be chosen: what leaves something to reject.
-choosable AS (
-    SELECT unchosen.*
-    FROM unchosen
-    SEMI JOIN (SELECT prompt, text, min(reward) AS reward FROM unrejected GROUP BY prompt, text) AS lower
-        ON lower.prompt = unchosen.prompt AND lower.reward < unchosen.reward AND lower.text <> unchosen.text
+-- May be chosen: what leaves something to reject, that is, another text with a lower reward. The lowest of a prompt
+-- is that for all but those with the same text, few of which there are.
+lowest AS MATERIALIZED (
+    SELECT prompt, min(reward) AS lowest_reward, arg_min(text, reward) AS lowest_text FROM unrejected GROUP BY prompt
+),
+higher AS NOT MATERIALIZED (
+    SELECT * FROM unchosen JOIN lowest USING (prompt) WHERE reward > lowest_reward
+),
+alike AS MATERIALIZED (
+    SELECT * FROM higher WHERE text = lowest_text
+),
+choosable AS NOT MATERIALIZED (
+    SELECT * FROM higher WHERE text <> lowest_text
+    UNION ALL
+    SELECT alike.*
+    FROM alike
+    SEMI JOIN (FROM unrejected SEMI JOIN alike USING (prompt)) AS lower
+        ON lower.prompt = alike.prompt AND lower.reward < alike.reward AND lower.text <> alike.text
 ),
 first AS (
     SELECT prompt, min({'tier': tier, 'quantile': -quantile}) AS place FROM choosable GROUP BY prompt
 ),
-chosen AS (
-    SELECT arg_min(candidate, sample_key($seed, 'chosen/' || $policy, sha256(named_by))) AS candidate
-    FROM choosable
-    JOIN first USING (prompt)
-    JOIN (SELECT candidate, named_by FROM candidates) USING (candidate)
+chosen AS MATERIALIZED (
+    SELECT
+        prompt,
+        arg_min(
+            {'candidate': candidate, 'reward': reward, 'text': text},
+            sample_key($seed, 'chosen/' || $policy, candidate::VARCHAR)) AS one
+    FROM choosable JOIN first USING (prompt)
     WHERE tier = place.tier AND -quantile = place.quantile
     GROUP BY prompt
 ),
-below AS (
-    SELECT unrejected.*, chosen.candidate AS chosen
-    FROM choosable AS chosen
-    SEMI JOIN chosen AS drawn USING (candidate)
-    JOIN unrejected
-        ON unrejected.prompt = chosen.prompt AND unrejected.reward < chosen.reward AND unrejected.text <> chosen.text
+below AS NOT MATERIALIZED (
+    SELECT unrejected.*
+    FROM unrejected
+    JOIN chosen ON chosen.prompt = unrejected.prompt AND unrejected.reward < one.reward AND unrejected.text <> one.text
 ),
 last AS (
-    SELECT chosen, max({'tier': tier, 'quantile': quantile}) AS place FROM below GROUP BY chosen
+    SELECT prompt, max({'tier': tier, 'quantile': quantile}) AS place FROM below GROUP BY prompt
+),
+drawn_below AS (
+    SELECT prompt, arg_min(candidate, sample_key($seed, 'rejected/' || $policy, candidate::VARCHAR)) AS rejected
+    FROM below JOIN last USING (prompt)
+    WHERE tier = place.tier AND quantile = place.quantile
+    GROUP BY prompt
 )
-SELECT chosen, arg_min(candidate, sample_key($seed, 'rejected/' || $policy, sha256(named_by))) AS rejected
-FROM below
-JOIN last USING (chosen)
-JOIN (SELECT candidate, named_by FROM candidates) USING (candidate)
-WHERE tier = place.tier AND quantile = place.quantile
-GROUP BY chosen
+SELECT one.candidate AS chosen, rejected FROM chosen JOIN drawn_below USING (prompt)

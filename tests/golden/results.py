@@ -37,12 +37,17 @@ KINDS = ("assets", "requests", "losses", "selection", "analysis")
 # What a strategy drew, with what it goes by.
 DRAWN = """
 SELECT
-    quantile_rewards.policy, prompt_id, pair_index,
-    quantile_rewards.completion_id AS chosen, quantile_rewards.quantile AS chosen_quantile,
-    other.completion_id AS rejected, other.quantile AS rejected_quantile
+    policy, prompt_id, pair_index, chosen, chosen_quantile, rejected, rejected_quantile
 FROM taken
-JOIN (SELECT *, rowid AS chosen FROM quantile_rewards) AS quantile_rewards USING (chosen)
-JOIN (SELECT *, rowid AS rejected FROM quantile_rewards) AS other USING (rejected, prompt_id)
+JOIN (
+    SELECT policy, prompt_id, completion_id AS chosen, quantile AS chosen_quantile
+    FROM quantile_rewards
+) USING (chosen)
+JOIN (
+    SELECT policy, prompt_id, completion_id AS rejected, quantile AS rejected_quantile
+    FROM quantile_rewards
+) USING (rejected, prompt_id, policy)
+WHERE policy = $policy
 """
 TRACED = "pair(policy; war; 0)"
 
@@ -107,7 +112,7 @@ def _drawn(warehouse: Warehouse, strategy: str) -> str:
     with warehouse.read() as connection:
         for policy in GOLDEN.policies:
             draw_pairs(connection, {**GOLDEN["settings"], **rules, "policy": policy})
-            tables.append(connection.execute(DRAWN).to_arrow_table())
+            tables.append(connection.execute(DRAWN, {"policy": policy}).to_arrow_table())
     return _text(pa.concat_tables(tables), ordered=False)
 
 

@@ -993,7 +993,9 @@ class Checker:
             references = sorted(
                 one.reward
                 for one in self._placed(policy).get(prompt_id, ())
-                if one.candidate.variant == "reference" and one.reward is not None
+                if one.candidate.variant == "reference"
+                and one.reward is not None
+                and (recipe.selection.references == "all" or one.ineligible_reason is None)
             )
             expected.append(
                 {

@@ -6,12 +6,14 @@ Slow and simple on purpose: the tests hold the SQL of the product against it.
 from __future__ import annotations
 
 import hashlib
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import combinations
 from typing import Any
 
+from tests.support.ids import uid
 from tests.support.texts import plain_normal
 
 CHOSEN_BANDS = ("above_all", "best", "middle", "worst")
@@ -87,9 +89,17 @@ def content_hash(*parts: object) -> str:
     return hashlib.sha256("\x1f".join(map(str, parts)).encode()).hexdigest()
 
 
-def draw(seed: int, purpose: str, one: Candidate) -> str:
+def id_of(one: Candidate) -> str:
+    """Return the completion's id: a name stands for one, as `uid` gives it."""
+    try:
+        return str(uuid.UUID(one.completion_id))
+    except ValueError:
+        return uid(one.completion_id)
+
+
+def ranking_draw(seed: int, one: Candidate) -> str:
     completion = content_hash(one.prompt_id, one.model, one.variant, one.sample_index)
-    return content_hash(seed, purpose, completion)
+    return content_hash(seed, "ranking", completion)
 
 
 def is_candidate(candidate: Candidate, rules: Rules) -> bool:
@@ -100,7 +110,7 @@ def is_candidate(candidate: Candidate, rules: Rules) -> bool:
 def by_score(candidates: Sequence[Candidate], rules: Rules) -> list[Candidate]:
     """Return the candidates that have a score, best first, ties by draw."""
     scored = [candidate for candidate in candidates if candidate.score is not None]
-    scored.sort(key=lambda c: draw(rules.seed, "ranking", c))
+    scored.sort(key=lambda c: ranking_draw(rules.seed, c))
     return sorted(scored, key=lambda c: -c.score)
 
 
@@ -267,7 +277,9 @@ def _drawn(candidates: Sequence[Placed], side: str, rules: Rules, further: bool)
     first = min(map(place, candidates), default=None)
     return min(
         (one for one in candidates if place(one) == first),
-        key=lambda one: draw(rules.seed, f"{side}/{rules.policy}", one.candidate),
+        key=lambda one: content_hash(
+            rules.seed, f"{side}/{rules.policy}", id_of(one.candidate)
+        ),
         default=None,
     )
 

@@ -159,7 +159,8 @@ def test_a_further_pair_that_takes_a_text_again_is_refused(warehouse: Warehouse,
 
 
 def test_a_prompt_that_a_strategy_passes_over_is_listed_so(warehouse: Warehouse, add: Add) -> None:
-    only_one = CLOSEST.replace("FROM candidates", f"FROM candidates WHERE prompt = '{uid('one')}'")
+    of_one = f"SELECT prompt FROM candidates WHERE candidate = '{uid('one/5')}'"
+    only_one = CLOSEST.replace("FROM candidates", f"FROM candidates WHERE prompt IN ({of_one})")
     rules = add(only_one)
     for table in ("selected_pairs", "selection_exclusions"):
         run_asset(warehouse, table, rules)

@@ -1,3 +1,3 @@
--- What draws go by.
-SELECT prompt_id, prompt_hash
+-- The prompts that candidates are of.
+SELECT prompt_id
 FROM alignment_prompts
