@@ -9,9 +9,7 @@ WITH asked AS (
         count(DISTINCT completion_requests.prompt_id) AS prompts
     FROM completion_requests
     LEFT JOIN completions USING (completion_id, request_id)
-    LEFT JOIN rewards
-        ON rewards.completion_id = completions.completion_id
-        AND rewards.completion_request_id = completions.request_id
+    LEFT JOIN rewards ON rewards.completion_id = completions.completion_id
     GROUP BY completion_requests.model
 )
 SELECT

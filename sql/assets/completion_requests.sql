@@ -75,3 +75,5 @@ SELECT
     $sampling AS sampling
 FROM worded
 LEFT JOIN wordings USING (wording_id)
+-- Ids of prompts that stand one after the other take a fraction of the room.
+ORDER BY prompt_id

@@ -47,6 +47,6 @@ SELECT
     engine_version,
     engine_settings,
     model_fingerprint,
-    seconds,
+    seconds::FLOAT AS seconds,
     answered_at
 FROM taken

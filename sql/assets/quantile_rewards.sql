@@ -83,3 +83,5 @@ SELECT
     END AS band,
     ineligible_reason
 FROM placed
+-- Ids of prompts that stand one after the other take a fraction of the room.
+ORDER BY prompt_id

@@ -22,7 +22,6 @@ scored AS (
 )
 SELECT
     completions.completion_id,
-    completions.request_id AS completion_request_id,
     scored.request_id,
     completions.prompt_id,
     completion_requests.track,
@@ -51,3 +50,5 @@ FROM completions
 JOIN completion_requests USING (completion_id)
 LEFT JOIN scored USING (completion_id)
 WHERE completions.model = $model
+-- Ids of prompts that stand one after the other take a fraction of the room.
+ORDER BY completions.prompt_id

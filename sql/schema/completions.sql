@@ -19,7 +19,7 @@ CREATE TABLE completions (
     engine_version VARCHAR NOT NULL,
     engine_settings VARCHAR NOT NULL,
     model_fingerprint VARCHAR NOT NULL,
-    seconds DOUBLE,
+    seconds FLOAT,
     answered_at TIMESTAMP NOT NULL
 );
 COMMENT ON TABLE completions IS 'What each model or policy answered: one row for each completion request.';

@@ -1,6 +1,5 @@
 CREATE TABLE rewards (
     completion_id UUID NOT NULL,
-    completion_request_id UUID NOT NULL,
     request_id UUID,
     prompt_id UUID NOT NULL,
     track VARCHAR NOT NULL,
@@ -17,7 +16,6 @@ CREATE TABLE rewards (
 );
 COMMENT ON TABLE rewards IS 'The score of each completion, by the reward model or the judge of its track (report, section 4.1.4).';
 COMMENT ON COLUMN rewards.completion_id IS 'The scored completion.';
-COMMENT ON COLUMN rewards.completion_request_id IS 'The request whose answer was scored.';
 COMMENT ON COLUMN rewards.request_id IS 'The scoring request; NULL where there was nothing to score.';
 COMMENT ON COLUMN rewards.prompt_id IS 'The prompt answered.';
 COMMENT ON COLUMN rewards.track IS 'The prompt''s track, which decides the scorer.';

@@ -674,8 +674,6 @@ class Checker:
             prompt = self._prompts.get(same_id(row["prompt_id"]))
             if completion is None or prompt is None:
                 continue
-            if same_id(row["completion_request_id"]) != same_id(completion["request_id"]):
-                yield "rewards of another answer than the present one", _shown(row, "variant")
             if row.get("sample_index", completion["sample_index"]) != completion["sample_index"]:
                 yield "rewards of another sample", _shown(row, "sample_index")
             if row["track"] != prompt["track"]:

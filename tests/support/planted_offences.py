@@ -99,7 +99,7 @@ PLANTED: dict[str, list[str]] = {
         "band = 'odd' WHERE band = 'middle'",
         "quantile = 1.5 WHERE band = 'middle'",
     ],
-    "rewards/every_completion": [LESS, "completion_request_id = uuid()"],
+    "rewards/every_completion": [LESS],
     "rewards/every_text_is_asked": ["request_id = NULL WHERE reward IS NOT NULL"],
     "rewards/weighed_in_range": [
         f"{wrong} WHERE reward BETWEEN 1 AND 9 AND task = 'rate'"

@@ -155,7 +155,6 @@ class Database:
                 "finish_reason": "stop",
                 **dict.fromkeys(("engine", "engine_version", "engine_settings"), "fake"),
                 "answered_at": datetime(2025, 9, 2),
-                "completion_request_id": row["request_id"],
                 "reward": 1.0,
                 "scorer": "judge",
                 "task": "rate",

@@ -82,7 +82,6 @@ def _row(candidate: Candidate) -> dict[str, Any]:
         "completion_id": uid(candidate.completion_id),
         "prompt_id": uid(candidate.prompt_id),
         "request_id": uid(f"request {candidate.completion_id}"),
-        "completion_request_id": uid(f"request {candidate.completion_id}"),
         "text_hash": None if text is None else hashlib.sha256(text.encode()).hexdigest(),
         "text_tokens": candidate.completion_tokens,
         "normal_hash": None if text is None else plain_normal_hash(text),

@@ -61,8 +61,7 @@ FROM completion_requests
 REWARDS = """
 INSERT INTO rewards BY NAME
 SELECT
-    completion_id, completions.request_id AS completion_request_id, prompt_id, track,
-    completions.model,
+    completion_id, prompt_id, track, completions.model,
     completions.variant, completions.sample_index, 'scorer' AS scorer, 'rate' AS task,
     CASE WHEN hash(prompt_id) % 30 = 0 THEN 5.0  -- all alike: no pair
         ELSE (hash('reward' || completion_id) % 8)::DOUBLE END AS reward

@@ -212,7 +212,7 @@ def test_nested_types_are_widened_with_their_rows(tmp_path: Path) -> None:
         warehouse,
         "ALTER TABLE rewards ALTER label_logprobs TYPE STRUCT(label VARCHAR, logprob FLOAT)[]",
         "INSERT INTO rewards BY NAME SELECT uuid() AS completion_id, "
-        "uuid() AS completion_request_id, uuid() AS prompt_id, 'standard' AS track, "
+        "uuid() AS prompt_id, 'standard' AS track, "
         "'m' AS model, 'default' AS variant, 0 AS sample_index, "
         "'s' AS scorer, 'rate' AS task, [{'label': '1', 'logprob': -0.5}] AS label_logprobs",
     )
