@@ -29,6 +29,7 @@ def completion_assets(run: Run) -> list[AssetsDefinition]:
             partitions=model_partitions(run.recipe),
             files=["completions/generate"],
             counts="finish_reason",
+            straight=True,
         ),
     ]
 

@@ -219,6 +219,7 @@ def llm_asset(
     files: Sequence[str],
     settings: Mapping[str, Any] | None = None,
     counts: str | None = None,
+    straight: bool = False,
 ) -> AssetsDefinition:
     """Make the asset of a table that engines answer for, one partition at a time.
 
@@ -233,6 +234,7 @@ def llm_asset(
         files: the files of ``sql/requests`` that make the requests.
         settings: what those files name besides the recipe's settings, for the code version.
         counts: a column whose values are counted in the materialization's metadata.
+        straight: whether rows, long as they are, go from the spool straight into the table.
     """
     recipe = run.recipe
     query = sql_files.read_sql("assets", table)
@@ -259,7 +261,7 @@ def llm_asset(
         asked = requests(recipe, runner.fingerprint, context.partition_key)
         for each in asked:
             runner.answer(each)
-        with warehouse.stage(table, part.values) as staging:
+        with warehouse.stage(table, part.values, straight=straight) as staging:
             runner.stage(staging, asked, query, parameters)
             counted = count_values(staging, counts) if counts else {}
             metadata = {**runner.metadata(), **counted}

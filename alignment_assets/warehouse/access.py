@@ -295,3 +295,10 @@ def _outsider(error: duckdb.IOException) -> str:
 def _listed(who: list[str]) -> str:
     more = len(who) - HOLDERS_TOLD
     return " and ".join(who[:HOLDERS_TOLD]) + (f" and {more} more" if more > 0 else "")
+
+
+def file_version(path: Path) -> tuple[object, ...]:
+    """Return what changes when a database that nobody writes now is written."""
+    files = [path, path.with_name(f"{path.name}.wal")]
+    stats = [file.stat() for file in files if file.exists()]
+    return (str(path), *((stat.st_ino, stat.st_mtime_ns, stat.st_size) for stat in stats))

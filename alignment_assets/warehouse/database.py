@@ -22,22 +22,12 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from alignment_assets.host.machine import MEBI, cores, ensure_room, memory_bytes
 from alignment_assets.host.paths import why_unwritable
-from alignment_assets.warehouse import snapshots, sql_files
-from alignment_assets.warehouse.access import SharedFile, is_conflict
+from alignment_assets.warehouse import rewrite, snapshots, sql_files
+from alignment_assets.warehouse.access import SharedFile, file_version, is_conflict
 from alignment_assets.warehouse.lineage import TablePart
 from alignment_assets.warehouse.removed import hide_removed, remove_rows
-from alignment_assets.warehouse.rewrite import STORAGE, ZSTD_FROM_CHARACTERS, temporary_sibling
-from alignment_assets.warehouse.schema import (
-    Migration,
-    WarehouseError,
-    migrate,
-    plan_migration,
-)
-from alignment_assets.warehouse.staging import (
-    Staging,
-    attached,
-    remove_leftovers,
-)
+from alignment_assets.warehouse.schema import Migration, WarehouseError, migrate, plan_migration
+from alignment_assets.warehouse.staging import Staging, remove_leftovers
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -195,7 +185,12 @@ class Database(BaseModel):
 
     @contextmanager
     def stage(
-        self, table: str, partition: Mapping[str, str] | None = None, *, reads: bool = True
+        self,
+        table: str,
+        partition: Mapping[str, str] | None = None,
+        *,
+        reads: bool = True,
+        straight: bool = False,
     ) -> Iterator[Staging]:
         """Build new rows of a table, or of one partition of it, apart from the old ones.
 
@@ -207,6 +202,8 @@ class Database(BaseModel):
             partition: the partition's column and value.
             reads: whether the rows come from other tables. If they come from elsewhere, the
                 database is open only when they are audited and put in place.
+            straight: whether they are written to the database at once, in a transaction; the
+                database is held alone from the start, and long texts never wait in memory.
 
         Raises:
             WarehouseError: it is another recipe's database, or its tables differ.
@@ -224,6 +221,7 @@ class Database(BaseModel):
                 dict(partition or {}),
                 self._attach_in_turn,
                 self.path,
+                straight,
             )
             held.callback(staging.close)
             staging.open()
@@ -256,15 +254,15 @@ class Database(BaseModel):
         """Return who has the database's file, or waits for it, as messages name them."""
         return self._shared.holders()
 
-    # What opens the database: another kind of it (DuckLake) overrides these three.
+    # What opens the database: another kind of it (DuckLake) overrides these four.
 
     def create(self) -> None:
         """Make an empty database, if opening it does not make one.
 
         It is made beside its place: a process killed meanwhile leaves no half of one.
         """
-        new = temporary_sibling(self.path)
-        duckdb.connect(str(new), config={"storage_compatibility_version": STORAGE}).close()
+        new = rewrite.temporary_sibling(self.path)
+        duckdb.connect(str(new), config={"storage_compatibility_version": rewrite.STORAGE}).close()
         for left in self.home.glob(f"{self.path.name}.wal*"):  # of a database that is gone
             left.unlink(missing_ok=True)
         new.replace(self.path)
@@ -305,7 +303,7 @@ class Database(BaseModel):
                 f"{database} cannot be opened: {str(error).splitlines()[0]}"
             ) from error
         connection.execute("SET enable_progress_bar = false")  # it would print into logs
-        connection.execute(f"SET zstd_min_string_length = {ZSTD_FROM_CHARACTERS}")
+        connection.execute(f"SET zstd_min_string_length = {rewrite.ZSTD_FROM_CHARACTERS}")
         connection.execute(sql_files.macros())
         return connection
 
@@ -313,7 +311,11 @@ class Database(BaseModel):
         self, connection: duckdb.DuckDBPyConnection, *, read_only: bool
     ) -> AbstractContextManager[duckdb.DuckDBPyConnection]:
         """Attach the database to a connection as ``warehouse`` while the context lasts."""
-        return attached(connection, self.path, read_only=read_only, log=self._log)
+        return rewrite.attached(connection, self.path, read_only=read_only, log=self._log)
+
+    def declaration(self, table: sql_files.Table) -> str:
+        """Return the statement that makes a table, with how its columns are stored."""
+        return rewrite.compressed(table.ddl)
 
     @contextmanager
     def _read(self, purpose: str) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -331,6 +333,8 @@ class Database(BaseModel):
             return self.attach(connection, read_only=not exclusive)
 
         if exclusive:
+            if self._version not in _COMPARED:
+                self.prepare()
             with self._shared.opened(attach, exclusive=True, purpose=purpose):
                 yield
         else:
@@ -369,12 +373,11 @@ class Database(BaseModel):
     ) -> Migration | None:
         if database is None:
             (database,) = connection.execute("SELECT current_database()").fetchone() or ("",)
-        version = (self.recipe, sql_files.schema_version(), *_file_version(self.path))
-        if version in _COMPARED:
+        if self._version in _COMPARED:
             return None
-        migration = plan_migration(connection, database, self.path, self.recipe)
+        migration = plan_migration(connection, database, self.path, self.recipe, self.declaration)
         if migration is None:
-            _COMPARED.add(version)
+            _COMPARED.add(self._version)
         return migration
 
     def _bring_forward(self, connection: duckdb.DuckDBPyConnection) -> None:
@@ -389,12 +392,9 @@ class Database(BaseModel):
         logger.warning(line)
 
     @property
+    def _version(self) -> tuple[object, ...]:
+        return (self.recipe, sql_files.schema_version(), *file_version(self.path))
+
+    @property
     def _shared(self) -> SharedFile:
         return SharedFile(self.path, self.lock_timeout, self._log)
-
-
-def _file_version(path: Path) -> tuple[object, ...]:
-    """Return what changes when a database that nobody writes now is written."""
-    files = [path, path.with_name(f"{path.name}.wal")]
-    stats = [file.stat() for file in files if file.exists()]
-    return (str(path), *((stat.st_ino, stat.st_mtime_ns, stat.st_size) for stat in stats))

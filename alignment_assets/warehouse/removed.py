@@ -8,7 +8,6 @@ table, ``alignment.completions``, still has them.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,9 +18,8 @@ from alignment_assets.warehouse.lineage import PARTITION_COLUMNS, TablePart
 from alignment_assets.warehouse.rewrite import (
     Rows,
     is_most_of_the_file,
-    rewrite_file,
     stored_bytes,
-    temporary_sibling,
+    without_rows,
 )
 from alignment_assets.warehouse.schema import RECORDS_OF_ROWS
 
@@ -106,22 +104,9 @@ def remove_rows(
             f"SELECT count(*) FROM warehouse.main.{table} WHERE {condition}", values
         ).fetchone() or (0,)
         count += rows
-    if is_most_of_the_file(connection, dropped):
-        rewrite_file(
-            connection, path, dropped, lambda database: _forget(connection, database, parts)
-        )
-        return count
-    temporary_sibling(path)
-    connection.begin()
-    try:
-        for table, (condition, values) in dropped.items():
-            connection.execute(f"DELETE FROM warehouse.main.{table} WHERE {condition}", values)
-        _forget(connection, "warehouse", parts)
-        connection.commit()
-    except BaseException:
-        with suppress(duckdb.Error):
-            connection.rollback()
-        raise
+    rewrite = is_most_of_the_file(connection, dropped)
+    with without_rows(connection, path, dropped, rewrite=rewrite) as database:
+        _forget(connection, database, parts)
     return count
 
 

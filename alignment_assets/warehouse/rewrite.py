@@ -7,8 +7,9 @@ belongs that other way, and when it is taken.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import duckdb
@@ -22,6 +23,11 @@ from alignment_assets.warehouse import sql_files
 # they are by default.
 STORAGE = "v1.2.0"
 ZSTD_FROM_CHARACTERS = 200
+
+# DuckDB guesses for each part of a column which compression suits it, and of long texts wrongly at
+# times. Those of messages, which are nested, cannot be told theirs: see `compress_messages`.
+_LONG_TEXTS = re.compile(r"^ +(?:text|reasoning|raw_answer) VARCHAR", re.MULTILINE)
+_MESSAGES = "STRUCT(role VARCHAR, content VARCHAR)[]"
 
 # What takes more than this share of a file that is not small is replaced by rewriting the file;
 # so the file stays below one and a half times what is in it.
@@ -51,6 +57,24 @@ SELECT schema_name, table_name FROM duckdb_tables()
 WHERE database_name = 'warehouse'
 ORDER BY ALL
 """
+
+
+def compressed(ddl: str) -> str:
+    """Return a table's declaration that has its columns of long texts compressed as Zstandard does.
+
+    `force_compression` would take what is short and repeats out of its dictionaries, too.
+    """
+    return _LONG_TEXTS.sub(r"\g<0> USING COMPRESSION zstd", ddl)
+
+
+def compress_messages(connection: duckdb.DuckDBPyConnection, table: sql_files.Table) -> None:
+    """Have a table's messages compressed as Zstandard does, in all that the connection writes.
+
+    The choice is between that and FSST, which makes them nearly twice as large. Hashes, which FSST
+    makes a little smaller, are few in such a table.
+    """
+    if any(column.type == _MESSAGES for column in table.columns):
+        connection.execute("SET disabled_compression_methods = 'fsst'")
 
 
 def temporary_sibling(path: Path) -> Path:
@@ -90,22 +114,61 @@ def is_most_of_the_file(connection: duckdb.DuckDBPyConnection, rows: Rows) -> bo
     return old > REWRITE_FROM_BYTES and old > REWRITE_SHARE * used_bytes(connection)
 
 
-def rewrite_file(
+@contextmanager
+def without_rows(
     connection: duckdb.DuckDBPyConnection,
     path: Path,
     dropped: Rows,
-    finish: Callable[[str], None],
-) -> None:
-    """Write a new file without some rows, and put it in place.
+    *,
+    rewrite: bool,
+    prepare: Callable[[str], object] = str,
+) -> Iterator[str]:
+    """Take rows away, together with what else the body does, or not at all if it raises.
 
-    Until then the old file is whole. The database is attached to write, so nobody else has it.
+    The database is attached to write, so nobody else has it.
 
     Args:
-        connection: has ``warehouse`` attached.
+        connection: has ``warehouse`` attached, and ``staging``.
         path: the database's file.
-        dropped: the rows that are left out.
-        finish: told the name that the new file is attached by, does what else there is to do in it.
+        dropped: the rows.
+        rewrite: whether they are left out of a new file, which takes the old one's place, and not
+            deleted in it; see `is_most_of_the_file`.
+        prepare: told the name that the body's transaction writes to before that begins.
+
+    Yields:
+        That name.
     """
+    temporary_sibling(path)  # so that a killed writer's part of a file does not stay
+    if rewrite:
+        with _fresh_file(connection, path, dropped) as database:
+            prepare(database)
+            with _transaction(connection):
+                yield database
+        return
+    prepare("warehouse")
+    with _transaction(connection):
+        for table, (condition, values) in dropped.items():
+            connection.execute(
+                f"DELETE FROM warehouse.main.{table} WHERE {condition}", dict(values)
+            )
+        yield "warehouse"
+
+
+@contextmanager
+def _transaction(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    connection.begin()
+    try:
+        yield
+        connection.commit()
+    except BaseException:
+        with suppress(duckdb.Error):
+            connection.rollback()
+        raise
+
+
+@contextmanager
+def _fresh_file(connection: duckdb.DuckDBPyConnection, path: Path, dropped: Rows) -> Iterator[str]:
+    """Attach a copy without some rows; it takes the file's place when the body has ended."""
     sibling = temporary_sibling(path)
     try:
         connection.execute(
@@ -122,13 +185,44 @@ def rewrite_file(
                     f"WHERE NOT ({condition})",
                     dict(values),
                 )
-            finish("fresh")
+            yield "fresh"
         except BaseException:
             with suppress(duckdb.Error):
-                connection.execute("DETACH fresh")
+                detach(connection, "fresh")
             raise
-        connection.execute("DETACH fresh")
+        detach(connection, "fresh")
         sibling.replace(path)
         sync(path.parent)
     finally:
         temporary_sibling(path)
+
+
+@contextmanager
+def attached(
+    connection: duckdb.DuckDBPyConnection,
+    path: Path,
+    *,
+    read_only: bool,
+    log: Callable[[str], None],
+) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Attach a database as ``warehouse``, and detach it at the end."""
+    connection.execute(
+        f"ATTACH {sql_files.text_literal(path)} AS warehouse{' (READ_ONLY)' if read_only else ''}"
+    )
+    try:
+        yield connection
+    except BaseException:
+        with suppress(duckdb.Error):
+            detach(connection, "warehouse")
+        raise
+    try:
+        detach(connection, "warehouse")
+    except duckdb.IOException as error:
+        # What was committed is in the log beside the file, and is read from there.
+        log(f"{path}: written, but its log stays beside it; make room: {error}")
+
+
+def detach(connection: duckdb.DuckDBPyConnection, database: str) -> None:
+    """Detach a database that names were searched in."""
+    connection.execute("SET search_path = 'staging.main'")
+    connection.execute(f"DETACH {database}")

@@ -7,7 +7,7 @@ belong also the casts that change no value. Whose turn it is to write is `access
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -62,7 +62,11 @@ class Migration:
 
 
 def plan_migration(
-    connection: duckdb.DuckDBPyConnection, database: str, path: Path, recipe: str | None
+    connection: duckdb.DuckDBPyConnection,
+    database: str,
+    path: Path,
+    recipe: str | None,
+    declaration: Callable[[sql_files.Table], str],
 ) -> Migration | None:
     """Compare an attached database with ``sql/schema``.
 
@@ -71,6 +75,7 @@ def plan_migration(
         database: the name it is attached by.
         path: its file, for messages.
         recipe: the recipe that wants to use it; None if any may.
+        declaration: gives the statement that makes a table.
 
     Returns:
         What to do; None if all is as it should be.
@@ -94,7 +99,7 @@ def plan_migration(
     for name, table in sql_files.tables().items():
         there = found.get(name)
         if there is None:
-            statements.append(table.ddl)
+            statements.append(declaration(table))
             new.append(name)
             changes.append(f"{name}: a new table")
             continue

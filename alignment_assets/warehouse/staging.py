@@ -7,8 +7,8 @@ opened is `access`'s part.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -22,11 +22,11 @@ from alignment_assets.warehouse import sql_files
 from alignment_assets.warehouse.lineage import Input, TablePart, lineage_rows
 from alignment_assets.warehouse.rewrite import (
     Rows,
+    compress_messages,
     is_most_of_the_file,
-    rewrite_file,
     stored_bytes,
-    temporary_sibling,
     used_bytes,
+    without_rows,
 )
 from alignment_assets.warehouse.schema import RECORDS_OF_ROWS, WarehouseError, cast_is_checked
 
@@ -68,7 +68,11 @@ class Attaching(Protocol):
 
 
 class Staging:
-    """New rows of a table on their way; see `Warehouse.stage`."""
+    """New rows of a table on their way; see `Database.stage`.
+
+    They wait in memory until they are published. Those that go ``straight`` are written to the
+    database at once, in a transaction that publishing them commits.
+    """
 
     def __init__(
         self,
@@ -77,17 +81,23 @@ class Staging:
         partition: dict[str, str],
         attach: Attaching,
         database: Path,
+        straight: bool,
     ) -> None:
         self.connection = connection
         self.table = table
         self.partition = partition
         self._attach = attach
         self._database = database
+        self._straight = straight
         self._reading: ExitStack | None = None
+        self._writing: ExitStack | None = None
+        self._takes_rows = "staging"
         # In memory: what does not fit goes to the spill folder, and nothing is written twice.
         connection.execute("ATTACH ':memory:' AS staging")
         connection.execute("SET search_path = 'staging.main'")
-        connection.execute(table.ddl)
+        if not straight:
+            connection.execute(table.ddl)
+        compress_messages(connection, table)
 
     def insert(self, query: str, parameters: Mapping[str, Any]) -> None:
         """Add a query's rows, matched by column name.
@@ -102,9 +112,14 @@ class Staging:
         names = [column[0] for column in described or ()]
         self._check_columns(names)
         self._check_types(query, values, names)
-        self.connection.execute(
-            f"INSERT INTO staging.{self.table.name} BY NAME ({query}\n)", values
-        )
+        try:
+            self.connection.execute(
+                f"INSERT INTO {self._takes_rows}.main.{self.table.name} BY NAME ({query}\n)", values
+            )
+        except duckdb.IOException as error:
+            if self._writing is None:
+                raise
+            raise self._not_replaced(error) from error
 
     def insert_arrow(self, rows: pa.Table) -> None:
         """Add rows held in Arrow, matched by column name; raises as `insert` does."""
@@ -175,7 +190,8 @@ class Staging:
         self.audit(parameters)
         name = self.table.name
         rows, total = self.connection.execute(
-            f"SELECT count(*), coalesce(sum(hash(new_row)), 0) FROM staging.{name} AS new_row"
+            f"SELECT count(*), coalesce(sum(hash(new_row)), 0) "
+            f"FROM (SELECT {self._hashed_columns} FROM staging.{name}) AS new_row"
         ).fetchone() or (0, 0)
         if rows == 0 and not may_be_empty:
             raise WarehouseError(
@@ -184,25 +200,30 @@ class Staging:
             )
         content = f"{rows}-{total:x}"
         made = None if inputs is None else lineage_rows(self.part, rows, content, inputs)
-        records = {"lineage": made, "losses": losses}
-        self.close()
-        with self._attach(self.connection, exclusive=True, purpose=f"replacing {self.label}"):
-            is_most = is_most_of_the_file(self.connection, self._old_rows)
-            ensure_room(
-                self._database.parent, self._needed_bytes(is_most), f"{self.label}: replacing"
-            )
-            self._replace(records, rewrite=is_most)
+        try:
+            if not self._straight:
+                self._move_rows()
+            self._write_records({"lineage": made, "losses": losses})
+            self._commit()
+        except duckdb.Error as error:
+            raise self._not_replaced(error) from error
         return Published(name, rows, content)
 
     def open(self) -> None:
-        """Attach the database to read; it stays so until the rows are published."""
-        if self._reading is None:
+        """Attach the database; it stays so until the rows are published.
+
+        It is open to read; for rows that go straight to write, with the old ones out of the way.
+        """
+        if self._reading is None and self._writing is None:
+            if self._straight:
+                self._open_to_write()
+                return
             purpose = f"reading for {self.label}"
             with ExitStack() as reading:
                 reading.enter_context(
                     self._attach(self.connection, exclusive=False, purpose=purpose)
                 )
-                self.connection.execute("SET search_path = 'staging.main,warehouse.main'")
+                self._search("warehouse")
                 self._reading = reading.pop_all()
 
     def created_at(self) -> str:
@@ -211,10 +232,61 @@ class Staging:
         return str(self._scalar("SELECT created_at FROM warehouse.main.database_info"))
 
     def close(self) -> None:
-        """Let the database go."""
+        """Let the database go; what was written to it and not published is undone."""
         if self._reading is not None:
             reading, self._reading = self._reading, None
             reading.close()
+        if self._writing is not None:
+            writing, self._writing = self._writing, None
+            writing.__exit__(_Abandoned, _Abandoned(), None)
+
+    def _open_to_write(self) -> None:
+        with ExitStack() as writing:
+            purpose = f"replacing {self.label}"
+            writing.enter_context(self._attach(self.connection, exclusive=True, purpose=purpose))
+            rewrite = is_most_of_the_file(self.connection, self._old_rows)
+            ensure_room(
+                self._database.parent, self._needed_bytes(rewrite), f"{self.label}: replacing"
+            )
+            self._takes_rows = writing.enter_context(
+                without_rows(
+                    self.connection,
+                    self._database,
+                    self._old_rows,
+                    rewrite=rewrite,
+                    prepare=self._show_rows if self._straight else str,
+                )
+            )
+            self._writing = writing.pop_all()
+
+    def _show_rows(self, database: str) -> None:
+        """Have the table's name mean the new rows, where they go straight."""
+        name = self.table.name
+        own = " AND ".join(
+            f"{column} = {sql_files.text_literal(value)}"
+            for column, value in self.partition.items()
+        )
+        self.connection.execute(
+            f"CREATE OR REPLACE VIEW staging.{name} AS FROM {database}.main.{name} "
+            f"WHERE {own or 'true'}"
+        )
+        self._search(database)
+
+    def _search(self, database: str) -> None:
+        self.connection.execute(f"SET search_path = 'staging.main,{database}.main'")
+
+    def _move_rows(self) -> None:
+        self.close()
+        self._open_to_write()
+        name = self.table.name
+        self.connection.execute(
+            f"INSERT INTO {self._takes_rows}.main.{name} BY NAME SELECT * FROM staging.{name}"
+        )
+
+    def _commit(self) -> None:
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            writing.close()
 
     def stored_bytes(self) -> int:
         """Return about how many bytes the old rows take in the database."""
@@ -222,44 +294,14 @@ class Staging:
 
     def _needed_bytes(self, rewrite: bool) -> int:
         """Return about how many bytes of disk the replacement takes."""
-        staged = int(self._scalar(_STAGED))
+        staged = self.stored_bytes() if self._straight else int(self._scalar(_STAGED))
         if rewrite:
             return staged + used_bytes(self.connection) - self.stored_bytes()
         return staged - int(self._scalar(_REUSABLE))
 
-    def _replace(self, records: Records, rewrite: bool) -> None:
-        name = self.table.name
-        condition, values = self._old_rows[name]
-        temporary_sibling(self._database)  # so that a killed writer's part of a file does not stay
-        if rewrite:
-            try:
-                rewrite_file(
-                    self.connection,
-                    self._database,
-                    self._old_rows,
-                    lambda database: self._write_new(database, records),
-                )
-            except duckdb.Error as error:
-                raise self._not_replaced(error) from error
-            return
-        self.connection.begin()
-        try:
-            self.connection.execute(f"DELETE FROM warehouse.main.{name} WHERE {condition}", values)
-            self._write_new("warehouse", records)
-            self.connection.commit()
-        except BaseException as error:
-            with suppress(duckdb.Error):
-                self.connection.rollback()
-            if isinstance(error, duckdb.Error):
-                raise self._not_replaced(error) from error
-            raise
-
-    def _write_new(self, database: str, records: Records) -> None:
-        """Write the new rows, and what is on record of them in place of what was."""
-        name = self.table.name
-        self.connection.execute(
-            f"INSERT INTO {database}.main.{name} BY NAME SELECT * FROM staging.{name}"
-        )
+    def _write_records(self, records: Records) -> None:
+        """Put what is on record of the new rows in place of what was."""
+        database = self._takes_rows
         for table, rows in records.items():
             self.connection.execute(
                 f"DELETE FROM {database}.main.{table} WHERE {RECORDS_OF_ROWS[table]} = $table "
@@ -279,6 +321,14 @@ class Staging:
     def _old_rows(self) -> Rows:
         named = " AND ".join(f"{column} = ${column}" for column in self.partition)
         return {self.table.name: (named or "true", self.partition)}
+
+    @property
+    def _hashed_columns(self) -> str:
+        """Those that tell rows apart: a text that is compressed by now stands there by its hash."""
+        names = [column.name for column in self.table.columns]
+        return ", ".join(
+            name for name in names if not self._straight or f"{name}_hash" not in names
+        )
 
     @property
     def label(self) -> str:
@@ -321,29 +371,8 @@ class Staging:
         return row[0] if row else None
 
 
-@contextmanager
-def attached(
-    connection: duckdb.DuckDBPyConnection,
-    path: Path,
-    *,
-    read_only: bool,
-    log: Callable[[str], None],
-) -> Iterator[duckdb.DuckDBPyConnection]:
-    """Attach a database as ``warehouse``, and detach it at the end."""
-    connection.execute(
-        f"ATTACH {sql_files.text_literal(path)} AS warehouse{' (READ_ONLY)' if read_only else ''}"
-    )
-    try:
-        yield connection
-    except BaseException:
-        with suppress(duckdb.Error):
-            _detach(connection)
-        raise
-    try:
-        _detach(connection)
-    except duckdb.IOException as error:
-        # What was committed is in the log beside the file, and is read from there.
-        log(f"{path}: written, but its log stays beside it; make room: {error}")
+class _Abandoned(Exception):
+    """Ends what is open to write, so that it is undone."""
 
 
 def rules_of(table: str) -> list[str]:
@@ -354,11 +383,6 @@ def rules_of(table: str) -> list[str]:
 def shown_row(row: Sequence[Any]) -> str:
     """Return an offending row for a message, ids as they are written."""
     return str(tuple(str(value) if isinstance(value, UUID) else value for value in row))
-
-
-def _detach(connection: duckdb.DuckDBPyConnection) -> None:
-    connection.execute("SET search_path = 'staging.main'")
-    connection.execute("DETACH warehouse")
 
 
 def remove_leftovers(folder: Path) -> None:

@@ -277,9 +277,7 @@ def _drawn(candidates: Sequence[Placed], side: str, rules: Rules, further: bool)
     first = min(map(place, candidates), default=None)
     return min(
         (one for one in candidates if place(one) == first),
-        key=lambda one: content_hash(
-            rules.seed, f"{side}/{rules.policy}", id_of(one.candidate)
-        ),
+        key=lambda one: content_hash(rules.seed, f"{side}/{rules.policy}", id_of(one.candidate)),
         default=None,
     )
 

@@ -48,6 +48,9 @@ class LakeWarehouse(Warehouse):
     def create(self) -> None:
         """Opening it to write makes the catalog."""
 
+    def declaration(self, table: sql_files.Table) -> str:
+        return table.ddl
+
     @contextmanager
     def attach(
         self, connection: duckdb.DuckDBPyConnection, *, read_only: bool
