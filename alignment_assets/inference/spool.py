@@ -72,24 +72,28 @@ _POSSIBLE = (
 # to one request one counts: a final one (`stop`, `length`) before a refusal, a refusal before a
 # failure, and among equals the first in file order; it supersedes the others. Only narrow columns
 # are read here: texts are read when rows are made of them.
+_STANDS = f"""(
+    finish_reason IN ('stop', 'length', 'failed')
+    OR list_contains(getvariable('answer_limits')::VARCHAR[], engine_settings)
+) AND {_POSSIBLE}"""
 _SUPERSEDED = f"""
 CREATE OR REPLACE TEMP TABLE superseded AS
 SELECT filename, file_row_number
-FROM (
-    SELECT
-        *,
-        (
-            finish_reason IN ('stop', 'length', 'failed')
-            OR list_contains(getvariable('answer_limits')::VARCHAR[], engine_settings)
-        ) AND {_POSSIBLE} AS stands
-    FROM {_FILES}
-)
+FROM (SELECT *, {_STANDS} AS stands FROM {_FILES})
 QUALIFY NOT stands OR row_number() OVER (
     PARTITION BY {ANSWERED_ID}
     ORDER BY
         NOT stands, finish_reason NOT IN ('stop', 'length'), finish_reason = 'failed',
         filename, file_row_number
 ) > 1
+"""
+# Whether there are any, in a third of the time.
+_ANY_SUPERSEDED = f"""
+SELECT 1
+FROM (SELECT {ANSWERED_ID} AS id, {_STANDS} AS stands FROM {_FILES})
+GROUP BY id
+HAVING count(*) > 1 OR NOT bool_and(stands)
+LIMIT 1
 """
 _ANSWERS = f"""
 CREATE OR REPLACE TEMP VIEW answers AS
@@ -100,7 +104,7 @@ _WITHOUT_SUPERSEDED = " ANTI JOIN superseded USING (filename, file_row_number)"
 
 _FINAL = f"""
 CREATE OR REPLACE TEMP TABLE final AS
-SELECT DISTINCT {ANSWERED_ID} AS request_id
+SELECT {ANSWERED_ID} AS request_id
 FROM read_parquet($files)
 WHERE {ANSWERED_ID} IS NOT NULL AND {_POSSIBLE} AND (
     finish_reason IN ('stop', 'length')
@@ -207,12 +211,16 @@ def view_answers(
     """
     connection.execute("SET VARIABLE answer_limits = $limits", {"limits": sorted(set(limits))})
 
+    some = False
+
     def find_superseded(files: list[Path]) -> None:
+        nonlocal some
         connection.execute("SET VARIABLE answer_files = $files", {"files": as_patterns(files)})
-        connection.execute(_SUPERSEDED)
+        some = connection.execute(_ANY_SUPERSEDED).fetchone() is not None
+        if some:
+            connection.execute(_SUPERSEDED)
 
     files = _read(folder, report, find_superseded)
-    some = connection.execute("FROM superseded LIMIT 1").fetchone()
     connection.execute(_ANSWERS + (_WITHOUT_SUPERSEDED if some else ""))
     return files
 
