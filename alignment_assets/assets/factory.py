@@ -278,6 +278,7 @@ def sql_asset(
     deps: Deps,
     partitions: PartitionsDefinition | None = None,
     counts: str | None = None,
+    straight: bool = False,
 ) -> AssetsDefinition:
     """Make the asset of a table that is one SELECT, ``sql/assets/<table>.sql``.
 
@@ -288,6 +289,7 @@ def sql_asset(
         deps: upstream assets; see `table_asset`.
         partitions: how it is partitioned; a run makes one partition.
         counts: a column whose values are counted in the materialization's metadata.
+        straight: whether rows, long as they are, are written to the database as they are made.
     """
     query = sql_files.read_sql("assets", table)
     settings = run.recipe.settings()
@@ -303,7 +305,7 @@ def sql_asset(
     def build(context: AssetExecutionContext, warehouse: Warehouse) -> MaterializeResult[None]:
         part = TablePart(table, context.partition_key if partitions else None)
         parameters = {**settings, **part.values}
-        with warehouse.stage(table, part.values) as staging:
+        with warehouse.stage(table, part.values, straight=straight) as staging:
             Lineage(staging.connection, settings).check(part)
             staging.insert(query, parameters)
             counted = count_values(staging, counts) if counts else {}

@@ -24,6 +24,7 @@ from alignment_assets.warehouse.lineage import Lineage
 from alignment_assets.warehouse.resource import Warehouse, WarehouseError
 
 GROUP = "training_sets"
+_WITH_TEXTS = {"dpo_pairs", "qrpo_samples"}
 
 
 def training_set_assets(run: Run) -> list[AssetsDefinition]:
@@ -59,6 +60,7 @@ def training_set_assets(run: Run) -> list[AssetsDefinition]:
                 deps=deps,
                 partitions=policy_partitions(recipe),
                 counts=counts,
+                straight=table in _WITH_TEXTS,
             )
             for table, (deps, counts) in upstream.items()
         ),
