@@ -37,8 +37,6 @@ logger = logging.getLogger(__name__)
 # Of the machine's memory, for one process: dagster.yaml lets four runs work at once, and a fifth of
 # the memory is left to all else.
 PROCESS_MEMORY_SHARE = 0.2
-
-
 # Versions of files whose tables are those of ``sql/schema``: comparing takes longer than opening.
 _COMPARED: set[tuple[object, ...]] = set()
 
@@ -47,8 +45,7 @@ class Database(BaseModel):
     """The DuckDB database of a recipe, safe to share between processes.
 
     What the configuration leaves out comes from the machine: ``threads`` are its cores and
-    ``memory_limit`` a fifth of its memory; ``temp_directory`` is the parent of one folder for each
-    process.
+    ``memory_limit`` a fifth of its memory; each process has a folder in ``temp_directory``.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -62,8 +59,7 @@ class Database(BaseModel):
         default=None, description="The recipe's name; a database of another one is refused."
     )
     members: dict[str, list[str]] = Field(
-        default={},
-        description="Whom the recipe has, by the column that names them in tables.",
+        default={}, description="Whom the recipe has, by the column that names them in tables."
     )
 
     @property
@@ -113,7 +109,7 @@ class Database(BaseModel):
 
     @contextmanager
     def read(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """Open the database read-only, beside other readers. Keep it short: writers wait.
+        """Open the database read-only, beside other readers. Be short: writers wait.
 
         Raises:
             WarehouseError: it is another recipe's, or its tables differ from ``sql/schema``.
@@ -329,8 +325,12 @@ class Database(BaseModel):
     def _attach_in_turn(
         self, connection: duckdb.DuckDBPyConnection, *, exclusive: bool, purpose: str
     ) -> Iterator[None]:
-        def attach() -> AbstractContextManager[duckdb.DuckDBPyConnection]:
-            return self.attach(connection, read_only=not exclusive)
+        @contextmanager
+        def attach() -> Iterator[duckdb.DuckDBPyConnection]:
+            with self.attach(connection, read_only=not exclusive):
+                yield connection
+            if exclusive:  # the file is another now, with the same tables
+                _COMPARED.add(self._version)
 
         if exclusive:
             if self._version not in _COMPARED:

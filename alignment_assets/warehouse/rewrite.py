@@ -110,8 +110,11 @@ def used_bytes(connection: duckdb.DuckDBPyConnection) -> int:
 
 def is_most_of_the_file(connection: duckdb.DuckDBPyConnection, rows: Rows) -> bool:
     """Say whether taking rows away in place would leave the file half empty, or nearly."""
+    used = used_bytes(connection)
+    if used <= REWRITE_FROM_BYTES:  # nothing in it is more
+        return False
     old = stored_bytes(connection, rows)
-    return old > REWRITE_FROM_BYTES and old > REWRITE_SHARE * used_bytes(connection)
+    return old > REWRITE_FROM_BYTES and old > REWRITE_SHARE * used
 
 
 @contextmanager

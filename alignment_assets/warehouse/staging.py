@@ -21,6 +21,7 @@ from alignment_assets.host.machine import ensure_room
 from alignment_assets.warehouse import sql_files
 from alignment_assets.warehouse.lineage import Input, TablePart, lineage_rows
 from alignment_assets.warehouse.rewrite import (
+    REWRITE_FROM_BYTES,
     Rows,
     compress_messages,
     is_most_of_the_file,
@@ -289,8 +290,10 @@ class Staging:
             writing.close()
 
     def stored_bytes(self) -> int:
-        """Return about how many bytes the old rows take in the database."""
-        return stored_bytes(self.connection, self._old_rows)
+        """Return about how many bytes the old rows take, or of a small database those of all."""
+        used = used_bytes(self.connection)
+        is_small = used <= REWRITE_FROM_BYTES
+        return used if is_small else stored_bytes(self.connection, self._old_rows)
 
     def _needed_bytes(self, rewrite: bool) -> int:
         """Return about how many bytes of disk the replacement takes."""
