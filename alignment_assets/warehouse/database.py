@@ -219,7 +219,7 @@ class Database(BaseModel):
                 self.path,
                 straight,
             )
-            held.callback(staging.close)
+            held.enter_context(staging)
             staging.open()
             ensure_room(self.spill_folder, staging.stored_bytes(), f"{table}: building new rows")
             if not reads:

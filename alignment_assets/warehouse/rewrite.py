@@ -27,7 +27,7 @@ ZSTD_FROM_CHARACTERS = 200
 # DuckDB guesses for each part of a column which compression suits it, and of long texts wrongly at
 # times. Those of messages, which are nested, cannot be told theirs: see `compress_messages`.
 _LONG_TEXTS = re.compile(r"^ +(?:text|reasoning|raw_answer) VARCHAR", re.MULTILINE)
-_MESSAGES = "STRUCT(role VARCHAR, content VARCHAR)[]"
+_MESSAGES = 'STRUCT("role" VARCHAR, "content" VARCHAR)[]'
 
 # What takes more than this share of a file that is not small is replaced by rewriting the file;
 # so the file stays below one and a half times what is in it.

@@ -45,7 +45,6 @@ FROM pragma_database_size()
 WHERE database_name = 'warehouse'
 """
 
-
 # What is on record of rows, by table; None where there is nothing to say.
 Records = Mapping[str, "pa.Table | None"]
 
@@ -92,13 +91,22 @@ class Staging:
         self._straight = straight
         self._reading: ExitStack | None = None
         self._writing: ExitStack | None = None
-        self._takes_rows = "staging"
+        self._takes_rows, self._inserted = "staging", 0
         # In memory: what does not fit goes to the spill folder, and nothing is written twice.
         connection.execute("ATTACH ':memory:' AS staging")
         connection.execute("SET search_path = 'staging.main'")
         if not straight:
             connection.execute(table.ddl)
         compress_messages(connection, table)
+
+    def __enter__(self) -> Staging:
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        """Let the database go; say of a disk that is full what became of the rows."""
+        self.close()
+        if isinstance(error, duckdb.IOException):
+            raise self._not_replaced(error) from error
 
     def insert(self, query: str, parameters: Mapping[str, Any]) -> None:
         """Add a query's rows, matched by column name.
@@ -113,14 +121,7 @@ class Staging:
         names = [column[0] for column in described or ()]
         self._check_columns(names)
         self._check_types(query, values, names)
-        try:
-            self.connection.execute(
-                f"INSERT INTO {self._takes_rows}.main.{self.table.name} BY NAME ({query}\n)", values
-            )
-        except duckdb.IOException as error:
-            if self._writing is None:
-                raise
-            raise self._not_replaced(error) from error
+        self._insert(f"({query}\n)", values)
 
     def insert_arrow(self, rows: pa.Table) -> None:
         """Add rows held in Arrow, matched by column name; raises as `insert` does."""
@@ -128,11 +129,13 @@ class Staging:
         self.connection.register("arrow_rows", rows)
         try:
             self._check_types("SELECT * FROM arrow_rows", {}, rows.column_names)
-            self.connection.execute(
-                f"INSERT INTO staging.{self.table.name} BY NAME SELECT * FROM arrow_rows"
-            )
+            self._insert("FROM arrow_rows", {})
         finally:
             self.connection.unregister("arrow_rows")
+
+    def _insert(self, rows: str, values: Mapping[str, Any]) -> None:
+        into = f"INSERT INTO {self._takes_rows}.main.{self.table.name} BY NAME {rows}"
+        self._inserted += int(self._scalar(into, values))
 
     def audit(self, parameters: Mapping[str, Any]) -> None:
         """Run the table's rules on the new rows.
@@ -141,22 +144,20 @@ class Staging:
             WarehouseError: a rule found offending rows; the message shows some.
         """
         self.open()
-        for column, value in self.partition.items():
-            others = self._scalar(
-                f"SELECT count(*) FROM staging.{self.table.name} WHERE {column} <> $value",
-                {"value": value},
-            )
-            if others:
-                raise WarehouseError(f"{self.label}: {others} new rows are of another {column}")
+        ours, values = self._old_rows[self.table.name]
+        counted = f"SELECT count(*) FROM staging.{self.table.name} WHERE {ours}"
+        others = self._inserted - int(self._scalar(counted, values))
+        if others:
+            column = ", ".join(self.partition)
+            raise WarehouseError(f"{self.label}: {others} new rows are of another {column}")
         for rule in rules_of(self.table.name):
             query = sql_files.read_sql("checks", rule)
             offending = self.connection.execute(
                 query, sql_files.named_parameters(query, parameters)
             ).fetchmany(4)
             if offending:
-                shown = "; ".join(shown_row(row)[:200] for row in offending[:3]) + (
-                    "; …" if len(offending) > 3 else ""
-                )
+                more = "; …" if len(offending) > 3 else ""
+                shown = "; ".join(shown_row(row)[:200] for row in offending[:3]) + more
                 raise WarehouseError(
                     f"{self.label}: the rule sql/checks/{rule}.sql found {shown}; the old rows stay"
                 )
@@ -262,14 +263,13 @@ class Staging:
 
     def _show_rows(self, database: str) -> None:
         """Have the table's name mean the new rows, where they go straight."""
-        name = self.table.name
         own = " AND ".join(
             f"{column} = {sql_files.text_literal(value)}"
             for column, value in self.partition.items()
         )
         self.connection.execute(
-            f"CREATE OR REPLACE VIEW staging.{name} AS FROM {database}.main.{name} "
-            f"WHERE {own or 'true'}"
+            f"CREATE OR REPLACE VIEW staging.{self.table.name} AS "
+            f"FROM {database}.main.{self.table.name} WHERE {own or 'true'}"
         )
         self._search(database)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import shutil
 from collections.abc import Iterable, Mapping
+from functools import partialmethod
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,13 @@ from tests.support.tables import new_warehouse
 Row = dict[str, Any]
 
 
-@pytest.fixture
-def warehouse(tmp_path: Path) -> Warehouse:
+@pytest.fixture(params=[False, True], ids=["staged", "straight"])
+def warehouse(
+    tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Warehouse:
+    """Rows that wait in memory and rows that go straight keep the same promises."""
+    stage = partialmethod(Warehouse.stage, straight=request.param)
+    monkeypatch.setattr(Warehouse, "stage", stage)
     return new_warehouse(tmp_path / "home")
 
 
@@ -196,7 +202,7 @@ def test_the_data_version_is_that_of_the_content(warehouse: Warehouse) -> None:
     version = replace_rows(warehouse, "personas", people).data_version
     random.Random(3).shuffle(people)
     assert replace_rows(warehouse, "personas", people).data_version == version
-    changed = [*people[:-1], {**people[-1], "persona": people[-1]["persona"] + "."}]
+    changed = [*people[:-1], {**people[-1], "persona": "another", "persona_hash": "another"}]
     swapped = [{**one, "malformed_reason": one["persona"], "persona": None} for one in people]
     versions = {
         version,
@@ -231,14 +237,14 @@ def test_a_replacement_that_the_disk_has_no_room_for_is_refused_before(
 ) -> None:
     replace_rows(warehouse, "personas", [person(number) for number in range(3000)])
     usage = shutil.disk_usage(warehouse.home)
-    with warehouse.stage("personas") as staging:
+    with warehouse.stage("personas", straight=False) as staging:
         staging.insert_arrow(pa.Table.from_pylist([person(number) for number in range(9000)]))
         monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage._replace(free=20_000))
         with pytest.raises(OSError, match=r"personas: replacing needs about .* MiB are free"):
             staging.publish({})
     with (
         pytest.raises(OSError, match="personas: building new rows needs about"),
-        warehouse.stage("personas"),
+        warehouse.stage("personas", straight=False),
     ):
         pass
     monkeypatch.undo()
@@ -440,3 +446,65 @@ def test_a_damaged_database_is_reported_at_once(warehouse: Warehouse) -> None:
     patient = Warehouse(database=warehouse.database, lock_timeout=3600)
     with pytest.raises(duckdb.Error, match=r"(?i)corrupt"), patient.read() as connection:
         connection.execute("SELECT sum(hash(personas)) FROM personas").fetchall()
+
+
+def compressions(warehouse: Warehouse, table: str) -> dict[str, set[str]]:
+    """Return how the values of each column are compressed in the file."""
+    with warehouse.read() as connection:
+        rows = connection.execute(
+            f"SELECT column_name, compression FROM pragma_storage_info('{table}') "
+            "WHERE persistent AND segment_type <> 'VALIDITY' AND compression <> 'Constant'"
+        ).fetchall()
+    found: dict[str, set[str]] = {}
+    for column, compression in rows:
+        found.setdefault(column, set()).add(compression)
+    return found
+
+
+SPOKEN = """
+SELECT
+    number,
+    string_agg(substr(md5((hash(number * 1000 + place) % 300)::VARCHAR), 1, 6), ' ') AS text
+FROM range(3000) AS numbers (number)
+CROSS JOIN range(80) AS places (place)
+GROUP BY number
+"""
+ANSWERS = f"""
+SELECT
+    uuid() AS completion_id, uuid() AS request_id, uuid() AS prompt_id, 'one' AS model,
+    'variant ' || number % 3 AS variant, 0 AS sample_index, text, sha256(text) AS text_hash,
+    hash(text) AS normal_hash, text AS reasoning, 'stop' AS finish_reason, NULL::VARCHAR AS error,
+    1 AS prompt_tokens, 1 AS completion_tokens, 1 AS text_tokens, 0 AS cached_tokens,
+    'engine' AS engine, '1' AS engine_version, '{{}}' AS engine_settings,
+    'weights' AS model_fingerprint, 1::FLOAT AS seconds, TIMESTAMP '2026-01-01' AS answered_at
+FROM ({SPOKEN})
+"""
+SAMPLES = f"""
+SELECT
+    uuid() AS sample_id, 'one' AS policy, uuid() AS prompt_id, 'standard' AS track,
+    [{{'role': 'user', 'content': text}}] AS prompt,
+    [{{'role': 'assistant', 'content': text}}] AS completion, uuid() AS completion_id,
+    'model ' || number % 3 AS model, 'default' AS variant, 'chosen' AS selected_as,
+    1.0::DOUBLE AS reward, 1.0::DOUBLE AS quantile, 1 AS completion_tokens,
+    [1.0::DOUBLE] AS reference_rewards
+FROM ({SPOKEN})
+"""
+
+
+def test_long_texts_are_compressed_as_zstandard_does_and_words_as_words(
+    warehouse: Warehouse,
+) -> None:
+    for table, query, partition in (
+        ("completions", ANSWERS, {"model": "one"}),
+        ("qrpo_samples", SAMPLES, {"policy": "one"}),
+    ):
+        with warehouse.stage(table, partition) as staging:
+            staging.insert(query, {})
+            staging.publish({})
+    stored = compressions(warehouse, "completions")
+    assert stored["text"] == stored["reasoning"] == {"ZSTD"}
+    assert stored["variant"] == {"Dictionary"}
+    for column in ("prompt", "completion"):
+        assert compressions(warehouse, "qrpo_samples")[column] >= {"ZSTD"}
+        assert "FSST" not in compressions(warehouse, "qrpo_samples")[column]
+    assert compressions(warehouse, "qrpo_samples")["model"] == {"Dictionary"}

@@ -46,8 +46,10 @@ def generation(policy: str, number: int) -> pa.Table:
     )
 
 
-def replace_partition(warehouse: Warehouse, policy: str, number: int) -> None:
-    with warehouse.stage(TABLE, {"policy": policy}) as staging:
+def replace_partition(
+    warehouse: Warehouse, policy: str, number: int, *, straight: bool = False
+) -> None:
+    with warehouse.stage(TABLE, {"policy": policy}, straight=straight) as staging:
         staging.insert_arrow(generation(policy, number))
         staging.publish({})
 
@@ -84,23 +86,26 @@ def test_four_writers_of_a_new_database_all_succeed(warehouse: Warehouse) -> Non
     assert generations(warehouse) == {policy: [(2, ROWS)] for policy in policies}
 
 
-def replace_for_ever(pipe: Connection, home: Path, start: int, rewrite: bool) -> None:
+def replace_for_ever(
+    pipe: Connection, home: Path, start: int, rewrite: bool, straight: bool
+) -> None:
     if rewrite:
         replacing.REWRITE_FROM_BYTES, replacing.REWRITE_SHARE = -1, -1
     for number in range(start, start + 10_000):
-        replace_partition(new_warehouse(home), "one", number)
+        replace_partition(new_warehouse(home), "one", number, straight=straight)
         pipe.send(number)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("rewrite", [False, True], ids=["in place", "file written anew"])
+@pytest.mark.parametrize("straight", [False, True], ids=["staged", "straight"])
 def test_a_writer_killed_at_any_moment_leaves_old_or_new_rows(
-    warehouse: Warehouse, rewrite: bool
+    warehouse: Warehouse, rewrite: bool, straight: bool
 ) -> None:
     replace_partition(warehouse, "one", 0)
     replace_partition(warehouse, "two", 0)
     for start in (1000, 2000, 3000, 4000, 5000):
-        with other(replace_for_ever, warehouse.home, start, rewrite) as writer:
+        with other(replace_for_ever, warehouse.home, start, rewrite, straight) as writer:
             published = writer.hear()
             time.sleep(random.uniform(0, 0.25))
         while writer.pipe.poll():
@@ -328,23 +333,27 @@ def test_a_source_is_read_while_others_write(warehouse: Warehouse) -> None:
         assert staging.publish({}).rows == 1
 
 
-def replace_on_a_full_disk(pipe: Connection, home: Path, room: int) -> None:
+def replace_on_a_full_disk(pipe: Connection, home: Path, room: int, straight: bool) -> None:
     """Replace while no file may grow beyond the database's size and some bytes more."""
     warehouse = new_warehouse(home)
-    with warehouse.stage(TABLE, {"policy": "one"}) as staging:
-        staging.insert_arrow(generation("one", 1))
-        limit = warehouse.path.stat().st_size + room
-        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-        try:
+    try:
+        with warehouse.stage(TABLE, {"policy": "one"}, straight=straight) as staging:
+            limit = warehouse.path.stat().st_size + room
+            if straight:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+            staging.insert_arrow(generation("one", 1))
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
             staging.publish({})
-            pipe.send("replaced")
-        except WarehouseError as error:
-            pipe.send(str(error))
+    except WarehouseError as error:
+        pipe.send(str(error))
+    else:
+        pipe.send("replaced")
 
 
+@pytest.mark.parametrize("straight", [False, True], ids=["staged", "straight"])
 @pytest.mark.parametrize("room", [0, 50_000, 200_000, 400_000])
 def test_a_disk_that_fills_up_leaves_old_or_new_rows_and_a_file_that_opens(
-    warehouse: Warehouse, room: int
+    warehouse: Warehouse, room: int, straight: bool
 ) -> None:
     warehouse.prepare()
     with warehouse.get_connection() as connection:  # a small file: writing more makes it grow
@@ -352,7 +361,7 @@ def test_a_disk_that_fills_up_leaves_old_or_new_rows_and_a_file_that_opens(
             f"INSERT INTO {TABLE} "
             "SELECT 'one', md5(range::VARCHAR)::UUID, 'standard', 'none', 1, 0, 2 FROM range(10)"
         )
-    with other(replace_on_a_full_disk, warehouse.home, room) as writer:
+    with other(replace_on_a_full_disk, warehouse.home, room, straight) as writer:
         outcome = writer.hear()
     found = generations(warehouse)
     if outcome == "replaced":
