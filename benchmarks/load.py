@@ -162,7 +162,9 @@ def insert_bare(
         connection.execute("USE bare")
         connection.execute(warehouse.declaration(sql_files.tables()["completions"]))
         connection.execute(
-            "CREATE TEMP VIEW completion_requests AS FROM warehouse.main.completion_requests"
+            "CREATE TEMP TABLE requests AS SELECT *, model_fingerprint AS request_fingerprint "
+            "FROM warehouse.main.completion_requests WHERE model = $model",
+            {"model": POLICY},
         )
         connection.execute(
             "CREATE TEMP VIEW answers AS SELECT * REPLACE (request_id::UUID AS request_id) "

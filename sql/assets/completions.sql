@@ -1,13 +1,13 @@
 -- The engine's answer to each completion request of one model. What it thinks aloud before it is handled as the
--- recipe says for the model (reasoning): taken out of the text, a reason to reject the answer, or kept.
+-- recipe says for the model (reasoning): taken out of the text, a reason to reject the answer, or kept. The join is
+-- with the requests that were just read, since DuckDB knows how many they are: it keeps them in memory, and no text.
 WITH said AS (
     SELECT
-        completion_requests.*,
+        requests.*,
         answers.* EXCLUDE (request_id),
         CASE WHEN $models_reasoning[$model] <> 'keep' THEN thinking(answers.text) END AS thought
-    FROM completion_requests
+    FROM requests
     JOIN answers USING (request_id)
-    WHERE model = $model
 ),
 judged AS (
     SELECT *, thought IS NOT NULL AND $models_reasoning[$model] = 'reject' AS rejects
@@ -46,7 +46,7 @@ SELECT
     engine,
     engine_version,
     engine_settings,
-    model_fingerprint,
+    request_fingerprint AS model_fingerprint,
     seconds::FLOAT AS seconds,
     answered_at
 FROM taken

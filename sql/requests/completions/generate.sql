@@ -3,6 +3,11 @@
 SELECT
     completion_id,
     request_id,
+    prompt_id,
+    model,
+    variant,
+    sample_index,
+    model_fingerprint AS request_fingerprint,
     'generate' AS kind,
     with_system(
         CASE completion_requests.variant
