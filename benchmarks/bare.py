@@ -20,21 +20,19 @@ SCANS = (
     "min(variant) FROM quantile_rewards",
 )
 GROUPS = """
-SELECT count(*)
+CREATE TEMP TABLE least AS
+SELECT prompt_id, min(one) AS least, max(one) AS greatest
 FROM (
-    SELECT prompt_id, min(one), max(one)
-    FROM (
-        SELECT
-            prompt_id,
-            {
-                'band': band, 'reward': reward, 'quantile': quantile, 'text': normal_hash,
-                'candidate': completion_id
-            } AS one
-        FROM quantile_rewards
-        WHERE policy = $policy AND ineligible_reason IS NULL
-    )
-    GROUP BY prompt_id
+    SELECT
+        prompt_id,
+        {
+            'band': band, 'reward': reward, 'quantile': quantile, 'text': normal_hash,
+            'candidate': completion_id
+        } AS one
+    FROM quantile_rewards
+    WHERE policy = $policy AND ineligible_reason IS NULL
 )
+GROUP BY prompt_id
 """
 TEXTS = (
     "SELECT prompt, chosen, rejected FROM warehouse.main.dpo_pairs",
@@ -63,7 +61,8 @@ def scan(world: HasWarehouse) -> int:
 def group(world: HasWarehouse) -> int:
     """Find the least and the greatest candidate of each prompt; return how many prompts."""
     with world.warehouse.read() as connection:
-        (prompts,) = connection.execute(GROUPS, {"policy": POLICY}).fetchone() or (0,)
+        connection.execute(GROUPS, {"policy": POLICY})
+        (prompts,) = connection.execute("SELECT count(*) FROM least").fetchone() or (0,)
     return int(prompts)
 
 

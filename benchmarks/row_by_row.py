@@ -24,9 +24,7 @@ SELECT
     prompt_id,
     any_value(messages) AS messages,
     list({
-        'completion_id': completion_id,
-        'hash': completion_hash(
-            prompt_hash, completions.model, completions.variant, completions.sample_index),
+        'completion_id': completion_id::VARCHAR,
         'text': completions.text,
         'reward': quantile_rewards.reward,
         'is_reference': completions.variant = 'reference',
@@ -75,7 +73,7 @@ def select(row: dict[str, Any], seed: str, rules: dict[str, Any]) -> dict[str, A
             continue
         order = (
             BEST_FIRST.index(one["band"]),
-            draw(seed, f"chosen/{POLICY}", one["hash"]),
+            draw(seed, f"chosen/{POLICY}", one["completion_id"]),
         )
         if best is None or order < best[0]:
             best = (order, one)
@@ -86,7 +84,7 @@ def select(row: dict[str, Any], seed: str, rules: dict[str, Any]) -> dict[str, A
         (o for o in eligible if o["reward"] < chosen["reward"] and o["text"] != chosen["text"]),
         key=lambda o: (
             WORST_FIRST.index(o["band"]),
-            draw(seed, f"rejected/{POLICY}", o["hash"]),
+            draw(seed, f"rejected/{POLICY}", o["completion_id"]),
         ),
     )
     return {

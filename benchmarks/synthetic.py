@@ -45,6 +45,8 @@ CORPUS_BYTES = 16 << 20
 VOCABULARY = 8_000
 PART = 50_000  # answers that one task writes
 FILE_ROWS = 1_000
+# Requests that an engine has at once, so that they end in another order than they began.
+IN_FLIGHT = 256
 POLICY = "apertus-8b-sft"
 ANSWERED_AT = datetime(2026, 1, 1)
 
@@ -179,7 +181,9 @@ def fill_spool(
     characters: int,
     controversial: int = 0,
 ) -> int:
-    """Answer all requests of a set, in an order of their own; return how many there are.
+    """Answer all requests of a set, nearly in the order in which they are asked; return how many.
+
+    As an engine that holds `IN_FLIGHT` at once does, the one of these that is done next is any.
 
     Args:
         warehouse: tells the requests.
@@ -194,11 +198,13 @@ def fill_spool(
     with warehouse.read() as connection:
         ids = (
             connection.execute(
-                f"SELECT request_id FROM ({requests.sql}\n) ORDER BY request_id", requests.values
+                f"SELECT request_id FROM ({requests.sql}\n) ORDER BY asking_order", requests.values
             )
             .to_arrow_table()["request_id"]
             .combine_chunks()
         )
+    ends = np.arange(len(ids)) + np.random.default_rng(SEED).integers(0, IN_FLIGHT, len(ids))
+    ids = ids.take(pa.array(np.argsort(ends, kind="stable")))
     write = partial(
         _write_answers,
         folder=folder,
@@ -275,7 +281,7 @@ def _weighed(labels: str) -> pa.Array:
     return pa.array(
         [
             [
-                {"label": label, "logprob": math.log(weight)}
+                {"label": label, "logprob": float(np.float32(math.log(weight)))}
                 for label, weight in zip(labels, draw.dirichlet(np.ones(len(labels))), strict=True)
             ]
             for _ in range(200)

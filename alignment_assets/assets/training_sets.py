@@ -74,7 +74,7 @@ def _selected_pairs_asset(run: Run) -> AssetsDefinition:
     logic = sql_files.code_version(
         sql_files.read_sql("pairs", "candidates"),
         sql_files.read_sql("selection", selection.strategy),
-        sql_files.read_sql("pairs", "taken"),
+        *(sql_files.read_sql("pairs", name) for name in ("picked", "taken")),
         query,
         settings=table_settings(recipe),
     )
@@ -127,10 +127,11 @@ def draw_pairs(connection: duckdb.DuckDBPyConnection, parameters: Mapping[str, A
                 f"sql/selection/{strategy}.sql gives the columns {columns}; give chosen and "
                 f"rejected, each a candidate of the table candidates"
             )
+        _make_temporary(connection, "picked", "pairs", "picked", given)
         strangers = connection.execute(
             "SELECT chosen, rejected FROM drawn "
-            "WHERE chosen NOT IN (SELECT candidate FROM candidates) "
-            "OR rejected NOT IN (SELECT candidate FROM candidates) LIMIT 1"
+            "WHERE chosen NOT IN (SELECT candidate FROM picked) "
+            "OR rejected NOT IN (SELECT candidate FROM picked) LIMIT 1"
         ).fetchone()
         if strangers:
             raise WarehouseError(

@@ -41,8 +41,7 @@ def check_unmoved(
     """
     query = sql_files.read_sql("moved", name)
     found = connection.execute(
-        f"SELECT remake, what, count(*) FROM ({query}\n) WHERE request_id NOT IN (FROM final) "
-        "GROUP BY ALL ORDER BY ALL",
+        f"SELECT remake, what, count(*) FROM ({query}\n) GROUP BY ALL ORDER BY ALL",
         sql_files.named_parameters(query, parameters),
     ).fetchall()
     if found:

@@ -10,5 +10,5 @@ SELECT
     chosen.text AS chosen_text,
     rejected.text AS rejected_text
 FROM drawn
-JOIN candidates AS chosen ON chosen.candidate = drawn.chosen
-JOIN candidates AS rejected ON rejected.candidate = drawn.rejected
+JOIN picked AS chosen ON chosen.candidate = drawn.chosen
+JOIN picked AS rejected ON rejected.candidate = drawn.rejected
