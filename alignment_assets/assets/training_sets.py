@@ -130,8 +130,8 @@ def draw_pairs(connection: duckdb.DuckDBPyConnection, parameters: Mapping[str, A
         _make_temporary(connection, "picked", "pairs", "picked", given)
         strangers = connection.execute(
             "SELECT chosen, rejected FROM drawn "
-            "WHERE chosen NOT IN (SELECT candidate FROM picked) "
-            "OR rejected NOT IN (SELECT candidate FROM picked) LIMIT 1"
+            "WHERE (chosen IS NOT NULL AND chosen NOT IN (SELECT candidate FROM picked)) OR "
+            "(rejected IS NOT NULL AND rejected NOT IN (SELECT candidate FROM picked)) LIMIT 1"
         ).fetchone()
         if strangers:
             raise WarehouseError(

@@ -209,14 +209,16 @@ def view_answers(
     Raises:
         SpoolError: a file cannot be read.
     """
-    connection.execute("SET VARIABLE answer_limits = $limits", {"limits": sorted(set(limits))})
-
-    some = False
+    limits, some = sorted(set(limits)), False
 
     def find_superseded(files: list[Path]) -> None:
         nonlocal some
-        connection.execute("SET VARIABLE answer_files = $files", {"files": as_patterns(files)})
-        some = connection.execute(_ANY_SUPERSEDED).fetchone() is not None
+        # Apart from the caller's transaction, which a file that has gone would end.
+        with connection.cursor() as asking:
+            for each in (asking, connection):
+                each.execute("SET VARIABLE answer_files = $files", {"files": as_patterns(files)})
+                each.execute("SET VARIABLE answer_limits = $limits", {"limits": limits})
+            some = asking.execute(_ANY_SUPERSEDED).fetchone() is not None
         if some:
             connection.execute(_SUPERSEDED)
 

@@ -7,18 +7,17 @@ build the rows. Here belongs that order of things; SQL says what is asked and wh
 from __future__ import annotations
 
 import os
-import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pyarrow.parquet as pq
 from duckdb import DuckDBPyConnection
 
 from alignment_assets.gpus.pool import GpuPool
+from alignment_assets.host.leftovers import remove_left
 from alignment_assets.inference.asking import asking_alone
 from alignment_assets.inference.backend import Inference, Job
 from alignment_assets.inference.progress import Progress, ProgressLog
@@ -128,7 +127,7 @@ class RequestRunner:
             at_most: only so many of the requests, drawn by their hash: a pilot.
         """
         self.run.work.mkdir(parents=True, exist_ok=True)
-        _remove_left_work(self.run.work)
+        remove_left(self.run.work.glob("*-*"))
         lock = self.run.work / "asking" / self.asset / f"{self.partition or 'all'}.lock"
         with (
             asking_alone(lock, self.label, self.log),
@@ -355,11 +354,3 @@ class RequestRunner:
             f"inference.max_failed_share of {allowed:.2%}. Most common: {reasons}. The answers are "
             f"kept and the old rows stay; put the reason right or raise the share, and run it again"
         )
-
-
-def _remove_left_work(work: Path) -> None:
-    """Remove work files whose process was killed."""
-    for folder in work.glob("*-*"):
-        owner = folder.name.split("-", 1)[0]
-        if owner.isdigit() and not psutil.pid_exists(int(owner)):
-            shutil.rmtree(folder, ignore_errors=True)

@@ -12,7 +12,7 @@ import re
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -299,6 +299,9 @@ def _listed(who: list[str]) -> str:
 
 def file_version(path: Path) -> tuple[object, ...]:
     """Return what changes when a database that nobody writes now is written."""
-    files = [path, path.with_name(f"{path.name}.wal")]
-    stats = [file.stat() for file in files if file.exists()]
-    return (str(path), *((stat.st_ino, stat.st_mtime_ns, stat.st_size) for stat in stats))
+    version: list[object] = [str(path)]
+    for file in (path, path.with_name(f"{path.name}.wal")):
+        with suppress(FileNotFoundError):  # a log goes when its file is closed
+            stat = file.stat()
+            version.append((stat.st_ino, stat.st_mtime_ns, stat.st_size))
+    return tuple(version)

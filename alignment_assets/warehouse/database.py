@@ -20,23 +20,22 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 from pydantic import BaseModel, ConfigDict, Field
 
-from alignment_assets.host.machine import MEBI, cores, ensure_room, memory_bytes
+from alignment_assets.host.leftovers import remove_left
+from alignment_assets.host.machine import ensure_room
 from alignment_assets.host.paths import why_unwritable
 from alignment_assets.warehouse import rewrite, snapshots, sql_files
 from alignment_assets.warehouse.access import SharedFile, file_version, is_conflict
 from alignment_assets.warehouse.lineage import TablePart
 from alignment_assets.warehouse.removed import hide_removed, remove_rows
 from alignment_assets.warehouse.schema import Migration, WarehouseError, migrate, plan_migration
-from alignment_assets.warehouse.staging import Staging, remove_leftovers
+from alignment_assets.warehouse.settings import duckdb_settings
+from alignment_assets.warehouse.staging import Staging
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 logger = logging.getLogger(__name__)
 
-# Of the machine's memory, for one process: dagster.yaml lets four runs work at once, and a fifth of
-# the memory is left to all else.
-PROCESS_MEMORY_SHARE = 0.2
 # Versions of files whose tables are those of ``sql/schema``: comparing takes longer than opening.
 _COMPARED: set[tuple[object, ...]] = set()
 
@@ -207,7 +206,7 @@ class Database(BaseModel):
             LockTimeout: the file stayed with somebody else.
         """
         self.spill_folder.mkdir(parents=True, exist_ok=True)
-        remove_leftovers(self.spill_folder)
+        remove_left([*self.spill_folder.glob("*-*.duckdb*"), *self.spill_folder.glob("*-*.spill")])
         name = f"{os.getpid()}-{uuid.uuid4().hex}"
         with ExitStack() as held:
             connection = held.enter_context(closing(self.connect(":memory:", spill=name)))
@@ -221,7 +220,10 @@ class Database(BaseModel):
             )
             held.enter_context(staging)
             staging.open()
-            ensure_room(self.spill_folder, staging.stored_bytes(), f"{table}: building new rows")
+            if not straight:
+                ensure_room(
+                    self.spill_folder, staging.stored_bytes(), f"{table}: building new rows"
+                )
             if not reads:
                 staging.close()
             yield staging
@@ -279,17 +281,7 @@ class Database(BaseModel):
         # connections of a process to one file are one database, and must name the same folder.
         named = hashlib.sha256(database.encode()).hexdigest()[:16]
         own = self.spill_folder / f"{spill or f'{os.getpid()}-{named}'}.spill"
-        config: dict[str, Any] = {
-            "memory_limit": f"{int(memory_bytes() * PROCESS_MEMORY_SHARE) // MEBI}MiB",
-            "threads": cores(),
-            # Rows have no order but the one a query asks for.
-            "preserve_insertion_order": "false",
-            # With it, DuckDB 1.5.5 left a database that cannot be opened after about one kill of a
-            # writer in 150 (docs/performance.md).
-            "experimental_metadata_reuse": "false",
-            **self.connection_config,
-            "temp_directory": str(own),
-        }
+        config = duckdb_settings(self.connection_config, own)
         try:
             connection = duckdb.connect(database, read_only=read_only, config=config)
         except duckdb.Error as error:
@@ -325,21 +317,27 @@ class Database(BaseModel):
     def _attach_in_turn(
         self, connection: duckdb.DuckDBPyConnection, *, exclusive: bool, purpose: str
     ) -> Iterator[None]:
+        fits = False
+
         @contextmanager
         def attach() -> Iterator[duckdb.DuckDBPyConnection]:
             with self.attach(connection, read_only=not exclusive):
                 yield connection
-            if exclusive:  # the file is another now, with the same tables
+            if exclusive and fits:  # the file is another now, with the same tables
                 _COMPARED.add(self._version)
 
-        if exclusive:
-            if self._version not in _COMPARED:
-                self.prepare()
-            with self._shared.opened(attach, exclusive=True, purpose=purpose):
-                yield
-        else:
+        if not exclusive:
             with self._read_forward(attach, purpose, "warehouse"):
                 yield
+        while exclusive:
+            if not self.is_there:
+                self.prepare()
+            with self._shared.opened(attach, exclusive=True, purpose=purpose):
+                fits = self._migration(connection, "warehouse") is None
+                if fits:
+                    yield
+                    return
+            self.prepare()
 
     @contextmanager
     def _read_forward(

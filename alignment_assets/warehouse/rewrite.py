@@ -8,7 +8,7 @@ belongs that other way, and when it is taken.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -67,14 +67,16 @@ def compressed(ddl: str) -> str:
     return _LONG_TEXTS.sub(r"\g<0> USING COMPRESSION zstd", ddl)
 
 
-def compress_messages(connection: duckdb.DuckDBPyConnection, table: sql_files.Table) -> None:
-    """Have a table's messages compressed as Zstandard does, in all that the connection writes.
+def compress_messages(
+    connection: duckdb.DuckDBPyConnection, columns: Sequence[sql_files.Column]
+) -> None:
+    """Have a table's messages compressed as Zstandard does, in what the connection writes next.
 
     The choice is between that and FSST, which makes them nearly twice as large. Hashes, which FSST
     makes a little smaller, are few in such a table.
     """
-    if any(column.type == _MESSAGES for column in table.columns):
-        connection.execute("SET disabled_compression_methods = 'fsst'")
+    methods = "fsst" if any(column.type == _MESSAGES for column in columns) else ""
+    connection.execute(f"SET disabled_compression_methods = '{methods}'")
 
 
 def temporary_sibling(path: Path) -> Path:
@@ -182,6 +184,8 @@ def _fresh_file(connection: duckdb.DuckDBPyConnection, path: Path, dropped: Rows
             for schema, name in connection.execute(_TABLES).fetchall():
                 place = f'"{schema}"."{name}"'
                 ours = schema == "main"
+                table = sql_files.tables().get(name) if ours else None
+                compress_messages(connection, table.columns if table else ())
                 condition, values = dropped.get(name, ("false", {})) if ours else ("false", {})
                 connection.execute(
                     f"INSERT INTO fresh.{place} SELECT * FROM warehouse.{place} "

@@ -6,7 +6,6 @@ opened is `access`'s part.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
@@ -15,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 from uuid import UUID
 
 import duckdb
-import psutil
 
 from alignment_assets.host.machine import ensure_room
 from alignment_assets.warehouse import sql_files
@@ -91,13 +89,12 @@ class Staging:
         self._straight = straight
         self._reading: ExitStack | None = None
         self._writing: ExitStack | None = None
-        self._takes_rows, self._inserted = "staging", 0
+        self._takes_rows, self._inserted, self._published = "staging", 0, False
         # In memory: what does not fit goes to the spill folder, and nothing is written twice.
         connection.execute("ATTACH ':memory:' AS staging")
         connection.execute("SET search_path = 'staging.main'")
         if not straight:
             connection.execute(table.ddl)
-        compress_messages(connection, table)
 
     def __enter__(self) -> Staging:
         return self
@@ -105,7 +102,7 @@ class Staging:
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         """Let the database go; say of a disk that is full what became of the rows."""
         self.close()
-        if isinstance(error, duckdb.IOException):
+        if isinstance(error, duckdb.IOException) and not self._published:
             raise self._not_replaced(error) from error
 
     def insert(self, query: str, parameters: Mapping[str, Any]) -> None:
@@ -134,6 +131,8 @@ class Staging:
             self.connection.unregister("arrow_rows")
 
     def _insert(self, rows: str, values: Mapping[str, Any]) -> None:
+        if self._straight:
+            self.open()
         into = f"INSERT INTO {self._takes_rows}.main.{self.table.name} BY NAME {rows}"
         self._inserted += int(self._scalar(into, values))
 
@@ -206,9 +205,14 @@ class Staging:
             if not self._straight:
                 self._move_rows()
             self._write_records({"lineage": made, "losses": losses})
-            self._commit()
+            writing, self._writing = self._writing, None
+            assert writing
+            writing.close()
         except duckdb.Error as error:
             raise self._not_replaced(error) from error
+        finally:
+            self.close()
+        self._published = True
         return Published(name, rows, content)
 
     def open(self) -> None:
@@ -241,6 +245,9 @@ class Staging:
         if self._writing is not None:
             writing, self._writing = self._writing, None
             writing.__exit__(_Abandoned, _Abandoned(), None)
+        self._takes_rows = "staging"
+        if self._straight:  # none of them is there any more, or all are published
+            self._inserted = 0
 
     def _open_to_write(self) -> None:
         with ExitStack() as writing:
@@ -259,6 +266,7 @@ class Staging:
                     prepare=self._show_rows if self._straight else str,
                 )
             )
+            compress_messages(self.connection, self.table.columns)
             self._writing = writing.pop_all()
 
     def _show_rows(self, database: str) -> None:
@@ -283,11 +291,6 @@ class Staging:
         self.connection.execute(
             f"INSERT INTO {self._takes_rows}.main.{name} BY NAME SELECT * FROM staging.{name}"
         )
-
-    def _commit(self) -> None:
-        writing, self._writing = self._writing, None
-        if writing is not None:
-            writing.close()
 
     def stored_bytes(self) -> int:
         """Return about how many bytes the old rows take, or of a small database those of all."""
@@ -386,15 +389,3 @@ def rules_of(table: str) -> list[str]:
 def shown_row(row: Sequence[Any]) -> str:
     """Return an offending row for a message, ids as they are written."""
     return str(tuple(str(value) if isinstance(value, UUID) else value for value in row))
-
-
-def remove_leftovers(folder: Path) -> None:
-    """Remove staging and spill files whose process has died."""
-    for path in [*folder.glob("*-*.duckdb*"), *folder.glob("*-*.spill")]:
-        owner = path.name.split("-", 1)[0]
-        if not owner.isdigit() or psutil.pid_exists(int(owner)):
-            continue
-        if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)

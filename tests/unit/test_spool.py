@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from alignment_assets.inference import spool_files
+from alignment_assets.inference import spool, spool_files
 from alignment_assets.inference.spool import (
     EMPTY_FILE,
     FLUSH_ROWS,
@@ -367,3 +367,16 @@ def test_what_is_no_file_is_quarantined_without_opening_it(tmp_path: Path) -> No
     assert sorted(named([name for (name,) in found])) == ["a", "b"]
     assert len(told) == 4 and all("this is no file; quarantined" in line for line in told)
     assert len(list(tmp_path.glob("*.torn"))) == 4
+
+
+def test_a_file_that_goes_meanwhile_ends_no_transaction(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = write(tmp_path, answer("one"))
+    listings = iter([[kept, tmp_path / "gone.parquet"], [kept]])
+    monkeypatch.setattr(spool, "_readable_files", lambda *_: next(listings))
+    with duckdb.connect() as connection:
+        connection.begin()
+        view_answers(connection, tmp_path, (LONG,))
+        assert connection.execute("SELECT count(*) FROM answers").fetchone() == (1,)
+        connection.commit()

@@ -139,6 +139,10 @@ def test_a_file_and_a_line_of_the_recipe_add_a_strategy(
             "SELECT arg_max(candidate, reward) AS best FROM candidates GROUP BY prompt",
             r"gives the columns \['best'\]; give chosen and rejected",
         ),
+        (
+            CLOSEST.replace("two[1] AS chosen", "uuid() AS chosen"),
+            "which are no candidates; give values of the column candidate, or NULL",
+        ),
     ],
 )
 def test_a_strategy_that_breaks_a_rule_publishes_nothing(
@@ -150,6 +154,18 @@ def test_a_strategy_that_breaks_a_rule_publishes_nothing(
         run_asset(warehouse, "selected_pairs", add(query))
     assert "sql/" in str(refused.value)
     assert read_rows(warehouse, "FROM selected_pairs") == before != []
+
+
+def test_a_strategy_may_pass_over_prompts_with_null(warehouse: Warehouse, add: Add) -> None:
+    once = CLOSEST.replace(
+        "two[1] AS chosen", "CASE WHEN $pair_index = 0 THEN two[1] END AS chosen"
+    )
+    once = once.replace(
+        "two[2] AS rejected", "CASE WHEN $pair_index = 0 THEN two[2] END AS rejected"
+    )
+    assert once.count("$pair_index") == 2
+    run_asset(warehouse, "selected_pairs", replace(add(once), pairs_per_prompt=2))
+    assert len(read_rows(warehouse, "FROM selected_pairs")) == 2
 
 
 def test_a_further_pair_that_takes_a_text_again_is_refused(warehouse: Warehouse, add: Add) -> None:

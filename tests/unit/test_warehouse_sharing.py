@@ -16,7 +16,8 @@ import pyarrow as pa
 import pytest
 
 from alignment_assets.host.locking import LockTimeout, read_holder
-from alignment_assets.warehouse import staging as replacing
+from alignment_assets.warehouse import rewrite as replacing
+from alignment_assets.warehouse.access import SharedFile
 from alignment_assets.warehouse.resource import Warehouse, WarehouseError
 from tests.support.ids import uid
 from tests.support.processes import other, wait_for_word
@@ -404,3 +405,48 @@ def test_queries_that_outgrow_memory_do_not_disturb_each_other(tmp_path: Path) -
             assert [sorter.hear() for _ in range(3)] == [right] * 3
         assert [sorter.end() for sorter in sorters] == [0, 0, 0]
     assert list((tmp_path / "staging").iterdir()) == []
+
+
+def test_a_table_that_changed_while_a_writer_waited_is_noticed(
+    warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace_partition(warehouse, "one", 0)
+    opened = SharedFile.opened
+
+    def after_somebody_else(self: SharedFile, *given: Any, exclusive: bool, purpose: str) -> Any:
+        if exclusive:
+            monkeypatch.undo()
+            with duckdb.connect(str(warehouse.path)) as connection:
+                connection.execute(f"ALTER TABLE {TABLE} ADD COLUMN junk INTEGER")
+        return opened(self, *given, exclusive=exclusive, purpose=purpose)
+
+    monkeypatch.setattr(SharedFile, "opened", after_somebody_else)
+    with pytest.raises(WarehouseError, match="column junk is there"):
+        replace_partition(warehouse, "one", 1, straight=True)
+    with pytest.raises(WarehouseError, match="column junk is there"):
+        generations(warehouse)
+
+
+@pytest.mark.parametrize("straight", [False, True], ids=["staged", "straight"])
+def test_rows_that_were_not_published_are_out_of_the_way_of_others(
+    warehouse: Warehouse, straight: bool
+) -> None:
+    replace_partition(warehouse, "one", 0)
+    with warehouse.stage(TABLE, {"policy": "one"}, straight=straight) as staging:
+        staging.insert_arrow(generation("two", 1))
+        with pytest.raises(WarehouseError, match="rows are of another policy"):
+            staging.publish({})
+        staging.close()
+        replace_partition(warehouse, "one", 2)  # the file is free
+    assert generations(warehouse) == {"one": [(2, ROWS)]}
+
+
+def test_an_error_after_rows_are_published_says_nothing_of_them(warehouse: Warehouse) -> None:
+    with (
+        pytest.raises(duckdb.IOException, match="nowhere"),
+        warehouse.stage(TABLE, {"policy": "one"}, straight=True) as staging,
+    ):
+        staging.insert_arrow(generation("one", 1))
+        staging.publish({})
+        staging.connection.execute("FROM read_csv('/nowhere.csv')")
+    assert generations(warehouse) == {"one": [(1, ROWS)]}
