@@ -541,7 +541,9 @@ def _killing(kill: str | None, count: int) -> Iterator[None]:
                 function = getattr(Staging, name)
                 patched.enter_context(patch.object(Staging, name, dying(function)))
         elif kill:
+            # Before what is committed is whole, or when it is.
             after = kill == "after publish"
-            replace = Staging._replace
-            patched.enter_context(patch.object(Staging, "_replace", dying(replace, after)))
+            name = "publish" if after else "_write_records"
+            function = getattr(Staging, name)
+            patched.enter_context(patch.object(Staging, name, dying(function, after)))
         yield
