@@ -108,7 +108,7 @@ class Database(BaseModel):
 
     @contextmanager
     def read(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """Open the database read-only, beside other readers. Be short: writers wait.
+        """Open the database read-only, beside other readers. Keep it short: writers wait.
 
         Raises:
             WarehouseError: it is another recipe's, or its tables differ from ``sql/schema``.
@@ -329,7 +329,8 @@ class Database(BaseModel):
         if not exclusive:
             with self._read_forward(attach, purpose, "warehouse"):
                 yield
-        while exclusive:
+            return
+        while True:
             if not self.is_there:
                 self.prepare()
             with self._shared.opened(attach, exclusive=True, purpose=purpose):

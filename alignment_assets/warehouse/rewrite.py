@@ -1,8 +1,8 @@
-"""How much of a database's file rows take, and writing the file anew without some of them.
+"""A DuckDB file: how rows are stored in it, how much they take, and how they are taken away.
 
 DuckDB puts new rows beside the old ones, whose room is free afterwards but stays the file's: to
-replace most of a file in place doubles it, and to remove most of it leaves it as it was. Here
-belongs that other way, and when it is taken.
+replace most of a file in place doubles it, and to remove most of it leaves it as it was. So there
+is another way, to write the file anew; when it is taken is said here, too.
 """
 
 from __future__ import annotations
