@@ -60,11 +60,6 @@ class FakeInference(Inference):
         asked = Path(self.log or os.devnull)
         with SpoolWriter(job.spool, answered_by) as writer, asked.open("a") as log:
             for request in WorkQueue(job.requests):
-                if self.seconds_per_request:
-                    time.sleep(self.seconds_per_request)
-                answer = writer.add(self._answer(request))
-                if self.seconds_per_request:
-                    writer.flush()
                 print(
                     json.dumps(
                         {
@@ -78,6 +73,11 @@ class FakeInference(Inference):
                     file=log,
                     flush=True,
                 )
+                if self.seconds_per_request:
+                    time.sleep(self.seconds_per_request)
+                answer = writer.add(self._answer(request))
+                if self.seconds_per_request:
+                    writer.flush()
                 progress.count(answer)
                 job.report(progress)
         progress.engine, progress.engine_version = answered_by.engine, answered_by.version
