@@ -179,7 +179,8 @@ def publish(
         inputs=inputs,
         losses=loss_rows(context.run.run_id, table, partition, judged),
     )
-    context.log.info(f"{published.table}: {published.rows:,} rows published")
+    told = "rows published" if published.changed else "rows, the same as before: not written again"
+    context.log.info(f"{published.table}: {published.rows:,} {told}")
     for one in judged:
         context.log.warning(f"{staging.label}: {one.text}")
     record = Record(recipe.name, database, published.rows, settings)

@@ -365,6 +365,7 @@ class Database(BaseModel):
             return closing(self.connect(self.database))
 
         with self._shared.opened(connect, exclusive=True, purpose=purpose) as connection:
+            rewrite.settle_row_groups(connection, self.path)
             yield connection
 
     def _migration(

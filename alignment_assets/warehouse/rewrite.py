@@ -33,6 +33,8 @@ _MESSAGES = 'STRUCT("role" VARCHAR, "content" VARCHAR)[]'
 # so the file stays below one and a half times what is in it.
 REWRITE_SHARE = 1 / 3
 REWRITE_FROM_BYTES = 64 * MEBI
+# DuckDB's own number.
+MERGES = 100
 
 # Rows of tables: for each table the condition that they meet, and its parameters.
 Rows = Mapping[str, tuple[str, Mapping[str, str]]]
@@ -79,12 +81,27 @@ def compress_messages(
     connection.execute(f"SET disabled_compression_methods = '{methods}'")
 
 
+def settle_row_groups(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
+    """Say whether DuckDB may put the rows of groups together when it next writes to a file.
+
+    In a small file it may: each write leaves groups of a few rows. In a large one it would compress
+    long texts again to save a group in four, which takes as long as loading them, and leave the
+    room of the first time in the file.
+    """
+    tasks = MERGES if path.stat().st_size <= REWRITE_FROM_BYTES else 0
+    connection.execute(f"SET max_vacuum_tasks = {tasks}")
+
+
 def temporary_sibling(path: Path) -> Path:
     """Return where the successor of ``path`` is made; what a dead writer left there is removed."""
-    sibling = path.with_name(f"{path.name}.new")
+    sibling = _sibling(path)
     for left in path.parent.glob(f"{sibling.name}*"):
         left.unlink(missing_ok=True)
     return sibling
+
+
+def _sibling(path: Path) -> Path:
+    return path.with_name(f"{path.name}.new")
 
 
 def stored_bytes(
@@ -147,11 +164,11 @@ def without_rows(
     if rewrite:
         with _fresh_file(connection, path, dropped) as database:
             prepare(database)
-            with _transaction(connection):
+            with _transaction(connection, _sibling(path)):
                 yield database
         return
     prepare("warehouse")
-    with _transaction(connection):
+    with _transaction(connection, path):
         for table, (condition, values) in dropped.items():
             connection.execute(
                 f"DELETE FROM warehouse.main.{table} WHERE {condition}", dict(values)
@@ -160,10 +177,11 @@ def without_rows(
 
 
 @contextmanager
-def _transaction(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
+def _transaction(connection: duckdb.DuckDBPyConnection, path: Path) -> Iterator[None]:
     connection.begin()
     try:
         yield
+        settle_row_groups(connection, path)
         connection.commit()
     except BaseException:
         with suppress(duckdb.Error):

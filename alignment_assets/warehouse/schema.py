@@ -1,13 +1,14 @@
 """The database's tables against ``sql/schema``: what differs, and bringing them forward.
 
 What loses nothing is done, in one transaction; anything else is refused with what to rebuild. Here
-belong also the casts that change no value. Whose turn it is to write is `access`'s part.
+belong also the casts that change no value, and whether new rows fit a table. Whose turn it is to
+write is `access`'s part.
 """
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -166,6 +167,55 @@ def loses_nothing(old: str, new: str) -> bool:
 def cast_is_checked(found: str, declared: str) -> bool:
     """Say whether a cast keeps each value or fails on it, so that none changes silently."""
     return _fits(sqltype(found), sqltype(declared), may_fail=True)
+
+
+def check_columns(table: sql_files.Table, found: Sequence[str]) -> None:
+    """Raise a WarehouseError if new rows lack a column of their table, or have one too many."""
+    wanted = [column.name for column in table.columns]
+    missing, extra = sorted(set(wanted) - set(found)), sorted(set(found) - set(wanted))
+    if missing or extra:
+        raise WarehouseError(
+            f"{table.name}: new rows lack the columns {missing} and have {extra} too "
+            f"many; make sql/schema/{table.name}.sql and the query agree"
+        )
+
+
+def check_types(
+    connection: duckdb.DuckDBPyConnection,
+    table: sql_files.Table,
+    query: str,
+    values: Mapping[str, Any],
+    names: Sequence[str],
+) -> None:
+    """Raise a WarehouseError where DuckDB would cast what a query gives, and could change it.
+
+    It rounds, truncates, and drops what a column's type does not have.
+
+    Args:
+        connection: runs the query.
+        table: takes its rows.
+        query: the query.
+        values: its parameters.
+        names: the columns that it gives.
+    """
+    # Of a query's NULL, a description says that it is an INTEGER; this says what it is.
+    types = ", ".join(f'typeof(one."{name}")' for name in names)
+    found = connection.execute(
+        f"SELECT {types} FROM (SELECT 1) LEFT JOIN (FROM ({query}\n) LIMIT 0) AS one ON true",
+        values,
+    ).fetchone()
+    declared = {column.name: column.type for column in table.columns}
+    wrong = [
+        f"{name} is {kind} and should be {declared[name]}"
+        for name, kind in zip(names, found or (), strict=True)
+        if not cast_is_checked(kind, declared[name])
+    ]
+    if wrong:
+        raise WarehouseError(
+            f"{table.name}: new rows have other types, and a cast could change their "
+            f"values: {'; '.join(wrong)}; cast them in the query, or change "
+            f"sql/schema/{table.name}.sql"
+        )
 
 
 @dataclass(frozen=True)

@@ -28,10 +28,6 @@ def duckdb_settings(configured: Mapping[str, Any], spill: Path) -> dict[str, Any
         # With it, DuckDB 1.5.5 left a database that cannot be opened after about one kill of a
         # writer in 150 (docs/performance.md).
         "experimental_metadata_reuse": "false",
-        # Two threads leave two parts of row groups, and DuckDB puts rows together again until a
-        # group is saved: it compressed half of 600,000 texts twice, and left the first half's room
-        # in the file. Rows are replaced by the partition, whose groups go as wholes.
-        "max_vacuum_tasks": "0",
         **configured,
         "temp_directory": str(spill),
     }

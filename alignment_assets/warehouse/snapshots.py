@@ -19,6 +19,7 @@ import duckdb
 from alignment_assets.host.durable import sync
 from alignment_assets.host.machine import ensure_room
 from alignment_assets.warehouse import sql_files
+from alignment_assets.warehouse.rewrite import settle_row_groups
 from alignment_assets.warehouse.schema import WarehouseError
 
 # In the type of a column, be it a list or a struct.
@@ -79,6 +80,7 @@ def copy_database(database: Path, target: Path) -> None:
 def settle(database: Path) -> None:
     """Put what a copy's log has into the copy, and open it once to see that it can be."""
     with duckdb.connect(str(database)) as connection:
+        settle_row_groups(connection, database)
         connection.execute("CHECKPOINT")
 
 

@@ -27,7 +27,8 @@ from alignment_assets.warehouse.rewrite import (
     used_bytes,
     without_rows,
 )
-from alignment_assets.warehouse.schema import RECORDS_OF_ROWS, WarehouseError, cast_is_checked
+from alignment_assets.warehouse.row_records import Records, records_stand, write_records
+from alignment_assets.warehouse.schema import WarehouseError, check_columns, check_types
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -43,17 +44,22 @@ FROM pragma_database_size()
 WHERE database_name = 'warehouse'
 """
 
-# What is on record of rows, by table; None where there is nothing to say.
-Records = Mapping[str, "pa.Table | None"]
-
 
 @dataclass(frozen=True)
 class Published:
-    """What a replacement put in place."""
+    """What a replacement put in place.
+
+    Attributes:
+        table: the table.
+        rows: how many it has, of the partition.
+        data_version: tells their content from another's.
+        changed: whether they are other rows than before, or made of others.
+    """
 
     table: str
     rows: int
     data_version: str
+    changed: bool
 
 
 class Attaching(Protocol):
@@ -116,16 +122,18 @@ class Staging:
             f"SELECT * FROM ({query}\n) LIMIT 0", values
         ).description
         names = [column[0] for column in described or ()]
-        self._check_columns(names)
-        self._check_types(query, values, names)
+        check_columns(self.table, names)
+        check_types(self.connection, self.table, query, values, names)
         self._insert(f"({query}\n)", values)
 
     def insert_arrow(self, rows: pa.Table) -> None:
         """Add rows held in Arrow, matched by column name; raises as `insert` does."""
-        self._check_columns(rows.column_names)
+        check_columns(self.table, rows.column_names)
         self.connection.register("arrow_rows", rows)
         try:
-            self._check_types("SELECT * FROM arrow_rows", {}, rows.column_names)
+            check_types(
+                self.connection, self.table, "SELECT * FROM arrow_rows", {}, rows.column_names
+            )
             self._insert("FROM arrow_rows", {})
         finally:
             self.connection.unregister("arrow_rows")
@@ -179,6 +187,9 @@ class Staging:
     ) -> Published:
         """Audit the new rows, then replace the old ones in one transaction.
 
+        Nothing is written if the old ones are the same, made of the same; what went straight is
+        in the database by then, and not looked at.
+
         Args:
             parameters: what the table's rules may name.
             may_be_empty: whether no rows at all is a result.
@@ -193,21 +204,20 @@ class Staging:
         """
         self.audit(parameters)
         name = self.table.name
-        rows, total = self.connection.execute(
-            f"SELECT count(*), coalesce(sum(hash(new_row)), 0) "
-            f"FROM (SELECT {self._hashed_columns} FROM staging.{name}) AS new_row"
-        ).fetchone() or (0, 0)
+        rows, content = self._content(f"staging.{name}", {})
         if rows == 0 and not may_be_empty:
             raise WarehouseError(
                 f"{self.label}: no rows came out, and the old ones stay; is everything upstream "
                 f"materialized? `alignment-assets status` shows it"
             )
-        content = f"{rows}-{total:x}"
         made = None if inputs is None else lineage_rows(self.part, rows, content, inputs)
+        records = {"lineage": made, "losses": losses}
+        if made is not None and not self._straight and self._stands(content, records):
+            return Published(name, rows, content, changed=False)
         try:
             if not self._straight:
                 self._move_rows()
-            self._write_records({"lineage": made, "losses": losses})
+            self._write_records(records)
             writing, self._writing = self._writing, None
             assert writing
             writing.close()
@@ -216,7 +226,7 @@ class Staging:
         finally:
             self.close()
         self._published = True
-        return Published(name, rows, content)
+        return Published(name, rows, content, changed=True)
 
     def open(self) -> None:
         """Attach the database; it stays so until the rows are published.
@@ -309,18 +319,25 @@ class Staging:
         return staged - int(self._scalar(_REUSABLE))
 
     def _write_records(self, records: Records) -> None:
-        """Put what is on record of the new rows in place of what was."""
-        database = self._takes_rows
-        for table, rows in records.items():
-            self.connection.execute(
-                f"DELETE FROM {database}.main.{table} WHERE {RECORDS_OF_ROWS[table]} = $table "
-                "AND ($partition IS NULL OR partition = $partition)",
-                {"table": self.part.table, "partition": self.part.partition},
-            )
-            if rows is not None:
-                self.connection.register("made", rows)
-                self.connection.execute(f"INSERT INTO {database}.main.{table} BY NAME FROM made")
-                self.connection.unregister("made")
+        write_records(self.connection, self._takes_rows, self.part, records)
+
+    def _stands(self, content: str, records: Records) -> bool:
+        """Say whether the old rows are the new ones: made of the same, and changed by no hand."""
+        condition, values = self._old_rows[self.table.name]
+        place = f"warehouse.main.{self.table.name} WHERE {condition}"
+        return (
+            records_stand(self.connection, "warehouse", self.part, records)
+            and self._content(place, values)[1] == content
+        )
+
+    def _content(self, place: str, values: Mapping[str, Any]) -> tuple[int, str]:
+        """Return how many rows there are in a place, and a version of their content."""
+        rows, total = self.connection.execute(
+            f"SELECT count(*), coalesce(sum(hash(one)), 0) "
+            f"FROM (SELECT {self._hashed_columns} FROM {place}) AS one",
+            dict(values),
+        ).fetchone() or (0, 0)
+        return rows, f"{rows}-{total:x}"
 
     def _not_replaced(self, error: duckdb.Error) -> WarehouseError:
         reason = str(error).splitlines()[0]
@@ -344,36 +361,6 @@ class Staging:
         """The table, with its partition in brackets."""
         place = f"[{', '.join(self.partition.values())}]" if self.partition else ""
         return f"{self.table.name}{place}"
-
-    def _check_columns(self, found: Sequence[str]) -> None:
-        wanted = [column.name for column in self.table.columns]
-        missing, extra = sorted(set(wanted) - set(found)), sorted(set(found) - set(wanted))
-        if missing or extra:
-            raise WarehouseError(
-                f"{self.table.name}: new rows lack the columns {missing} and have {extra} too "
-                f"many; make sql/schema/{self.table.name}.sql and the query agree"
-            )
-
-    def _check_types(self, query: str, values: Mapping[str, Any], names: Sequence[str]) -> None:
-        """DuckDB casts what it inserts to the column's type: rounds, truncates, drops parts."""
-        # Of a query's NULL, a description says that it is an INTEGER; this says what it is.
-        types = ", ".join(f'typeof(one."{name}")' for name in names)
-        found = self.connection.execute(
-            f"SELECT {types} FROM (SELECT 1) LEFT JOIN (FROM ({query}\n) LIMIT 0) AS one ON true",
-            values,
-        ).fetchone()
-        declared = {column.name: column.type for column in self.table.columns}
-        wrong = [
-            f"{name} is {kind} and should be {declared[name]}"
-            for name, kind in zip(names, found or (), strict=True)
-            if not cast_is_checked(kind, declared[name])
-        ]
-        if wrong:
-            raise WarehouseError(
-                f"{self.table.name}: new rows have other types, and a cast could change their "
-                f"values: {'; '.join(wrong)}; cast them in the query, or change "
-                f"sql/schema/{self.table.name}.sql"
-            )
 
     def _scalar(self, query: str, values: Mapping[str, Any] | None = None) -> Any:
         row = self.connection.execute(query, dict(values or {})).fetchone()
