@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import shutil
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from functools import partialmethod
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from alignment_assets.host.machine import cores, memory_bytes
 from alignment_assets.inference.spool import view_answers
 from alignment_assets.warehouse import rewrite as replacing
 from alignment_assets.warehouse import sql_files
+from alignment_assets.warehouse.lineage import Input, TablePart
+from alignment_assets.warehouse.losses import Judgement, Loss, loss_rows
 from alignment_assets.warehouse.query import isolate
 from alignment_assets.warehouse.resource import Published, Warehouse, WarehouseError
 from tests.support.ids import named, uid
@@ -508,3 +511,76 @@ def test_long_texts_are_compressed_as_zstandard_does_and_words_as_words(
         assert compressions(warehouse, "qrpo_samples")[column] >= {"ZSTD"}
         assert "FSST" not in compressions(warehouse, "qrpo_samples")[column]
     assert compressions(warehouse, "qrpo_samples")["model"] == {"Dictionary"}
+
+
+def lost(count: int, run_id: str) -> pa.Table:
+    loss = Loss(None, None, "malformed", "malformed", "no role", count, 9, "row 1")
+    return loss_rows(run_id, "personas", None, [Judgement((loss,), 1.0)])
+
+
+def test_the_same_rows_made_of_the_same_are_not_written_again(tmp_path: Path) -> None:
+    warehouse = new_warehouse(tmp_path / "home")
+    above = Input(TablePart("wordings"), "first", 2, "2-a")
+
+    def publish(
+        rows: list[Row], above: Input = above, losses: int = 1, by: str = "a run"
+    ) -> Published:
+        with warehouse.stage("personas") as staging:
+            staging.insert_arrow(pa.Table.from_pylist(rows))
+            return staging.publish({}, inputs=[above], losses=lost(losses, by))
+
+    def making() -> list[Any]:
+        with warehouse.read() as connection:
+            return connection.execute(
+                "SELECT DISTINCT version, run_id FROM lineage, losses"
+            ).fetchall()
+
+    rows = [person(0), person(1)]
+    assert publish(rows).changed
+    first, file = making(), warehouse.path.stat()
+    same = publish(rows[::-1], by="another run")
+    assert (same.rows, same.changed) == (2, False)
+    assert making() == first
+    assert warehouse.path.stat() == file
+    # Rows that a hand has changed are put right, though what they were made of is the same.
+    with warehouse.get_connection() as connection:
+        connection.execute("UPDATE personas SET persona = 'nobody' WHERE row_number = 1")
+    assert publish(rows).changed
+    assert [row[3] for row in rows_of(warehouse, "personas")] == ["person 0", "person 1"]
+    assert not publish(rows).changed
+    # Other rows above, more lost, one more row: each is a new making.
+    other = replace(above, version="second")
+    for change in (
+        lambda: publish(rows, other),
+        lambda: publish(rows, other, 2),
+        lambda: publish([*rows, person(2)], other, 2),
+    ):
+        before = making()
+        assert change().changed
+        assert making() != before
+
+
+def test_a_large_load_leaves_no_room_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Two threads leave two groups that are not full. DuckDB would compress the groups beside them
+    # again, to save one, and the room of the first time would stay in the file.
+    monkeypatch.setattr(replacing, "REWRITE_FROM_BYTES", 2**20)
+    warehouse = new_warehouse(tmp_path / "home", threads=2)
+    with duckdb.connect() as elsewhere:
+        for part in range(8):
+            elsewhere.execute(
+                f"COPY (SELECT range AS number, 'words ' || range AS text "
+                f"FROM range({part * 40_000}, {(part + 1) * 40_000})) "
+                f"TO '{tmp_path}/{part}.parquet'"
+            )
+    spoken = f"read_parquet('{tmp_path}/*.parquet')"
+    with warehouse.stage("completions", {"model": "one"}, straight=True) as staging:
+        staging.insert(ANSWERS.replace(f"({SPOKEN})", spoken), {})
+        staging.publish({})
+    with warehouse.read() as connection:
+        used, free = connection.execute(
+            "SELECT used_blocks, free_blocks FROM pragma_database_size()"
+        ).fetchone() or (0, 0)
+    assert used > 100
+    assert free <= 2
