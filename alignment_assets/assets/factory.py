@@ -25,9 +25,11 @@ from dagster import (
     asset,
 )
 
+from alignment_assets.assets.pages import page_metadata, shown_texts
 from alignment_assets.gpus.pool import GpuPool
 from alignment_assets.inference.backend import Inference
 from alignment_assets.inference.run_process import process_tag
+from alignment_assets.pages.answers import ask_about
 from alignment_assets.recipe.model import Recipe
 from alignment_assets.recipe.run import Run
 from alignment_assets.recipe.settings import partition_settings, table_settings
@@ -171,6 +173,7 @@ def publish(
     inputs = lineage.read(staging.part)
     judged = judge(find_losses(staging.connection, table, parameters), recipe.limits.allowed)
     check_losses(staging.label, judged)
+    answers = ask_about(staging, recipe.members, parameters)
     partition = context.partition_key if _is_partitioned(context) else None
     settings, database = partition_settings(recipe, table, partition), staging.created_at()
     published = staging.publish(
@@ -178,6 +181,7 @@ def publish(
         may_be_empty=table in MAY_BE_EMPTY,
         inputs=inputs,
         losses=loss_rows(context.run.run_id, table, partition, judged),
+        shown=shown_texts(context.run.run_id, table, partition, answers),
     )
     told = "rows published" if published.changed else "rows, the same as before: not written again"
     context.log.info(f"{published.table}: {published.rows:,} {told}")
@@ -186,6 +190,7 @@ def publish(
     record = Record(recipe.name, database, published.rows, settings)
     return MaterializeResult(
         metadata={
+            **page_metadata(answers),
             **record.metadata(partitioned=partition is not None),
             "recipe_fingerprint": recipe.fingerprint,
             **shares(judged),

@@ -7,7 +7,8 @@ table, ``alignment.completions``, still has them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,26 +43,60 @@ class RemovedPart:
     bytes: int
 
 
-def hide_removed(connection: duckdb.DuckDBPyConnection, members: Members) -> None:
+@contextmanager
+def rows_hidden(
+    connection: duckdb.DuckDBPyConnection, members: Members, database: str, *, but: str
+) -> Iterator[None]:
+    """Hide rows as `hide_removed` does while the body runs.
+
+    Args:
+        connection: has the database attached.
+        members: whose rows are seen.
+        database: its name there.
+        but: a table whose name means what it meant.
+    """
+    hidden = hide_removed(connection, members, database, but=but)
+    try:
+        yield
+    finally:
+        for table in hidden:
+            connection.execute(f"DROP VIEW temp.{table}")
+
+
+def hide_removed(
+    connection: duckdb.DuckDBPyConnection,
+    members: Members,
+    database: str | None = None,
+    *,
+    but: str | None = None,
+) -> list[str]:
     """Let the plain names of tables mean the rows of those whom the recipe has.
 
     Args:
-        connection: to the database itself, read-only or not.
+        connection: to the database itself, read-only or not, or has it attached.
         members: whom it has.
+        database: the name that it is attached by.
+        but: a table whose name means what it meant.
+
+    Returns:
+        The tables whose names mean another thing now.
     """
-    database = _database(connection)
+    database, hidden = database or _database(connection), []
     # Not as a parameter: with one, DuckDB loads pandas.
     there = connection.execute(
         "SELECT table_name FROM duckdb_tables() "
         f"WHERE database_name = {sql_files.text_literal(database)}"
     ).fetchall()
     for table, column in PARTITION_COLUMNS.items():
-        if column in members and (table,) in there:  # an old snapshot may lack it
+        # An old snapshot may lack it.
+        if column in members and (table,) in there and table != but:
             names = ", ".join(map(sql_files.text_literal, members[column]))
             connection.execute(
                 f'CREATE OR REPLACE TEMP VIEW {table} AS SELECT * FROM "{database}".main.{table} '
                 f"WHERE {f'{column} IN ({names})' if names else 'false'}"
             )
+            hidden.append(table)
+    return hidden
 
 
 def find_removed(connection: duckdb.DuckDBPyConnection, members: Members) -> list[RemovedPart]:

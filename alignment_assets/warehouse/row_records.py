@@ -46,9 +46,10 @@ def write_records(
         records: what is on record of them.
     """
     for table, rows in records.items():
-        connection.execute(
-            f"DELETE FROM {database}.main.{table} WHERE {_ours(table)}", _values(part)
-        )
+        if table in RECORDS_OF_ROWS:
+            connection.execute(
+                f"DELETE FROM {database}.main.{table} WHERE {_ours(table)}", _values(part)
+            )
         if rows is not None:
             connection.register("made", rows)
             connection.execute(f"INSERT INTO {database}.main.{table} BY NAME FROM made")
@@ -60,9 +61,13 @@ def records_stand(
 ) -> bool:
     """Say whether what is on record of a part says the same, but for who made it and when.
 
-    Takes the arguments of `write_records`.
+    Takes the arguments of `write_records`. Records that are only added to say more each time.
     """
     for table, rows in records.items():
+        if table not in RECORDS_OF_ROWS:
+            if rows is not None:
+                return False
+            continue
         if rows is not None:
             connection.register("made", rows)
         query = _DIFFERENT.format(

@@ -22,7 +22,10 @@ from duckdb.sqltypes import DuckDBPyType
 from alignment_assets.warehouse import sql_files
 
 # Tables that no asset makes: they cannot be made again.
-RECORDS = {"database_info", "inference_forecasts", "inference_runs", "lineage", "losses"}
+RECORDS = {
+    *("database_info", "inference_forecasts", "inference_runs"),
+    *("lineage", "losses", "shown_texts"),
+}
 # Those that come and go with the rows of an asset's table, by the column that names it.
 RECORDS_OF_ROWS = {"lineage": "table_name", "losses": "asset"}
 # More that have to be made again are a reason to begin a new database.

@@ -173,6 +173,11 @@ class Staging:
                 )
 
     @property
+    def reads(self) -> str:
+        """The name by which the database with all other rows is attached while it is open."""
+        return self._takes_rows if self._straight else "warehouse"
+
+    @property
     def part(self) -> TablePart:
         """What is replaced."""
         return TablePart(self.table.name, next(iter(self.partition.values()), None))
@@ -184,6 +189,7 @@ class Staging:
         may_be_empty: bool = True,
         inputs: Sequence[Input] | None = None,
         losses: pa.Table | None = None,
+        shown: pa.Table | None = None,
     ) -> Published:
         """Audit the new rows, then replace the old ones in one transaction.
 
@@ -195,6 +201,7 @@ class Staging:
             may_be_empty: whether no rows at all is a result.
             inputs: what they were made of; without it nothing is built from them by an asset.
             losses: rows of the table ``losses``: what was lost when they were made.
+            shown: rows to add to the table ``shown_texts``: whose texts the run shows.
 
         Raises:
             WarehouseError: a rule is broken, there are no rows where there should be some, or the
@@ -211,7 +218,7 @@ class Staging:
                 f"materialized? `alignment-assets status` shows it"
             )
         made = None if inputs is None else lineage_rows(self.part, rows, content, inputs)
-        records = {"lineage": made, "losses": losses}
+        records = {"lineage": made, "losses": losses, "shown_texts": shown}
         if made is not None and not self._straight and self._stands(content, records):
             return Published(name, rows, content, changed=False)
         try:

@@ -1,5 +1,6 @@
 -- How many pairs rest on the bands that the report names, and how many on the next one because
 -- those were empty? Intended are chosen from above_all or best, and rejected from worst.
+-- Page: dpo_pairs
 SELECT
     policy,
     track,

@@ -1,6 +1,7 @@
 -- How many rows does robots.txt decide about, and how many a rule of the recipe? Of each prompt source, and of
 -- each thing that decides, the rows that it admits and refuses. Rows that are malformed, or fall to their
 -- licence, are not asked about.
+-- Page: licensed_prompts
 WITH sources AS (
     SELECT unnest($prompts).name AS dataset, generate_subscripts($prompts, 1) AS dataset_order
 ),

@@ -1,5 +1,6 @@
 -- Which collections of the graded sources hold the controversial prompts? Shares are of the prompts with
 -- a grade; prompts whose grade does not parse are on neither track.
+-- Page: controversy_labels
 SELECT
     dataset,
     source,

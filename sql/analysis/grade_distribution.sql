@@ -1,5 +1,6 @@
 -- How are the grades of controversy spread, how many answers do not parse, and how many prompts
 -- were asked more than once?
+-- Page: controversy_labels as bars: grade, prompts, is_controversial
 SELECT
     model AS grader,
     grade,

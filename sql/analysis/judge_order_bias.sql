@@ -1,5 +1,6 @@
 -- Does the judge prefer the reply that it is shown first? Without such a bias, first_share is 0.5.
 -- A pair is flipped where the order decides: the same place wins both times, so verdicts differ.
+-- Page: judge_comparisons
 WITH verdicts AS (
     SELECT
         *,

@@ -1,4 +1,5 @@
 -- Are chosen answers longer than rejected ones? A trainer learns length wherever they are.
+-- Page: dpo_pairs
 SELECT
     policy,
     track,

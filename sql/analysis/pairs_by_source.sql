@@ -1,4 +1,5 @@
 -- What is a policy's training set made of? Its pairs by the collection that the prompt comes from.
+-- Page: dpo_pairs
 SELECT
     policy,
     dpo_pairs.track,

@@ -1,5 +1,6 @@
 -- How many prompts are on each track, and which sources do they come from? A prompt that comes in
 -- several sources counts under the first of them.
+-- Page: alignment_prompts as bars: track, prompts, dataset
 SELECT
     track,
     dataset,

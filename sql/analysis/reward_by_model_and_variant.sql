@@ -1,5 +1,6 @@
 -- How do each model's completions score under each variant? Scores as the scorer gave them: compare
 -- within a track alone. On the controversial track, selection uses the judge's rank instead.
+-- Page: rewards
 SELECT
     track,
     model,

@@ -1,5 +1,6 @@
 -- How do the models' answers stand among a policy's own? Quantiles and bands of each model and
 -- variant; the policy's references are there too, to compare with.
+-- Page: quantile_rewards
 SELECT
     policy,
     track,

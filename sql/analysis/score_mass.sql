@@ -1,5 +1,6 @@
 -- How much probability does the judge put on the labels together? Little of it means that it would
 -- rather have said something else, and that a rating rests on what is left.
+-- Page: rewards
 SELECT
     scorer,
     track,

@@ -1,4 +1,5 @@
 -- How many prompts give a policy no pair, and why? One row without a reason where all give one.
+-- Page: selection_exclusions
 WITH prompts AS (
     SELECT policy, track, count(DISTINCT prompt_id) AS prompts
     FROM quantile_rewards

@@ -1,5 +1,6 @@
 -- How do each model's answers end, and how long are they? Truncated ones (length) count as references but
 -- are not selected unless the recipe allows it; refused ones did not fit the engine or its rules.
+-- Page: completions
 SELECT
     model,
     variant,

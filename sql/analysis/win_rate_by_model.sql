@@ -1,5 +1,6 @@
 -- How often is a model's completion chosen, and how often rejected, when it is a candidate? Rates
 -- are per candidate; win_rate is the share of its places in pairs that are the chosen one.
+-- Page: dpo_pairs
 WITH candidates AS (
     SELECT
         policy, track, model, variant,

@@ -1,0 +1,15 @@
+-- Whose answers does the judge put first? The judge's ranking of the controversial prompts, by model and variant;
+-- place 1 is the best.
+-- Page: judge_rankings as bars: model, first_share, variant
+SELECT
+    policy,
+    model,
+    variant,
+    count(*) AS ranked,
+    round(avg(position), 4) AS mean_position,
+    count(*) FILTER (position = 1) AS placed_first,
+    round(count(*) FILTER (position = 1) / count(*), 4) AS first_share
+FROM judge_rankings
+JOIN rewards USING (completion_id)
+GROUP BY policy, model, variant
+ORDER BY policy, first_share DESC, model, variant
