@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -44,7 +45,7 @@ def page_metadata(answers: Sequence[Answer]) -> dict[str, Any]:
         if answer.question.form == "numbers":
             for row in answer.rows.values[:1]:
                 for column, value in zip(answer.rows.columns, row, strict=True):
-                    if isinstance(value, int | float):
+                    if isinstance(value, int | float) and math.isfinite(value):
                         shown[column.replace("_", " ")] = value
             continue
         shown[name] = _table(answer.rows)
@@ -99,8 +100,10 @@ def _table(rows: Rows) -> MetadataValue:
 def _cell(value: Any, kind: str) -> str | int | float | bool | None:
     if value is None or kind == "bool":
         return None if value is None else bool(value)
-    if kind != "string":
-        return float(value) if kind == "float" else int(value)
+    if kind == "float":
+        return float(value) if math.isfinite(value) else None  # JSON has no other
+    if kind == "int":
+        return int(value)
     text = value if isinstance(value, str) else _json(value)
     text = ascii_controls(text)
     return text if len(text) <= CHARACTERS else f"{text[: CHARACTERS - 1]}…"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -24,10 +25,13 @@ def picture(answer: Answer) -> bytes | None:
     their own share the last.
     """
     form, columns = answer.question.form, answer.question.columns
-    if form not in ("bars", "lines") or not answer.rows.values:
+    if form not in ("bars", "lines"):
         return None
     places = [list(answer.rows.columns).index(name) for name in columns]
     rows = [[row[place] for place in places] for row in answer.rows.values]
+    rows = [row for row in rows if row[0] is not None]
+    if not rows:
+        return None
     for dots_per_inch in (100, 70, 50):
         drawn = _drawn(answer.question.title, form, columns, rows, dots_per_inch)
         if len(drawn) <= BYTES:
@@ -49,12 +53,15 @@ def _drawn(
     axes.set_title(title)
     axes.spines[["top", "right"]].set_visible(False)
     written = io.BytesIO()
-    figure.savefig(written, format="png", metadata={"Software": None})
+    with warnings.catch_warnings():
+        # A letter that the font lacks is drawn as a box.
+        warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
+        figure.savefig(written, format="png", metadata={"Software": None})
     return written.getvalue()
 
 
 def _bars(axes: Axes, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    along = list(dict.fromkeys(row[0] for row in rows if row[0] is not None))
+    along = list(dict.fromkeys(row[0] for row in rows))
     if all(isinstance(value, int | float) for value in along):
         along.sort()
     along = along[:PLACES]
@@ -67,7 +74,7 @@ def _bars(axes: Axes, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> 
         if row[0] in along:
             sums = heights.setdefault(kind, [0.0] * len(along))
             sums[along.index(row[0])] += float(row[1] or 0)
-    width = 0.8 / max(len(heights), 1)
+    width = 0.8 / len(heights)
     for number, (kind, sums) in enumerate(heights.items()):
         offset = (number - (len(heights) - 1) / 2) * width
         axes.bar(
