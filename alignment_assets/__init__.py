@@ -1,5 +1,5 @@
 """alignment_assets: a Dagster asset graph that turns prompts into preference-alignment data.
 
 Each folder is one concept and imports only folders above it in this list: host, recipe, warehouse,
-gpus, sources, inference, requests, assets, definitions, commands.
+pages, gpus, sources, inference, requests, assets, definitions, commands.
 """

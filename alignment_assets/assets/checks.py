@@ -6,13 +6,17 @@ the recipe allows, and `BELONGS` that rows were made of what stands in the table
 run's partition, or of all if a run has none.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
+import duckdb
 from dagster import (
     AssetCheckExecutionContext,
     AssetCheckResult,
     AssetChecksDefinition,
+    AssetCheckSeverity,
     AssetCheckSpec,
+    MetadataValue,
     multi_asset_check,
 )
 
@@ -39,9 +43,10 @@ def table_checks(run: Run) -> list[AssetChecksDefinition]:
 
 
 def describe_rule(rule: str) -> str:
-    """Return the comment that a rule's file starts with."""
+    """Return the comment that a rule's file starts with, and when the rule is enforced."""
     lines = sql_files.read_sql("checks", rule).splitlines()
-    return " ".join(line.removeprefix("--").strip() for line in lines if line.startswith("--"))
+    said = " ".join(line.removeprefix("--").strip() for line in lines if line.startswith("--"))
+    return f"{said} {_ENFORCED}"
 
 
 def _checks_of(run: Run, table: str) -> AssetChecksDefinition:
@@ -74,41 +79,68 @@ def _checks_of(run: Run, table: str) -> AssetChecksDefinition:
                         passed=not too_much,
                         check_name=key.name,
                         asset_key=key.asset_key,
-                        metadata={**shares(judged), "too_much": too_much[:SHOWN_ROWS]},
+                        metadata={
+                            "kinds of loss": len(judged),
+                            "offending": len(too_much),
+                            **shares(judged),
+                            "too_much": too_much[:SHOWN_ROWS],
+                        },
                     )
                     continue
                 if key.name == BELONGS:
                     made = context.run.tags.get(PARTITION_TAG)
                     lineage = Lineage(connection, run.recipe.settings())
+                    looked_at = [made] if made in partitions else partitions
                     misfits = [
                         misfit.text
-                        for partition in ([made] if made in partitions else partitions)
+                        for partition in looked_at
                         for misfit in lineage.misfits_of(TablePart(table, partition))
                     ]
                     yield AssetCheckResult(
                         passed=not misfits,
                         check_name=key.name,
                         asset_key=key.asset_key,
-                        metadata={"misfits": misfits[:SHOWN_ROWS]} if misfits else None,
+                        # Nothing in the rows is wrong: what is above them was made again.
+                        severity=AssetCheckSeverity.WARN,
+                        metadata={
+                            "partitions checked": len(looked_at),
+                            "offending": len(misfits),
+                            **({"misfits": misfits[:SHOWN_ROWS]} if misfits else {}),
+                        },
                     )
                     continue
                 query = sql_files.read_sql("checks", rules[key.name])
-                offending = connection.execute(
-                    query, sql_files.named_parameters(query, run.recipe.settings())
-                ).fetchmany(SHOWN_ROWS + 1)
-                shown = [shown_row(row)[:300] for row in offending[:SHOWN_ROWS]]
+                values = sql_files.named_parameters(query, run.recipe.settings())
+                offending = connection.execute(query, values).fetchmany(SHOWN_ROWS)
+                count = len(offending)
+                if count == SHOWN_ROWS:
+                    count = _count(connection, f"({query}\n)", values)
+                shown = [shown_row(row)[:300] for row in offending]
                 yield AssetCheckResult(
                     passed=not offending,
                     check_name=key.name,
                     asset_key=key.asset_key,
-                    metadata={"offending_rows": shown} if shown else None,
+                    metadata={
+                        "rows checked": _count(connection, table, {}),
+                        "offending": count,
+                        **({"offending_rows": shown} if shown else {}),
+                        "sql": MetadataValue.md(f"```sql\n{query}\n```"),
+                    },
                 )
 
     return check
 
 
-_LIMITS = "No more is lost than the recipe's limits allow (sql/losses, docs/limits.md)."
+_ENFORCED = "Enforced before rows are published: a step whose rows break it keeps the old ones."
+_LIMITS = (
+    f"No more is lost than the recipe's limits allow (sql/losses, docs/limits.md). {_ENFORCED}"
+)
 _BELONGS = "The rows were made of what stands in the tables above now (sql/edges)."
+
+
+def _count(connection: duckdb.DuckDBPyConnection, rows: str, values: Mapping[str, Any]) -> int:
+    (count,) = connection.execute(f"SELECT count(*) FROM {rows}", dict(values)).fetchone() or (0,)
+    return int(count)
 
 
 def _partitions(run: Run, table: str) -> list[str | None]:

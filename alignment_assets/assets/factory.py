@@ -15,7 +15,9 @@ from dagster import (
     AssetsDefinition,
     BackfillPolicy,
     BetaWarning,
+    CodeReferencesMetadataValue,
     DataVersion,
+    LocalFileCodeReference,
     MaterializeResult,
     PartitionMapping,
     PartitionsDefinition,
@@ -27,6 +29,7 @@ from dagster import (
 
 from alignment_assets.assets.pages import page_metadata, shown_texts
 from alignment_assets.gpus.pool import GpuPool
+from alignment_assets.host.paths import project_folder
 from alignment_assets.inference.backend import Inference
 from alignment_assets.inference.run_process import process_tag
 from alignment_assets.pages.answers import ask_about
@@ -43,8 +46,24 @@ from alignment_assets.warehouse.resource import Staging, Warehouse
 
 # A run makes one partition: a backfill policy says so, and Dagster calls it beta.
 warnings.filterwarnings("ignore", "Parameter `backfill_policy`", BetaWarning)
+# Links to source code, too.
+warnings.filterwarnings("ignore", "Class `.*CodeReference", BetaWarning)
 
-OWNERS = ["team:post-training"]
+# Who decides what may be used, and what its labels are worth, owns the tables that say so.
+ENGINEERS, STEWARDS = "team:post-training", "team:data-stewards"
+STEWARDS_OF = {
+    *("human_labels", "origin_consent", "prompt_exclusions", "licensed_prompts"),
+    "controversy_agreement",
+}
+# Words of people: what they asked, and how they labelled it.
+PERSONAL = {
+    *("source_prompts", "licensed_prompts", "alignment_prompts", "human_labels"),
+    *("dpo_pairs", "qrpo_samples"),
+}
+TRACKS = dict.fromkeys(("judge_comparisons", "judge_rankings"), "controversial")
+
+# The name by which DuckDB knows the database's file, alignment.duckdb.
+DATABASE = "alignment"
 
 # Elsewhere, no rows at all is a sign that something upstream is missing. The graded
 # sources may be excluded whole, by a small limit for one, while the others go on.
@@ -89,18 +108,52 @@ def table_asset(
         pool: the Dagster pool that limits how many steps of this kind run at once.
     """
     declared = sql_files.tables()[table]
-    return asset(
-        name=table,
-        group_name=group,
-        description=declared.description,
-        kinds={"duckdb", *kinds},
-        owners=OWNERS,
-        code_version=version,
-        deps=list(deps),
-        partitions_def=partitions,
-        backfill_policy=BackfillPolicy.multi_run(1) if partitions else None,
-        pool=pool,
-        metadata={"dagster/column_schema": table_schema(declared), "dagster/table_name": table},
+
+    def declare(build: Callable[..., Any]) -> AssetsDefinition:
+        return asset(
+            name=table,
+            group_name=group,
+            description=declared.description,
+            kinds={"duckdb", *kinds},
+            owners=[STEWARDS if table in STEWARDS_OF else ENGINEERS],
+            tags={
+                "stage": group,
+                **({"track": TRACKS[table]} if table in TRACKS else {}),
+                **({"personal": "yes"} if table in PERSONAL else {}),
+            },
+            code_version=version,
+            deps=list(deps),
+            partitions_def=partitions,
+            backfill_policy=BackfillPolicy.multi_run(1) if partitions else None,
+            pool=pool,
+            metadata={
+                "dagster/column_schema": table_schema(declared),
+                "dagster/table_name": f"{DATABASE}.main.{table}",
+                "dagster/code_references": _code_of(table, build),
+            },
+        )(build)
+
+    return declare
+
+
+def _code_of(table: str, build: Callable[..., Any]) -> CodeReferencesMetadataValue:
+    """Return links to what makes a table's rows: its SELECT if it has one, and its function."""
+    files = [project_folder("sql") / kind / f"{table}.sql" for kind in ("assets", "schema")]
+    return CodeReferencesMetadataValue(
+        code_references=[
+            *(
+                LocalFileCodeReference(
+                    file_path=str(path), line_number=1, label=f"sql/{path.parent.name}/{path.name}"
+                )
+                for path in files
+                if path.is_file()
+            ),
+            LocalFileCodeReference(
+                file_path=build.__code__.co_filename,
+                line_number=build.__code__.co_firstlineno,
+                label=f"{build.__module__.rpartition('.')[2]}.py",
+            ),
+        ]
     )
 
 
@@ -191,6 +244,7 @@ def publish(
     return MaterializeResult(
         metadata={
             **page_metadata(answers),
+            "dagster/uri": run.database.resolve().as_uri(),
             **record.metadata(partitioned=partition is not None),
             "recipe_fingerprint": recipe.fingerprint,
             **shares(judged),

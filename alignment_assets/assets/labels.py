@@ -35,7 +35,7 @@ def label_assets(run: Run) -> list[AssetsDefinition]:
         sql_asset(
             run,
             "alignment_prompts",
-            group="prompts",
+            group=GROUP,
             deps=["licensed_prompts", "controversy_labels"],
             counts="track",
         ),

@@ -176,7 +176,7 @@ def _wordings_asset(run: Run) -> AssetsDefinition:
     recipe = run.recipe
     texts = [row["wording_hash"] for row in wordings.read_wordings(recipe)]
 
-    @table_asset("wordings", group="completions", kinds={"python"}, version=sql_files.digest(texts))
+    @table_asset("wordings", group=GROUP, kinds={"python"}, version=sql_files.digest(texts))
     def build(context: AssetExecutionContext, warehouse: Warehouse) -> MaterializeResult[None]:
         with warehouse.stage("wordings", reads=False) as staging:
             _insert(staging, wordings.read_wordings(recipe))

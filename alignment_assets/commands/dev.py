@@ -10,7 +10,13 @@ from pathlib import Path
 from alignment_assets.commands.chosen import chosen_run
 from alignment_assets.commands.home import check_home, dagster_home, dagster_instance, end_killed
 
-MODULE = "alignment_assets.definitions"
+# What the UI loads, and what it calls it; workspace.yaml says the same to those who start Dagster.
+WORKSPACE = """\
+load_from:
+  - python_module:
+      module_name: alignment_assets.definitions
+      location_name: alignment_assets
+"""
 
 
 def dev(recipe: str | None, port: int) -> None:
@@ -27,7 +33,9 @@ def dev(recipe: str | None, port: int) -> None:
     }
     if recipe:
         environment["ALIGNMENT_RECIPE"] = recipe
+    workspace = dagster_home(run) / "workspace.yaml"
+    workspace.write_text(WORKSPACE, encoding="utf-8")
     command = Path(sys.executable).with_name("dg")
     address = ["--host", "127.0.0.1", "--port", str(port)]
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # ignored behind a shell, and so in all that runs
-    os.execve(command, ["dg", "dev", *address, "-m", MODULE], environment)
+    os.execve(command, ["dg", "dev", *address, "-w", str(workspace)], environment)

@@ -21,6 +21,7 @@ ORDER = [
     "host",
     "recipe",
     "warehouse",
+    "pages",
     "gpus",
     "sources",
     "inference",
@@ -32,7 +33,7 @@ ORDER = [
     "commands",
 ]
 # With two backends. One more imports host, recipe, gpus and inference, and is imported once.
-MOST_ARROWS = 39 + 5 * (len(BACKENDS) - 2)
+MOST_ARROWS = 41 + 5 * (len(BACKENDS) - 2)
 
 
 def room_of(module: str) -> str:

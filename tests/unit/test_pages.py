@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from io import BytesIO
 from math import isfinite
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -254,3 +255,57 @@ def test_texts_on_a_page_take_no_effect() -> None:
     assert "\x1b" not in cell
     assert len(cell) == CHARACTERS
     assert cell.endswith("…")
+
+
+def test_groups_flow_one_way_and_tables_say_what_they_are(graph: Graph) -> None:
+    nodes = graph.defs.resolve_asset_graph()
+    order = ["prompts", "controversy", "completions", "rewards", "training_sets"]
+    for key in nodes.get_all_asset_keys():
+        node, table = nodes.get(key), key.to_user_string()
+        for parent in node.parent_keys:
+            above = nodes.get(parent).group_name
+            assert order.index(above) <= order.index(node.group_name), (parent, key)
+        assert node.metadata["dagster/table_name"] == f"alignment.main.{table}"
+        assert node.tags["stage"] == node.group_name
+        links = node.metadata["dagster/code_references"].code_references
+        assert all(Path(link.file_path).is_file() for link in links)
+        assert (f"sql/assets/{table}.sql" in [link.label for link in links]) == (
+            table in sql_files.sql_names("assets")
+        )
+    assert nodes.get(AssetKey("licensed_prompts")).owners == ["team:data-stewards"]
+    assert nodes.get(AssetKey("dpo_pairs")).tags["personal"] == "yes"
+    assert "personal" not in nodes.get(AssetKey("rewards")).tags
+
+
+def test_a_materialization_names_the_file_that_its_rows_are_in(made: Graph) -> None:
+    value = page(made, "dpo_pairs", POLICY).metadata["dagster/uri"].value
+    assert value == made.warehouse.path.resolve().as_uri()
+
+
+def test_a_check_carries_its_numbers_and_its_sql(materialized: Callable[..., Graph]) -> None:
+    graph = materialized("+key:controversy_labels")
+    with graph.warehouse.get_connection() as connection:
+        connection.execute("UPDATE controversy_labels SET grade = 9 WHERE grade IS NOT NULL")
+    job = graph.defs.resolve_implicit_global_asset_job_def()
+    keys = graph.defs.resolve_asset_graph().asset_check_keys
+    result = job.get_subset(
+        asset_selection=set(),
+        asset_check_selection={
+            key for key in keys if key.asset_key == AssetKey("controversy_labels")
+        },
+    ).execute_in_process(instance=graph.instance, raise_on_error=False)
+    found = {check.check_name: check for check in result.get_asset_check_evaluations()}
+    ((labels, graded),) = graph.query("SELECT count(*), count(grade) FROM controversy_labels")
+    (broken,) = (check for check in found.values() if "offending_rows" in check.metadata)
+    assert (broken.passed, broken.severity.name) == (False, "ERROR")
+    assert broken.metadata["rows checked"].value == labels
+    assert broken.metadata["offending"].value == graded > 5
+    assert "FROM controversy_labels" in str(broken.metadata["sql"].value)
+    assert "Enforced before rows are published" in (broken.description or describe(graph, broken))
+    kept = next(check for check in found.values() if check.passed and "sql" in check.metadata)
+    assert kept.metadata["offending"].value == 0
+    assert found["belongs_together"].severity.name == "WARN"
+
+
+def describe(graph: Graph, check: Any) -> str:
+    return str(graph.defs.resolve_asset_graph().get_check_spec(check.asset_check_key).description)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import yaml
 from dagster import DagsterInstance, DagsterRunStatus
 
 from alignment_assets.commands import dev
@@ -120,7 +121,11 @@ def test_dev_ends_killed_runs_and_serves_the_recipes_own_records(
         signal.signal(signal.SIGINT, before)
     assert f"run {RUN} was killed and is ended now" in capsys.readouterr().out
     ((program, arguments, environment),) = started
-    assert Path(program).exists() and arguments[-1] == "alignment_assets.definitions"
+    assert Path(program).exists() and arguments[-2] == "-w"
+    (location,) = yaml.safe_load(Path(arguments[-1]).read_text())["load_from"]
+    assert location["python_module"] == {
+        "module_name": "alignment_assets.definitions", "location_name": "alignment_assets",
+    }  # fmt: skip
     assert arguments[:6] == ["dg", "dev", "--host", "127.0.0.1", "--port", "3001"]
     assert environment["DAGSTER_HOME"] == str(home / "dagster")
     assert environment["ALIGNMENT_RECIPE"] == "demo"
