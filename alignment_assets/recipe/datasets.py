@@ -17,7 +17,7 @@ from alignment_assets.recipe.part import Count, Name, Part
 # conversation may have its prompt apart, in the column `prompt`. Whatever else an entry maps is
 # kept as `extra`.
 PROMPT_COLUMNS = {"conversation": "conversation", "text": "prompt"}
-PROVENANCE_COLUMNS = ("source", "upstream_id", "origin_url")
+PROVENANCE_COLUMNS = ("source", "upstream_id", "origin_url", "language")
 
 
 class DatasetReference(Part):
@@ -77,8 +77,10 @@ def _check_columns(
 class PromptSource(DatasetReference):
     """One collection of prompts: how its rows are read, and on which track they go.
 
-    ``columns`` maps the column that the form reads, ``source``, ``upstream_id`` and ``origin_url``
-    where there are such, and any others, which are kept in ``extra`` under the names given here.
+    ``columns`` maps the column that the form reads, ``source``, ``upstream_id``, ``origin_url`` and
+    ``language`` where there are such, and any others, which are kept in ``extra`` under the names
+    given here. Without a column for it, the language is what a config's name ends in
+    (``wildchat-de``), else unknown.
     """
 
     name: Name = Field(description="its partition of source_prompts; each source has its own")

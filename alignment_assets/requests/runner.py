@@ -222,6 +222,7 @@ class RequestRunner:
         }
         if not runs:
             return asked
+        versions = {f"{run.engine} {run.engine_version}" for run in runs}
         return {
             **asked,
             "requests_failed": sum(run.failed for run in runs),
@@ -229,14 +230,14 @@ class RequestRunner:
             "tokens_out": tokens_out,
             "tokens_cached": cached,
             "prefix_cache_share": round(cached / tokens_in, 4) if tokens_in else 0.0,
-            "seconds_loading": round(sum(run.seconds_loading for run in runs), 2),
             "seconds_answering": round(seconds, 2),
             "tokens_in_per_second": round(tokens_in / seconds, 1) if seconds else 0.0,
             "tokens_out_per_second": round(tokens_out / seconds, 1) if seconds else 0.0,
-            "engine": ", ".join(sorted({f"{run.engine} {run.engine_version}" for run in runs})),
-            "engines": max(run.engines for run in runs),
-            "engine_restarts": sum(run.restarts for run in runs),
-            "gpus": max(run.gpus for run in runs),
+            # One line, as Dagster plots whatever is a number.
+            "engine": f"{', '.join(sorted(versions))}: "
+            f"{max(run.engines for run in runs)} at once, {max(run.gpus for run in runs)} GPUs, "
+            f"{sum(run.restarts for run in runs)} restarts, "
+            f"{sum(run.seconds_loading for run in runs):.1f} s to load",
             "engine_logs": sorted({log for run in runs for log in run.logs}),
         }
 

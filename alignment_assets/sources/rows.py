@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import uuid
 from collections.abc import Collection
 from typing import Any
@@ -17,6 +18,10 @@ from alignment_assets.sources.conversations import Message
 from alignment_assets.sources.files import Row
 from alignment_assets.sources.origins import read_origin
 from alignment_assets.sources.texts import Malformed, refuse_placeholder, shown, usable_text
+
+# Of ISO 639: the language is not known.
+UNDETERMINED = "und"
+_CONFIG_LANGUAGE = re.compile(r"[-_]([a-z]{2})$")
 
 # How deep values of other columns may lie in each other; what lies deeper is left out.
 NESTING = 100
@@ -40,12 +45,21 @@ def source_prompt_row(
         "row_number": number,
         **_prompt(source, number, row, placeholders),
         "source": _text(values.get("source")) if "source" in source.columns else row.origin,
+        "language": _language(source, row),
         "upstream_id": _text(values.get("upstream_id")),
         "origin_url": origin.written,
         "origin_pages": [page.url for page in origin.pages] if origin.written else None,
         "origin_domain": origin.pages[0].host if origin.pages else None,
         "extra": _extra(source, row),
     }
+
+
+def _language(source: PromptSource, row: Row) -> str:
+    """Return a row's language as its source tells it; nothing guesses."""
+    if "language" in source.columns:
+        return _name(row.values.get("language")) or UNDETERMINED
+    ending = _CONFIG_LANGUAGE.search(row.origin or "") if source.configs else None
+    return ending[1] if ending else UNDETERMINED
 
 
 def persona_row(

@@ -27,6 +27,7 @@ SELECT
     dataset,
     datasets,
     source,
+    language,
     upstream_id
 FROM candidates
 JOIN merged USING (prompt_id, dataset_order)

@@ -7,7 +7,7 @@ WITH sources AS (
 )
 SELECT
     dataset, dataset_order, row_number, prompt_id, prompt_hash, track, messages, messages_hash,
-    source, upstream_id, origin_url,
+    source, language, upstream_id, origin_url,
     source_prompts.origin_domain,
     consent_basis(
         status,

@@ -7,6 +7,7 @@ CREATE TABLE alignment_prompts (
     dataset VARCHAR NOT NULL,
     datasets VARCHAR[] NOT NULL,
     source VARCHAR,
+    language VARCHAR,
     upstream_id VARCHAR
 );
 COMMENT ON TABLE alignment_prompts IS 'The prompts that completions are asked for: one row each, on one track.';
@@ -18,4 +19,5 @@ COMMENT ON COLUMN alignment_prompts.messages_hash IS 'sha256 of the messages as 
 COMMENT ON COLUMN alignment_prompts.dataset IS 'The source that the kept row comes from: the first in the recipe that has the prompt.';
 COMMENT ON COLUMN alignment_prompts.datasets IS 'All sources in which the prompt comes, in the recipe''s order.';
 COMMENT ON COLUMN alignment_prompts.source IS 'The kept row''s source.';
+COMMENT ON COLUMN alignment_prompts.language IS 'Its language; see source_prompts.';
 COMMENT ON COLUMN alignment_prompts.upstream_id IS 'The kept row''s id upstream.';

@@ -8,6 +8,7 @@ CREATE TABLE licensed_prompts (
     messages STRUCT(role VARCHAR, content VARCHAR)[] NOT NULL,
     messages_hash VARCHAR NOT NULL,
     source VARCHAR,
+    language VARCHAR,
     upstream_id VARCHAR,
     origin_url VARCHAR,
     origin_domain VARCHAR,
@@ -23,6 +24,7 @@ COMMENT ON COLUMN licensed_prompts.track IS 'The track that the recipe gives the
 COMMENT ON COLUMN licensed_prompts.messages IS 'The conversation as read, ending with a user message.';
 COMMENT ON COLUMN licensed_prompts.messages_hash IS 'sha256 of the messages as read, to the character.';
 COMMENT ON COLUMN licensed_prompts.source IS 'The collection that the row says it comes from.';
+COMMENT ON COLUMN licensed_prompts.language IS 'Its language; see source_prompts.';
 COMMENT ON COLUMN licensed_prompts.upstream_id IS 'The row''s id upstream.';
 COMMENT ON COLUMN licensed_prompts.origin_url IS 'The page the prompt was taken from, as the row writes it; NULL where the row says nothing.';
 COMMENT ON COLUMN licensed_prompts.origin_domain IS 'Its host.';

@@ -6,6 +6,7 @@ CREATE TABLE source_prompts (
     messages STRUCT(role VARCHAR, content VARCHAR)[],
     messages_hash VARCHAR,
     source VARCHAR,
+    language VARCHAR,
     upstream_id VARCHAR,
     origin_url VARCHAR,
     origin_pages VARCHAR[],
@@ -23,6 +24,7 @@ COMMENT ON COLUMN source_prompts.prompt_hash IS 'sha256 of the messages in norma
 COMMENT ON COLUMN source_prompts.messages IS 'The prompt as read, ending with a user message: all before a conversation''s last assistant turn, or a text as one message. NULL where malformed.';
 COMMENT ON COLUMN source_prompts.messages_hash IS 'sha256 of the messages as read, to the character.';
 COMMENT ON COLUMN source_prompts.source IS 'The collection that the row says it comes from; where no such column is mapped, the dataset''s configuration or the file it was read from.';
+COMMENT ON COLUMN source_prompts.language IS 'Its language as the source tells it: a mapped column, or what the config''s name ends in (wildchat-de); und where neither does.';
 COMMENT ON COLUMN source_prompts.upstream_id IS 'The row''s id upstream, where it has one; sub-collections may show in it.';
 COMMENT ON COLUMN source_prompts.origin_url IS 'The page the prompt was taken from, as the row writes it, a list as JSON. NULL where the row says nothing.';
 COMMENT ON COLUMN source_prompts.origin_pages IS 'The pages that origin_url names, as URLs with the host in lower case and punycode. Empty where none can be read; NULL where the row says nothing.';

@@ -132,6 +132,59 @@ def test_a_backfill_of_completions_launched_in_the_browser_ends_green(
     until(lambda: "training_sets" in browser.page_source, 30)
 
 
+@pytest.mark.needs("browser")
+def test_each_page_shows_the_figures_of_its_table(
+    start: Callable[..., Ui], answered: Path, tmp_path: Path, browser: Any
+) -> None:
+    from selenium.webdriver.common.by import By
+
+    made = tmp_path / "made"
+    shutil.copytree(answered, made)
+    prepare(made, " or ".join(f"key:{name}" for name in DOWNSTREAM))
+    ui = start(made)
+    figures = {  # of each page: a question, and a figure of it that stands on the page as text
+        "source_prompts": ("sample_prompts", "SELECT left(messages[-1].content, 40) FROM "
+            "source_prompts WHERE dataset = 'prism_prompts' AND malformed_reason IS NULL "
+            "ORDER BY prompt_id LIMIT 1"),
+        "licensed_prompts": ("rows_left_by_rule", "SELECT count(*) FROM licensed_prompts "
+            "WHERE dataset = 'preference_mix'"),
+        "prompt_exclusions": ("refusing_domains", "SELECT min(origin_domain) FROM source_prompts "
+            "JOIN prompt_exclusions USING (dataset, row_number) WHERE rule = 'consent'"),
+        "controversy_labels": ("grade_distribution", "SELECT max(grade) FROM controversy_labels"),
+        "controversy_agreement": ("agreement_by_threshold", "SELECT round(accuracy, 4) FROM "
+            "controversy_agreement WHERE is_recipe_threshold"),
+        "completion_requests": ("requests_by_variant", "SELECT count(*) FROM completion_requests "
+            f"WHERE model = '{POLICY}' AND track = 'controversial'"),
+        "completions": ("sample_completions", "SELECT left(text, 40) FROM completions "
+            f"WHERE model = '{POLICY}' ORDER BY completion_id LIMIT 1"),
+        "rewards": ("reward_by_model_and_variant", "SELECT round(avg(reward), 4) FROM rewards "
+            f"WHERE model = '{POLICY}' AND track = 'standard'"),
+        "judge_comparisons": ("judge_order_bias", "SELECT count(*) FROM judge_comparisons"),
+        "judge_rankings": ("wins_by_model", "SELECT round(avg(position), 4) FROM judge_rankings "
+            f"JOIN rewards USING (completion_id) WHERE model = '{POLICY}'"),
+        "dpo_pairs": ("mean margin", "SELECT round(avg(chosen_reward - rejected_reward), 4) "
+            "FROM dpo_pairs"),
+        "qrpo_samples": ("samples_by_model", "SELECT round(avg(reward), 4) FROM qrpo_samples "
+            f"WHERE model = '{POLICY}' AND selected_as = 'chosen' AND track = 'controversial'"),
+    }  # fmt: skip
+    for table, (question, query) in figures.items():
+        ((figure,),) = ui.query(query)
+        wanted = f"{figure:g}" if isinstance(figure, float) else str(figure)
+        browser.get(f"{ui.url}/assets/{table}")
+        until(lambda: question in browser.find_element(By.TAG_NAME, "body").text, 30)  # noqa: B023
+        told = browser.find_element(By.TAG_NAME, "body").text
+        assert wanted in told.partition(question)[2], (table, wanted)
+    browser.get(f"{ui.url}/assets/rewards?partition={POLICY}")
+    shown = until(lambda: browser.find_elements(By.XPATH, "//*[text()='[Show Markdown]']"), 30)
+    shown[0].click()
+    widths = "return [...document.images].map(image => image.naturalWidth)"
+    until(lambda: max(browser.execute_script(widths), default=0) > 300, 10)
+    screenshot(browser, "rewards-picture", ui.folder)
+    browser.get(f"{ui.url}/asset-groups")
+    until(lambda: "training_sets" in browser.page_source, 30)
+    screenshot(browser, "asset-groups", ui.folder)
+
+
 def test_what_is_downstream_runs_once_and_after_all_models(
     start: Callable[..., Ui], answered: Path
 ) -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from alignment_assets.recipe.datasets import PromptSource
 from alignment_assets.sources.conversations import prompt_of_conversation, prompt_of_text
-from alignment_assets.sources.files import SourceError
+from alignment_assets.sources.files import Row, SourceError
 from alignment_assets.sources.hints import fitting_entries
 from alignment_assets.sources.readers import read_rows
 from alignment_assets.sources.rows import source_prompt_row
@@ -304,3 +304,31 @@ def test_a_prompt_that_its_conversation_contradicts_is_malformed() -> None:
 def test_an_empty_system_message_is_none(empty: str | None) -> None:
     chat = [{"from": "system", "value": empty}, *sharegpt(CHAT[1:])]
     assert prompt_of_conversation(chat)[0] == ASKED[1:]
+
+
+@pytest.mark.parametrize(
+    ("columns", "configs", "origin", "told", "language"),
+    [
+        ({"language": "lang"}, (), "file", "de", "de"),
+        ({"language": "lang"}, (), "file", " pt-BR ", "pt-BR"),
+        ({"language": "lang"}, ("wildchat-de",), "wildchat-de", None, "und"),
+        ({"language": "lang"}, (), "file", "", "und"),
+        ({}, ("wildchat-de",), "wildchat-de", None, "de"),
+        ({}, ("conversations",), "conversations", None, "und"),
+        ({}, ("split-all",), "split-all", None, "und"),
+        ({}, (), "chats-de", None, "und"),  # a file's name says nothing
+    ],
+)
+def test_a_prompts_language_is_what_its_source_says(
+    columns: dict[str, str], configs: tuple[str, ...], origin: str, told: Any, language: str
+) -> None:
+    source = PromptSource(
+        name="mix",
+        dataset="hf:owner/name",
+        configs=configs,
+        form="text",
+        track="standard",
+        columns={"prompt": "prompt", **columns},
+    )
+    row = source_prompt_row(source, 0, Row({"prompt": "Warum?", "language": told}, origin))
+    assert (row["language"], row["extra"]) == (language, None)
