@@ -27,6 +27,7 @@ from dagster import (
     asset,
 )
 
+from alignment_assets.assets.jobs import automation_of
 from alignment_assets.assets.pages import page_metadata, shown_texts
 from alignment_assets.gpus.pool import GpuPool
 from alignment_assets.host.paths import project_folder
@@ -126,6 +127,7 @@ def table_asset(
             partitions_def=partitions,
             backfill_policy=BackfillPolicy.multi_run(1) if partitions else None,
             pool=pool,
+            automation_condition=automation_of(table),
             metadata={
                 "dagster/column_schema": table_schema(declared),
                 "dagster/table_name": f"{DATABASE}.main.{table}",

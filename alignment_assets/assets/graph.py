@@ -13,6 +13,7 @@ from dagster import Definitions, in_process_executor
 
 from alignment_assets.assets.checks import table_checks
 from alignment_assets.assets.completions import completion_assets
+from alignment_assets.assets.jobs import automation, jobs
 from alignment_assets.assets.labels import label_assets
 from alignment_assets.assets.prompts import prompt_assets
 from alignment_assets.assets.rewards import reward_assets
@@ -53,15 +54,18 @@ def build_defs(run: Run, resources: Mapping[str, Any] | None = None) -> Definiti
         resources: stand in for `default_resources` of the same name: warehouse, inference, gpus.
     """
     wait_with_patience()
+    assets = [
+        *prompt_assets(run),
+        *label_assets(run),
+        *completion_assets(run),
+        *reward_assets(run),
+        *training_set_assets(run),
+    ]
     return Definitions(
-        assets=[
-            *prompt_assets(run),
-            *label_assets(run),
-            *completion_assets(run),
-            *reward_assets(run),
-            *training_set_assets(run),
-        ],
+        assets=assets,
         asset_checks=table_checks(run),
+        jobs=jobs(assets),
+        sensors=[automation(assets)],
         # One process a run: its steps share an engine, and starting a step costs nothing.
         executor=in_process_executor,
         resources={**default_resources(run), **(resources or {})},
