@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import changed_recipe
-from tests.integration.dagster_ui import Ui, prepare, serve, until
+from tests.integration.dagster_ui import DEFINITIONS, Ui, prepare, serve, until
 
 pytestmark = pytest.mark.integration
 
@@ -133,15 +133,22 @@ def test_a_backfill_of_completions_launched_in_the_browser_ends_green(
 
 
 @pytest.mark.needs("browser")
-def test_each_page_shows_the_figures_of_its_table(
-    start: Callable[..., Ui], answered: Path, tmp_path: Path, browser: Any
+def test_the_job_of_a_model_is_backfilled_and_each_page_shows_the_figures_of_its_table(
+    start: Callable[..., Ui], answered: Path, browser: Any
 ) -> None:
     from selenium.webdriver.common.by import By
 
-    made = tmp_path / "made"
-    shutil.copytree(answered, made)
-    prepare(made, " or ".join(f"key:{name}" for name in DOWNSTREAM))
-    ui = start(made)
+    ui = start(answered)
+    browser.get(f"{ui.url}/locations/__repository__@{DEFINITIONS}/jobs/one_model/partitions")
+    click(browser, "Materialize")
+    click(browser, "All")
+    screenshot(browser, "job-dialog", ui.folder)
+    click(browser, "Launch backfill")
+    (backfill,) = until(ui.backfills, 30)
+    ui.finish(backfill)
+    made = sorted((run["partition"], *sorted(run["assets"])) for run in ui.runs(backfill))
+    assert made == [(model, "completion_requests", "completions", "rewards") for model in MODELS]
+    ui.finish(ui.backfill(DOWNSTREAM[1:]))
     figures = {  # of each page: a question, and a figure of it that stands on the page as text
         "source_prompts": ("sample_prompts", "SELECT left(messages[-1].content, 40) FROM "
             "source_prompts WHERE dataset = 'prism_prompts' AND malformed_reason IS NULL "
