@@ -9,6 +9,7 @@ from pathlib import Path
 from alignment_assets.commands.chosen import run_to_read
 from alignment_assets.commands.rows import chosen_format, write
 from alignment_assets.commands.terminal import Expected, Format, console, expected, tell
+from alignment_assets.host.shown import ascii_controls
 from alignment_assets.warehouse.database import Database
 from alignment_assets.warehouse.query import (
     QueryError,
@@ -49,7 +50,7 @@ def query(
         rows = run_it(*asked, snapshot=snapshot)
         write(rows, form, output, console, safe_csv)
     if param and not rows.num_rows:
-        tell(f"no row matches {', '.join(argument[:100] for argument in param)}")
+        tell(f"no row matches {', '.join(ascii_controls(argument[:100]) for argument in param)}")
 
 
 def _standard_input() -> str:

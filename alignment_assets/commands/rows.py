@@ -93,6 +93,8 @@ def write(
             pq.write_table(rows, output)
         except pa.ArrowException as error:
             raise QueryError(f"{output}: {error}; cast that column in the query") from error
+        except OSError as error:  # Arrow's has no file name
+            raise QueryError(f"{output}: {error.strerror or error}") from error
     elif form == "table":
         if output is None:
             show(rows, console)

@@ -126,6 +126,8 @@ def only_statement(text: str) -> str:
         duckdb.Error: it is no SQL.
     """
     statements = duckdb.extract_statements(text)
+    if not statements:
+        raise QueryError("no statement in it: write a SELECT")
     kinds = [statement.type for statement in statements]
     made = [duckdb.StatementType.CREATE, duckdb.StatementType.SELECT]
     if kinds == made and re.search(r"\bpivot\b", text, re.IGNORECASE):
