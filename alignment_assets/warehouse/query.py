@@ -122,9 +122,13 @@ def only_statement(text: str) -> str:
     DuckDB says what kind a statement is: DESCRIBE, SUMMARIZE, SHOW and VALUES are SELECT to it.
 
     Raises:
-        QueryError: there are several, or it is of another kind.
+        QueryError: there is none, there are several, or it is of another kind.
         duckdb.Error: it is no SQL.
     """
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise QueryError(f"the SQL is no UTF-8 text: {error}") from error
     statements = duckdb.extract_statements(text)
     if not statements:
         raise QueryError("no statement in it: write a SELECT")
@@ -279,7 +283,10 @@ def _execute(connection: duckdb.DuckDBPyConnection, text: str, values: Mapping[s
     except KeyError as error:
         raise QueryError(f"{error.args[0]}; give it with --param name=value") from error
     with pandas_left_out():
-        connection.execute(text, given)
+        try:
+            connection.execute(text, given)
+        except RuntimeError as error:  # none of DuckDB's own
+            raise QueryError("the value of a parameter is no UTF-8 text") from error
 
 
 @contextmanager

@@ -71,6 +71,9 @@ def test_sql_is_an_argument_or_standard_input(made: Graph) -> None:
     long = f"SELECT '{'x' * 10_000}' AS text"
     assert json.loads(run("query", long, "--format", "json").output) == [{"text": "x" * 10_000}]
     assert 'syntax error at or near "SELEC"' in refused("query", "SELEC 1")
+    assert refused("query", "SELECT '\udcff'").startswith("the SQL is no UTF-8 text")
+    no_text = refused("query", "SELECT $x", "--param", "x=\udcff")
+    assert no_text == refused("trace", "\udcff") == "the value of a parameter is no UTF-8 text"
     assert refused("query", "-", typed="") == "no statement in it: write a SELECT"
     assert refused("query", "-", typed=b"SELECT '\xff'").startswith("standard input: no UTF-8")
     assert "a query is a SELECT, this is DELETE" in refused("query", "DELETE FROM dpo_pairs")
