@@ -209,3 +209,15 @@ def materialized(
         return demo_graph(tmp_path, instance)
 
     return start
+
+
+@pytest.fixture
+def made(
+    materialized: Callable[..., Graph], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Graph:
+    """A finished run in the place where the command looks."""
+    graph = materialized()
+    monkeypatch.setenv("ALIGNMENT_HOME", str(graph.home))
+    monkeypatch.delenv("DAGSTER_HOME", raising=False)
+    monkeypatch.chdir(tmp_path)
+    return graph

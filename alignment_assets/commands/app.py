@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from alignment_assets.commands.terminal import Ended, Expected, Format, errors, say
+from alignment_assets.commands.terminal import Ended, Expected, Format, as_text, errors, say
 
 RecipeOption = Annotated[
     str | None,
@@ -20,7 +20,12 @@ RecipeOption = Annotated[
         "--recipe", help="Name or path of the recipe (default: ALIGNMENT_RECIPE, then demo)."
     ),
 ]
-FormatOption = Annotated[Format, typer.Option("--format", help="How rows are written.")]
+FormatOption = Annotated[
+    Format | None,
+    typer.Option(
+        "--format", help="How rows are written; by default as the file's suffix says, else a table."
+    ),
+]
 OutputOption = Annotated[Path | None, typer.Option("--output", "-o", help="A file to write to.")]
 
 
@@ -97,13 +102,17 @@ def dev(
     dev(recipe, port)
 
 
-@app.command(epilog=example("query exclusions_by_rule --format csv -o exclusions.csv"))
+@app.command(epilog=example("query exclusions_by_rule -o exclusions.csv"))
 def query(
     question: Annotated[
-        str, typer.Argument(help="A question of sql/analysis, or a file with one SELECT.")
-    ],
+        str | None,
+        typer.Argument(
+            help="A question of sql/analysis, a file with one SELECT, the SELECT itself, or - for "
+            "standard input."
+        ),
+    ] = None,
     recipe: RecipeOption = None,
-    format: FormatOption = "table",
+    format: FormatOption = None,
     output: OutputOption = None,
     param: Annotated[
         list[str] | None, typer.Option(help="A parameter of the query, name=value.")
@@ -111,11 +120,38 @@ def query(
     snapshot: Annotated[
         bool, typer.Option("--snapshot", help="Ask the last snapshot; no writer waits for it.")
     ] = False,
+    safe_csv: Annotated[
+        bool,
+        typer.Option(
+            "--safe-csv", help="In CSV, put an apostrophe before texts that begin like a formula."
+        ),
+    ] = False,
 ) -> None:
-    """Ask the database: read-only, and without access to any other file."""
+    """Ask the database: read-only, and without access to any other file.
+
+    Without a question, list those of sql/analysis. A table cuts long texts, and shows rows that are
+    too wide as blocks; the other formats have every text whole.
+    """
     from alignment_assets.commands.query import query
 
-    query(question, recipe, format, output, param or [], snapshot)
+    query(question, recipe, format, output, param or [], snapshot, safe_csv)
+
+
+@app.command(epilog=example("trace"))
+def trace(
+    id: Annotated[
+        str | None,
+        typer.Argument(help="A pair_id, prompt_id or completion_id; by default the first pair."),
+    ] = None,
+    recipe: RecipeOption = None,
+) -> None:
+    """Show where a pair comes from: its scores, completions, prompt, grade, sources and licence.
+
+    Long texts are cut; `query pair_trace --param pair_id=ID --format json` has all of them.
+    """
+    from alignment_assets.commands.trace import trace
+
+    trace(id, recipe)
 
 
 @app.command(epilog=example("snapshot --table dpo_pairs --table qrpo_samples -o tables"))
@@ -192,7 +228,7 @@ def forecast(
             "answers count.",
         ),
     ] = None,
-    format: FormatOption = "table",
+    format: FormatOption = None,
     output: OutputOption = None,
 ) -> None:
     """Tell what the pending requests will take: tokens, engine hours, disk, finish time.
@@ -220,7 +256,7 @@ def prepare_demo() -> None:
 
 @spool_app.command("list", epilog=example("spool list --format json"))
 def list_answers(
-    recipe: RecipeOption = None, format: FormatOption = "table", output: OutputOption = None
+    recipe: RecipeOption = None, format: FormatOption = None, output: OutputOption = None
 ) -> None:
     """Show what answers each asset and partition has, also those that left the recipe."""
     from alignment_assets.commands.spool import list_answers
@@ -266,7 +302,7 @@ def main() -> None:
 
 
 def _print(text: str) -> None:
-    errors.print(text, style="red", markup=False, highlight=False, soft_wrap=True)
+    errors.print(as_text(text), style="red", soft_wrap=True)
 
 
 if __name__ == "__main__":

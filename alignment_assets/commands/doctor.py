@@ -37,8 +37,8 @@ def doctor(recipe: str | None) -> None:
     run = chosen_run(recipe)
     problems = 0
     for finding in examine(run, default_resources(run)):
-        console.print(f"{SIGNS[finding.verdict]} {finding.subject}: ", end="", highlight=False)
-        say(finding.text)
+        console.print(SIGNS[finding.verdict], end=" ")
+        say(f"{finding.subject}: {finding.text}")
         problems += finding.verdict == "problem"
     if problems:
         raise typer.Exit(1)

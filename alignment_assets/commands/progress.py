@@ -8,7 +8,9 @@ from contextlib import contextmanager
 
 from rich.console import Console
 from rich.status import Status
+from rich.text import Text
 
+from alignment_assets.commands.terminal import as_text
 from alignment_assets.inference.progress import Progress, listeners
 
 PLAIN_SECONDS = 10.0
@@ -25,13 +27,14 @@ class ProgressLine:
     def __call__(self, progress: Progress) -> None:
         """Show the present state."""
         due = time.monotonic() - self._shown_at >= PLAIN_SECONDS
+        line = as_text(progress.line())
         if progress.state == "done":
-            self._console.print(f"  {progress.line()}", markup=False, highlight=False)
+            self._console.print(Text("  ") + line)
         elif self._console.is_terminal:
-            self._status.update(progress.line())
+            self._status.update(line)
         elif (due and 0 < progress.done < progress.total) or progress.state == "loading":
             self._shown_at = time.monotonic()
-            self._console.print(f"  {progress.line()}", markup=False, highlight=False)
+            self._console.print(Text("  ") + line)
 
 
 @contextmanager

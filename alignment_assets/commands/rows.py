@@ -1,24 +1,45 @@
-"""Rows as the command shows or writes them: a table, CSV, JSON or Parquet."""
+"""Rows as the command shows or writes them: a table, CSV, JSON, Parquet or Markdown."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
+import re
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rich import box
+from rich.cells import cell_len
 from rich.console import Console
-from rich.table import Table
+from rich.rule import Rule
+from rich.table import Column, Table
 from rich.text import Text
 
-from alignment_assets.commands.terminal import Format
+from alignment_assets.commands.terminal import Expected, Format, as_text
+from alignment_assets.host.shown import ascii_controls
 from alignment_assets.warehouse.query import QueryError, Rows
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 TABLE_ROWS = 200
+# A longer cell is cut where people read it.
+CELL_CHARACTERS = 300
+# How narrow a column of texts may become: its cells then take at most so many lines, unless it has
+# the width that suffices. Numbers, ids and dates are never divided.
+LEAST_WIDTH, CELL_LINES, ENOUGH_WIDTH = 12, 6, 40
+SUFFIXES: dict[str, Format] = {
+    ".csv": "csv",
+    ".json": "json",
+    ".parquet": "parquet",
+    ".md": "markdown",
+}
+# What a spreadsheet takes for the begin of a formula.
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+# What may mean something in a line of Markdown, `<` and `&` apart, which are written as entities.
+_MARKDOWN = re.compile(r"[\\`*_\[\]!|~$]|(?<=www)\.|:(?=//)")
 # The names of types, Arrow's and DuckDB's, whose values stand flush right.
 _NUMBERS = {
     *("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float", "double"),
@@ -27,18 +48,53 @@ _NUMBERS = {
 }
 
 
-def write(rows: pa.Table | Rows, form: Format, output: Path | None, console: Console) -> None:
-    """Write rows to a file or to the console; to Parquet such as are Arrow's."""
+def chosen_format(format: Format | None, output: Path | None) -> Format:
+    """Return the format that the user names, else that of the file's suffix, else a table.
+
+    Raises:
+        Expected: no format has the suffix, or Parquet has no file to go to.
+    """
+    if format == "parquet" and output is None:
+        raise Expected("parquet goes to a file: add -o FILE.parquet")
+    if format is not None or output is None:
+        return format or "table"
+    if output.suffix.lower() not in SUFFIXES:
+        raise Expected(
+            f"{output}: which format? Name the file {', '.join(SUFFIXES)}, or add --format"
+        )
+    return SUFFIXES[output.suffix.lower()]
+
+
+def write(
+    rows: pa.Table | Rows,
+    form: Format,
+    output: Path | None,
+    console: Console,
+    safe_csv: bool = False,
+) -> None:
+    """Write rows to a file or to the console.
+
+    Args:
+        rows: the rows.
+        form: the format; Parquet needs a file.
+        output: the file; None writes to the console. A terminal shows control characters in CSV and
+            JSON as escapes.
+        console: where people read.
+        safe_csv: in CSV, no text is a formula to a spreadsheet.
+    """
     if form == "parquet":
-        if output is None:
-            raise QueryError("parquet goes to a file: add -o FILE")
         import pyarrow as pa
         import pyarrow.parquet as pq
 
+        if isinstance(rows, Rows):
+            named = enumerate(rows.columns)
+            rows = pa.table({name: [row[place] for row in rows.values] for place, name in named})
         try:
             pq.write_table(rows, output)
         except pa.ArrowException as error:
             raise QueryError(f"{output}: {error}; cast that column in the query") from error
+        except OSError as error:  # Arrow's has no file name
+            raise QueryError(f"{output}: {error.strerror or error}") from error
     elif form == "table":
         if output is None:
             show(rows, console)
@@ -46,38 +102,140 @@ def write(rows: pa.Table | Rows, form: Format, output: Path | None, console: Con
         with output.open("w", encoding="utf-8") as file:
             show(rows, Console(file=file, width=200))
     else:
-        text = as_csv(rows) if form == "csv" else as_json(rows)
-        if output is None:
-            console.file.write(text)
+        if form == "csv":
+            text = as_csv(rows, safe_csv)
         else:
-            output.write_text(text, encoding="utf-8")
+            text = as_json(rows) if form == "json" else as_markdown(rows)
+        if output is not None:
+            output.write_text(text, encoding="utf-8", newline="")
+        elif console.is_terminal:
+            console.file.write(_for_eyes(text, form))
+        else:
+            console.file.write(text)
 
 
-def show(rows: pa.Table | Rows, console: Console, title: str | None = None) -> None:
-    """Print rows as a table; says so where it leaves some out."""
+def show(
+    rows: pa.Table | Rows,
+    console: Console,
+    title: str | None = None,
+    most: int | None = CELL_CHARACTERS,
+) -> None:
+    """Print rows as a table, or a block for each where a table of them cannot be read.
+
+    Args:
+        rows: the rows; it says so where it leaves some out.
+        console: where to print; its width decides.
+        title: a line above them.
+        most: the characters of a cell, a longer one is cut; None cuts none.
+    """
     rows = _plain(rows)
-    table = Table(title=title, title_justify="left", title_style="bold", pad_edge=False)
-    for name, kind in zip(rows.columns, rows.types, strict=True):
-        numeric = kind.lower() in _NUMBERS
-        table.add_column(name, justify="right" if numeric else "left", overflow="fold")
-    for row in rows.values[:TABLE_ROWS]:
-        table.add_row(*(Text(_cell(value)) for value in row))
-    console.print(table)
+    values = rows.values[:TABLE_ROWS]
+    lines = [[_shown(value, most) for value in row] for row in (rows.columns, *values)]
+    columns = [
+        Column(
+            Text(name),
+            justify="right" if kind.lower() in _NUMBERS else "left",
+            overflow="fold",
+            no_wrap=bool(values)
+            and not any(isinstance(row[place], str | list | dict) for row in values),
+        )
+        for place, (name, kind) in enumerate(zip(lines[0], rows.types, strict=True))
+    ]
+    least = map(_least_width, columns, zip(*lines, strict=True))
+    if values and sum(least) + 3 * len(columns) - 1 > console.width:
+        if title:
+            console.print(Text(title, style="bold"))
+        for number, row in enumerate(values, start=1):
+            show_record(f"row {number}", zip(rows.columns, row, strict=True), console, most)
+    else:
+        table = Table(
+            *columns, title=title, title_justify="left", title_style="bold", pad_edge=False
+        )
+        for line in lines[1:]:
+            table.add_row(*map(Text, line))
+        console.print(table)
     if len(rows.values) > TABLE_ROWS:
         console.print(
             f"… {len(rows.values) - TABLE_ROWS:,} more rows: use --format csv, json or parquet"
         )
 
 
-def as_csv(rows: pa.Table | Rows) -> str:
-    """Return rows as CSV; lists and structs as JSON."""
+def show_record(
+    title: str,
+    fields: Iterable[tuple[str, Any]],
+    console: Console,
+    most: int | None = CELL_CHARACTERS,
+) -> None:
+    """Print a block: a line with its title, then each field's name and value, as `show` does."""
+    shown = [(_shown(name, most), _shown(value, most)) for name, value in fields]
+    table = Table(box=box.SQUARE, show_header=False, show_edge=False, pad_edge=False)
+    table.add_column(width=max(min(cell_len(name), ENOUGH_WIDTH) for name, _ in shown))
+    table.add_column(overflow="fold")
+    for name, value in shown:
+        table.add_row(Text(name), Text(value))
+    console.print(Rule(as_text(title), align="left"))
+    console.print(table)
+
+
+def _shown(value: Any, most: int | None) -> str:
+    text = _cell(value)
+    if most is None or len(text) <= most:
+        return ascii_controls(text)
+    return ascii_controls(text[: most - 1]) + "…"
+
+
+def _least_width(column: Column, texts: Sequence[str]) -> int:
+    """Return how wide a column of a table has to be for people to read it."""
+    longest = max(map(cell_len, texts))
+    if column.no_wrap:
+        return longest
+    return max(min(longest, LEAST_WIDTH), min(-(-longest // CELL_LINES), ENOUGH_WIDTH))
+
+
+def as_csv(rows: pa.Table | Rows, safe: bool = False) -> str:
+    """Return rows as CSV; lists and structs as JSON.
+
+    Args:
+        rows: the rows.
+        safe: put an apostrophe before a text that a spreadsheet would take for a formula.
+    """
     rows = _plain(rows)
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(rows.columns)
-    for row in rows.values:
-        writer.writerow([_json(v) if isinstance(v, (list, dict)) else v for v in row])
-    return text.getvalue()
+    return "".join(_csv_line(row, safe) for row in (rows.columns, *rows.values))
+
+
+def _csv_line(row: Sequence[Any], safe: bool) -> str:
+    cells = [_json(value) if isinstance(value, list | dict) else value for value in row]
+    if safe:
+        cells = [
+            f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA) else cell
+            for cell in cells
+        ]
+    line = io.StringIO(newline="")
+    # The writer quotes a text with a character that ends lines, and CR ends them to many readers.
+    csv.writer(line, lineterminator="\r\n").writerow(cells)
+    return line.getvalue().removesuffix("\r\n") + "\n"
+
+
+def as_markdown(rows: pa.Table | Rows) -> str:
+    """Return rows as a table of GitHub's Markdown, in which no text of theirs is Markdown or HTML.
+
+    Line breaks of a text are ``<br>``, other control characters escapes.
+    """
+    rows = _plain(rows)
+    rules = ["---:" if kind.lower() in _NUMBERS else "---" for kind in rows.types]
+    lines = [
+        [_markdown_text(name) for name in rows.columns],
+        rules,
+        *([_markdown_text(_cell(value)) for value in row] for row in rows.values),
+    ]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _markdown_text(text: str) -> str:
+    lines = (ascii_controls(line) for line in re.split(r"\r\n|\r|\n", text))
+    return "<br>".join(
+        _MARKDOWN.sub(r"\\\g<0>", line.replace("&", "&amp;").replace("<", "&lt;")) for line in lines
+    )
 
 
 def as_json(rows: pa.Table | Rows) -> str:
@@ -85,6 +243,17 @@ def as_json(rows: pa.Table | Rows) -> str:
     rows = _plain(rows)
     listed = [dict(zip(rows.columns, row, strict=True)) for row in rows.values]
     return _json(listed, indent=2) + "\n"
+
+
+def _for_eyes(text: str, form: Format) -> str:
+    """Return CSV or JSON with escapes for control characters: in JSON they are the same value."""
+
+    def escaped(line: str) -> str:
+        if form == "json":
+            return "".join(one if one.isprintable() else json.dumps(one)[1:-1] for one in line)
+        return ascii_controls(line)
+
+    return "\n".join(line if line.isprintable() else escaped(line) for line in text.split("\n"))
 
 
 def _plain(rows: pa.Table | Rows) -> Rows:

@@ -43,7 +43,7 @@ def status(recipe: str | None) -> None:
     resources = default_resources(run)
     with expected(QueryError), dagster_instance(run) as instance:
         rows = table_status(resources["warehouse"], run, build_defs(run, resources), instance)
-    show(rows, console)
+    show(rows, console, most=None)  # every reason counts
 
 
 def table_status(

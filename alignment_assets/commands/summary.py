@@ -9,6 +9,7 @@ from rich.panel import Panel
 from rich.text import Text
 
 from alignment_assets.commands.rows import show
+from alignment_assets.commands.terminal import as_text
 from alignment_assets.recipe.run import Run
 from alignment_assets.warehouse import sql_files
 from alignment_assets.warehouse.database import Database
@@ -50,11 +51,10 @@ def print_summary(warehouse: Database, run: Run, console: Console) -> None:
     console.print(consent_line(warehouse, run), soft_wrap=True)
     question = sql_files.read_sql("analysis", "rules_without_rows")
     for idle in run_query(warehouse, question, settings).to_pylist():
-        console.print(
-            f"No row is of {idle['about']!r}: the rule about it ({idle['rule']}) decides nothing.",
-            soft_wrap=True,
-            markup=False,
+        line = (
+            f"No row is of {idle['about']!r}: the rule about it ({idle['rule']}) decides nothing."
         )
+        console.print(as_text(line), soft_wrap=True)
     if recipe.published_prompts:
         console.print(f"The report had {json.dumps(recipe.published_prompts)} prompts per track.")
     for row in run_query(warehouse, EXAMPLES, {}).to_pylist():
@@ -69,7 +69,7 @@ def print_summary(warehouse: Database, run: Run, console: Console) -> None:
                 )
             )
             text.append(about + "\n", style="bold")
-            text.append(_short(row[part]) + "\n")
+            text.append(as_text(_short(row[part]) + "\n"))
         text.rstrip()
         console.print(Panel(text, title="example pair", title_align="left"))
 
@@ -109,8 +109,8 @@ def print_next_steps(warehouse: Database, named: str | None, console: Console) -
     }
     width = max(map(len, steps))
     lines = [f"  {command:{width}}  {what}" for command, what in steps.items()]
-    console.print(f"Database: {warehouse.path}", soft_wrap=True, highlight=False)
-    console.print("\n".join(["Next:", *lines]), highlight=False, markup=False, soft_wrap=True)
+    for line in (f"Database: {warehouse.path}", "Next:", *lines):
+        console.print(as_text(line), soft_wrap=True)
 
 
 def _short(text: str) -> str:

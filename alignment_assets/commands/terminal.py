@@ -12,9 +12,12 @@ from contextlib import contextmanager
 from typing import Literal
 
 from rich.console import Console
+from rich.text import Text
+
+from alignment_assets.host.shown import ascii_controls
 
 # How rows are written.
-Format = Literal["table", "csv", "json", "parquet"]
+Format = Literal["table", "csv", "json", "parquet", "markdown"]
 
 console = Console(width=None if sys.stdout.isatty() else 160)
 errors = Console(stderr=True)
@@ -43,6 +46,20 @@ def expected(*kinds: type[Exception]) -> Iterator[None]:
         raise Expected(str(error)) from error
 
 
+def as_text(text: str) -> Text:
+    """Return a text from anywhere as a terminal may have it: nothing in it takes effect.
+
+    Control characters are written as escapes, line breaks stay. Rich reads neither markup nor emoji
+    names in a `Text`.
+    """
+    return Text("\n".join(map(ascii_controls, text.split("\n"))))
+
+
 def say(text: str) -> None:
     """Print a line as it is."""
-    console.print(text, markup=False, highlight=False, soft_wrap=True)
+    console.print(as_text(text), soft_wrap=True)
+
+
+def tell(text: str) -> None:
+    """Print a line as it is, on standard error."""
+    errors.print(as_text(text), soft_wrap=True)

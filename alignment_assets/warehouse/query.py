@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -34,24 +35,51 @@ class QueryError(ValueError):
     """A question that cannot be answered; the message says what is wrong and what to do."""
 
 
-def question_text(name: str) -> str:
-    """Return the SQL of a question of ``sql/analysis``, or of a file.
+def question_text(asked: str) -> str:
+    """Return the SQL of a question of ``sql/analysis`` or of a file, or a text that is SQL itself.
 
     Raises:
-        QueryError: neither; the message lists the questions.
+        QueryError: it is no question or file, and no SQL either, for it has no white space.
     """
-    if name in sql_files.sql_names("analysis"):
-        return sql_files.read_sql("analysis", name)
-    path = Path(name)
-    if path.is_file():
+    names = sql_files.sql_names("analysis")
+    if asked in names:
+        return sql_files.read_sql("analysis", asked)
+    if os.path.isfile(asked):  # noqa: PTH113  # a long text is no error to it
         try:
-            return path.read_text(encoding="utf-8")
+            return Path(asked).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise QueryError(f"{path}: no file of UTF-8 text: {error}") from error
-    raise QueryError(
-        f"no question {name!r} and no such file; questions are "
-        f"{', '.join(sql_files.sql_names('analysis'))}"
+            raise QueryError(f"{asked}: no file of UTF-8 text: {error}") from error
+    if re.search(r"\s", asked):
+        return asked
+    if asked.endswith(".sql"):
+        raise QueryError(f"no file {asked}")
+    from difflib import get_close_matches
+
+    near = get_close_matches(asked, names, n=1, cutoff=0.5)
+    hint = (
+        f"did you mean {near[0]}?"
+        if near
+        else "`alignment-assets query` alone lists the questions; SQL goes in quotes"
     )
+    raise QueryError(f"no question {asked!r}; {hint}")
+
+
+def questions() -> Rows:
+    """Return the questions of ``sql/analysis``, each with the first sentence of its comment."""
+    return Rows(
+        ["question", "about"],
+        ["VARCHAR", "VARCHAR"],
+        [
+            (name, _first_sentence(sql_files.read_sql("analysis", name)))
+            for name in sql_files.sql_names("analysis")
+        ],
+    )
+
+
+def _first_sentence(text: str) -> str:
+    lines = takewhile(lambda line: line.startswith("--"), text.splitlines())
+    comment = " ".join(line.removeprefix("--").strip() for line in lines)
+    return re.split(r"(?<=[.?!])\s", comment, maxsplit=1)[0]
 
 
 def parse_parameters(given: Sequence[str]) -> dict[str, Any]:
@@ -72,16 +100,38 @@ def parse_parameters(given: Sequence[str]) -> dict[str, Any]:
     return values
 
 
+def check_named(text: str, given: Mapping[str, Any]) -> None:
+    """Refuse parameters that a query does not name.
+
+    Raises:
+        QueryError: there are some, and the message lists those that it names; or it is no query.
+    """
+    try:
+        names = sql_files.parameter_names(only_statement(text))
+    except duckdb.Error as error:
+        raise QueryError(str(error)) from error
+    for name in given:
+        if name not in names:
+            has = f"has {', '.join(sorted(names))}" if names else "has none"
+            raise QueryError(f"--param {name}: the query has no such parameter; it {has}")
+
+
 def only_statement(text: str) -> str:
     """Return the one statement of a text, if all that it can do is read.
 
     DuckDB says what kind a statement is: DESCRIBE, SUMMARIZE, SHOW and VALUES are SELECT to it.
 
     Raises:
-        QueryError: there are several, or it is of another kind.
+        QueryError: there is none, there are several, or it is of another kind.
         duckdb.Error: it is no SQL.
     """
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise QueryError(f"the SQL is no UTF-8 text: {error}") from error
     statements = duckdb.extract_statements(text)
+    if not statements:
+        raise QueryError("no statement in it: write a SELECT")
     kinds = [statement.type for statement in statements]
     made = [duckdb.StatementType.CREATE, duckdb.StatementType.SELECT]
     if kinds == made and re.search(r"\bpivot\b", text, re.IGNORECASE):
@@ -176,18 +226,18 @@ class Rows:
     types: Sequence[str]
     values: Sequence[Sequence[Any]]
 
+    @property
+    def num_rows(self) -> int:
+        """How many they are."""
+        return len(self.values)
+
 
 def fetch_rows(
     warehouse: Database, text: str, values: Mapping[str, Any], *, snapshot: bool = False
 ) -> Rows:
     """Run one statement as `run_query` does, for those who need no Arrow."""
     with _asked(warehouse, text, values, snapshot) as connection:
-        described = connection.description or []
-        return Rows(
-            [column[0] for column in described],
-            [str(column[1]) for column in described],
-            connection.fetchall(),
-        )
+        return _fetched(connection)
 
 
 @contextmanager
@@ -212,13 +262,31 @@ def ask(connection: duckdb.DuckDBPyConnection, text: str, values: Mapping[str, A
     return connection.to_arrow_table()
 
 
+def fetch(connection: duckdb.DuckDBPyConnection, text: str, values: Mapping[str, Any]) -> Rows:
+    """Return the rows of a statement as `ask` does, for those who need no Arrow."""
+    _execute(connection, text, values)
+    return _fetched(connection)
+
+
+def _fetched(connection: duckdb.DuckDBPyConnection) -> Rows:
+    described = connection.description or []
+    return Rows(
+        [column[0] for column in described],
+        [str(column[1]) for column in described],
+        connection.fetchall(),
+    )
+
+
 def _execute(connection: duckdb.DuckDBPyConnection, text: str, values: Mapping[str, Any]) -> None:
     try:
         given = sql_files.named_parameters(text, values)
     except KeyError as error:
         raise QueryError(f"{error.args[0]}; give it with --param name=value") from error
     with pandas_left_out():
-        connection.execute(text, given)
+        try:
+            connection.execute(text, given)
+        except RuntimeError as error:  # none of DuckDB's own
+            raise QueryError("the value of a parameter is no UTF-8 text") from error
 
 
 @contextmanager
