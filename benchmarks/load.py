@@ -62,10 +62,10 @@ class Timed(Warehouse):
     """A warehouse that notes how long it had the file alone."""
 
     @contextmanager
-    def _attach_in_turn(
+    def attach_in_turn(
         self, connection: duckdb.DuckDBPyConnection, *, exclusive: bool, purpose: str
     ) -> Iterator[None]:
-        with super()._attach_in_turn(connection, exclusive=exclusive, purpose=purpose):
+        with super().attach_in_turn(connection, exclusive=exclusive, purpose=purpose):
             started = time.monotonic()
             yield
         if exclusive:

@@ -6,8 +6,9 @@ read-only, without access to any other file, without the rows of those who left 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -16,23 +17,40 @@ import duckdb
 from alignment_assets.commands.chosen import run_to_read
 from alignment_assets.warehouse import sql_files
 from alignment_assets.warehouse.database import Database
-from alignment_assets.warehouse.query import isolate, opened_to_ask
+from alignment_assets.warehouse.query import check_there
+from alignment_assets.warehouse.removed import hide_removed
+from alignment_assets.warehouse.rewrite import attached
+from alignment_assets.warehouse.snapshots import snapshot_to_read
 
 FILE = "alignment.duckdb"
+logger = logging.getLogger(__name__)
 
 
 class Tables(Mapping[str, duckdb.DuckDBPyRelation]):
     """The tables of a database as DuckDB relations, by name, until it is closed.
 
     A relation is read when its rows are asked for: ``tables["dpo_pairs"].df()`` is a pandas frame,
-    ``.arrow()`` an Arrow table. Who writes waits while the tables are open, unless they are those
-    of a snapshot.
+    ``.to_arrow_table()`` an Arrow table. Who writes waits while the tables are open, unless they
+    are those of a snapshot.
     """
 
     def __init__(self, database: Database, *, snapshot: bool) -> None:
-        self._held = ExitStack()
-        self._connection = self._held.enter_context(opened_to_ask(database, snapshot=snapshot))
-        isolate(self._connection, database.members)
+        with ExitStack() as held:
+            # A connection to the file itself would be one with all others of this process.
+            self._connection = held.enter_context(closing(database.connect(":memory:")))
+            self._connection.execute("ATTACH ':memory:' AS staging")
+            if snapshot:
+                path, log = snapshot_to_read(database.home), logger.warning
+                held.enter_context(attached(self._connection, path, read_only=True, log=log))
+            else:
+                check_there(database)
+                held.enter_context(
+                    database.attach_in_turn(self._connection, exclusive=False, purpose="reading")
+                )
+            self._connection.execute("SET search_path = 'warehouse.main'")
+            hide_removed(self._connection, database.members, "warehouse")
+            self._connection.execute("SET enable_external_access = false")
+            self._held = held.pop_all()
 
     def __enter__(self) -> Tables:
         return self

@@ -46,7 +46,9 @@ def _drawn(
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(8, 4), dpi=dots, layout="constrained")
+    figure = Figure(figsize=(8, 4), dpi=dots)
+    # Room for slanted labels and the legend; to have it worked out would take as long as the rest.
+    figure.subplots_adjust(left=0.1, right=0.76, bottom=0.3, top=0.9)
     axes = FigureCanvasAgg(figure).figure.add_subplot()
     (_bars if form == "bars" else _lines)(axes, columns, rows)
     axes.set_xlabel(columns[0].replace("_", " "))

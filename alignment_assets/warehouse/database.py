@@ -124,13 +124,8 @@ class Database(BaseModel):
         Raises:
             WarehouseError: there is none.
         """
-        last = snapshots.last_snapshot(self.home)
-        if last is None:
-            raise WarehouseError(
-                f"no snapshot in {snapshots.snapshots_folder(self.home)} yet; "
-                f"run `alignment-assets snapshot`"
-            )
-        with closing(self.connect(str(last), read_only=True)) as connection:
+        last = str(snapshots.snapshot_to_read(self.home))
+        with closing(self.connect(last, read_only=True)) as connection:
             yield connection
 
     def snapshot(self, target: Path | None = None) -> Path:
@@ -214,7 +209,7 @@ class Database(BaseModel):
                 connection,
                 sql_files.tables()[table],
                 dict(partition or {}),
-                self._attach_in_turn,
+                self.attach_in_turn,
                 self.path,
                 straight,
             )
@@ -236,7 +231,7 @@ class Database(BaseModel):
         """
         with closing(self.connect(":memory:")) as connection:
             connection.execute("ATTACH ':memory:' AS staging")
-            with self._attach_in_turn(connection, exclusive=True, purpose="removing rows"):
+            with self.attach_in_turn(connection, exclusive=True, purpose="removing rows"):
                 return remove_rows(connection, self.path, parts)
 
     def prepare(self) -> None:
@@ -314,9 +309,10 @@ class Database(BaseModel):
             yield connection
 
     @contextmanager
-    def _attach_in_turn(
+    def attach_in_turn(
         self, connection: duckdb.DuckDBPyConnection, *, exclusive: bool, purpose: str
     ) -> Iterator[None]:
+        """Attach the database as ``warehouse`` when it is our turn; see `SharedFile.opened`."""
         fits = False
 
         @contextmanager

@@ -289,6 +289,15 @@ def _execute(connection: duckdb.DuckDBPyConnection, text: str, values: Mapping[s
             raise QueryError("the value of a parameter is no UTF-8 text") from error
 
 
+def check_there(warehouse: Database) -> None:
+    """Raise a QueryError if there is no database yet."""
+    if not warehouse.is_there:
+        raise QueryError(
+            f"no database {warehouse.path} yet; "
+            f"run `alignment-assets materialize --recipe {warehouse.recipe}`"
+        )
+
+
 @contextmanager
 def opened_to_ask(
     warehouse: Database, *, snapshot: bool = False
@@ -298,11 +307,8 @@ def opened_to_ask(
     Raises:
         QueryError: there is no database, it cannot be read, or DuckDB refuses a question.
     """
-    if not (snapshot or warehouse.is_there):
-        raise QueryError(
-            f"no database {warehouse.path} yet; "
-            f"run `alignment-assets materialize --recipe {warehouse.recipe}`"
-        )
+    if not snapshot:
+        check_there(warehouse)
     try:
         with warehouse.read_snapshot() if snapshot else warehouse.read() as connection:
             yield connection

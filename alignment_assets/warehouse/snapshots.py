@@ -41,6 +41,16 @@ def last_snapshot(home: Path) -> Path | None:
     return max(snapshots_folder(home).glob("*.duckdb"), default=None)
 
 
+def snapshot_to_read(home: Path) -> Path:
+    """Return the last snapshot; raise a WarehouseError if there is none."""
+    last = last_snapshot(home)
+    if last is None:
+        raise WarehouseError(
+            f"no snapshot in {snapshots_folder(home)} yet; run `alignment-assets snapshot`"
+        )
+    return last
+
+
 @contextmanager
 def written_aside(target: Path) -> Iterator[Path]:
     """Yield a path beside ``target`` that becomes it when the block ends well, synced."""
