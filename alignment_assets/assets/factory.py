@@ -5,7 +5,8 @@ the module of its stage.
 """
 
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from dagster import (
@@ -16,6 +17,7 @@ from dagster import (
     BackfillPolicy,
     BetaWarning,
     DataVersion,
+    Failure,
     MaterializeResult,
     PartitionMapping,
     PartitionsDefinition,
@@ -26,6 +28,7 @@ from dagster import (
 )
 
 from alignment_assets.gpus.pool import GpuPool
+from alignment_assets.host.expected import EXPECTED, told
 from alignment_assets.inference.backend import Inference
 from alignment_assets.inference.run_process import process_tag
 from alignment_assets.recipe.model import Recipe
@@ -87,7 +90,7 @@ def table_asset(
         pool: the Dagster pool that limits how many steps of this kind run at once.
     """
     declared = sql_files.tables()[table]
-    return asset(
+    declare = asset(
         name=table,
         group_name=group,
         description=declared.description,
@@ -100,6 +103,16 @@ def table_asset(
         pool=pool,
         metadata={"dagster/column_schema": table_schema(declared), "dagster/table_name": table},
     )
+    return lambda build: declare(message_first()(build))
+
+
+@contextmanager
+def message_first() -> Iterator[None]:
+    """Have Dagster show what is told of an expected failure first, and its traceback below."""
+    try:
+        yield
+    except EXPECTED as error:
+        raise Failure(told(error)) from error
 
 
 def table_schema(table: sql_files.Table) -> TableSchema:

@@ -11,13 +11,9 @@ import pyarrow as pa
 from alignment_assets.assets.graph import default_resources
 from alignment_assets.commands.chosen import chosen_run
 from alignment_assets.commands.rows import show, write
-from alignment_assets.commands.terminal import Format, console, errors, expected
-from alignment_assets.host.locking import LockTimeout
-from alignment_assets.inference.fingerprint import MODEL_FAILURES
-from alignment_assets.inference.spool import SpoolError
+from alignment_assets.commands.terminal import Format, console, errors
 from alignment_assets.requests.forecast import Forecaster, now_utc
-from alignment_assets.warehouse.query import QueryError, ask, isolate, question_text
-from alignment_assets.warehouse.schema import WarehouseError
+from alignment_assets.warehouse.query import ask, isolate, question_text
 
 # What a terminal has room for, and under which name.
 SHOWN = {
@@ -64,21 +60,20 @@ def forecast(
         **resources,
         log=lambda line: errors.print(line, markup=False, highlight=False, soft_wrap=True),
     )
-    with expected(SpoolError, LockTimeout, QueryError, WarehouseError, *MODEL_FAILURES):
-        if pilot:
-            forecaster.pilot(pilot)
-        now = now_utc()
-        with forecaster.warehouse.read() as connection:
-            pending = forecaster.pending(connection)
-            isolate(connection, forecaster.warehouse.members)
-            rows = forecaster.forecast(connection, pending, now)
-            actual = ask(connection, question_text("forecast_against_actual"), {})
-        forecaster.keep(rows, now)
-        if format != "table" or output:
-            write(rows, format, output, console)
-            return
-        show(for_terminal(rows), console)
-        console.print(total_line(rows), highlight=False, soft_wrap=True)
+    if pilot:
+        forecaster.pilot(pilot)
+    now = now_utc()
+    with forecaster.warehouse.read() as connection:
+        pending = forecaster.pending(connection)
+        isolate(connection, forecaster.warehouse.members)
+        rows = forecaster.forecast(connection, pending, now)
+        actual = ask(connection, question_text("forecast_against_actual"), {})
+    forecaster.keep(rows, now)
+    if format != "table" or output:
+        write(rows, format, output, console)
+        return
+    show(for_terminal(rows), console)
+    console.print(total_line(rows), highlight=False, soft_wrap=True)
     if actual.num_rows:
         shown = actual.select([*SHOWN_OF_ACTUAL]).rename_columns([*SHOWN_OF_ACTUAL.values()])
         show(shown, console, "Forecast against actual")

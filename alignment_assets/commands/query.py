@@ -7,10 +7,9 @@ from pathlib import Path
 
 from alignment_assets.commands.chosen import run_to_read
 from alignment_assets.commands.rows import write
-from alignment_assets.commands.terminal import Format, console, expected
+from alignment_assets.commands.terminal import Format, console
 from alignment_assets.warehouse.database import Database
 from alignment_assets.warehouse.query import (
-    QueryError,
     fetch_rows,
     parse_parameters,
     question_text,
@@ -28,8 +27,7 @@ def query(
 ) -> None:
     """Do what the command says; its words are in `app`."""
     run = run_to_read(recipe)
-    with expected(QueryError):
-        values = {**run.recipe.settings(), **parse_parameters(param)}
-        asked = Database(**run.database_settings), question_text(question), values
-        run_it = run_query if format == "parquet" else fetch_rows
-        write(run_it(*asked, snapshot=snapshot), format, output, console)
+    values = {**run.recipe.settings(), **parse_parameters(param)}
+    asked = Database(**run.database_settings), question_text(question), values
+    run_it = run_query if format == "parquet" else fetch_rows
+    write(run_it(*asked, snapshot=snapshot), format, output, console)

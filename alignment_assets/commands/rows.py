@@ -28,7 +28,21 @@ _NUMBERS = {
 
 
 def write(rows: pa.Table | Rows, form: Format, output: Path | None, console: Console) -> None:
-    """Write rows to a file or to the console; to Parquet such as are Arrow's."""
+    """Write rows to a file or to the console; to Parquet such as are Arrow's.
+
+    Raises:
+        QueryError: the file cannot be written, or Parquet has no such type.
+    """
+    try:
+        _write(rows, form, output, console)
+    except OSError as error:
+        if output is None:
+            raise
+        reason = error.strerror or str(error)
+        raise QueryError(f"-o {output}: {reason}; name a file that you may write") from error
+
+
+def _write(rows: pa.Table | Rows, form: Format, output: Path | None, console: Console) -> None:
     if form == "parquet":
         if output is None:
             raise QueryError("parquet goes to a file: add -o FILE")
