@@ -45,6 +45,6 @@ def _check_port(port: int) -> None:
             taken.bind((HOST, port))
         except OSError as error:
             raise Expected(
-                f"the port {port} of {HOST} cannot be had ({error.strerror}); end what has it, or "
-                f"name another with --port"
+                f"the UI cannot listen on {HOST}:{port} ({error.strerror}); end what does, or name "
+                f"another port with --port"
             ) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,11 +12,13 @@ from pathlib import Path
 
 from alignment_assets.commands.terminal import Ended, complain
 from alignment_assets.host.expected import EXPECTED, Expected, told
+from alignment_assets.host.machine import MEBI
+from alignment_assets.recipe.run import Run
 
 # So many logs of failures are kept.
 KEPT = 10
 
-_UNFORESEEN = "This was not foreseen: unless the message says what to do, report it with the log."
+_UNFORESEEN = "This was not foreseen, and may be a mistake of the product: report it with the log."
 _GO_ON = "What was made and answered before is kept: the same command goes on from there."
 
 
@@ -24,14 +27,14 @@ class LaunchFailed(Exception):
 
 
 @contextmanager
-def told_in_a_block(logs: Path, show_traceback: bool) -> Iterator[None]:
+def told_in_a_block(run: Run, show_traceback: bool) -> Iterator[None]:
     """Tell in one block how the body failed.
 
-    What is expected before any step runs is passed on as it is.
+    What is refused before any step runs is passed on as it is.
 
     Args:
-        logs: the folder for a log with the traceback, which the block names.
-        show_traceback: whether it is printed too.
+        run: what the body runs; a log with the traceback goes to its folder of logs.
+        show_traceback: whether the traceback is printed too.
 
     Raises:
         Expected: a step failed, or what was not foreseen did; the message is the block.
@@ -45,18 +48,27 @@ def told_in_a_block(logs: Path, show_traceback: bool) -> Iterator[None]:
         text = "".join(traceback.format_exception(cause or error))
         if show_traceback:
             complain(text)
-        if isinstance(error, EXPECTED):
+        if isinstance(error, Expected):
             raise
-        said = _said(str(error), cause) if cause else _said("materialize", error)
-        block = f"{said}\nTraceback: {_write_log(logs, text)}"
+        label = str(error) if cause else f"materialize in {run.home}"
+        said, hint = _said(label, cause or error)
+        if _is_full(run.home):
+            hint = f"The disk of {run.home} is full: make room, and the same command goes on."
+        block = f"{said}\n{hint}\nTraceback: {_write_log(run.logs, text)}"
         raise Expected(block.replace("\n", "\n  ")) from error
 
 
-def _said(label: str, error: BaseException) -> str:
-    if not isinstance(error, EXPECTED):
-        return f"{label}: {type(error).__name__}: {error}\n{_UNFORESEEN}"
+def _said(label: str, error: BaseException) -> tuple[str, str]:
+    """Return what is told of an error, and what follows from it."""
     message = told(error)
-    return f"{message if message.startswith(label) else f'{label}: {message}'}\n{_GO_ON}"
+    if not isinstance(error, EXPECTED):
+        return f"{label}: {type(error).__name__}: {message.splitlines()[0]}", _UNFORESEEN
+    return message if message.startswith(label) else f"{label}: {message}", _GO_ON
+
+
+def _is_full(folder: Path) -> bool:
+    there = next(path for path in (folder, *folder.parents) if os.path.exists(path))
+    return shutil.disk_usage(there).free < MEBI
 
 
 def _write_log(folder: Path, text: str) -> str:

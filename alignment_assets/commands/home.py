@@ -75,6 +75,8 @@ def dagster_instance(run: Run) -> Iterator[DagsterInstance]:
         with _opened(dagster_home(run)) as instance:
             yield instance
         return
+    if os.environ.get("DAGSTER_HOME") and not (folder / "history").is_dir():
+        raise Expected(_no_records(reason))  # they are elsewhere
     with tempfile.TemporaryDirectory() as copy:
         try:
             _copy_records(folder, Path(copy))
@@ -107,8 +109,8 @@ def _why_closed(folder: Path) -> str | None:
 
 def _no_records(reason: str) -> str:
     return (
-        f"{reason}; Dagster's records are there: set DAGSTER_HOME to a folder of your own, whose "
-        f"records are yours alone"
+        f"{reason}; a run writes Dagster's records there: set DAGSTER_HOME to a folder of your own "
+        f"(of users who share a home, each needs one)"
     )
 
 

@@ -177,9 +177,12 @@ def execute(
 
 
 def _failed_step(instance: DagsterInstance, run_id: str, launch: Launch) -> str:
-    """Return the asset that failed, or the checks, with the partition; the launch if none did."""
-    failures = instance.get_records_for_run(run_id, of_type=DagsterEventType.STEP_FAILURE).records
-    for record in failures:
+    """Return the asset that failed, or the checks, with the partition; else the launch."""
+    try:
+        found = instance.get_records_for_run(run_id, of_type=DagsterEventType.STEP_FAILURE).records
+    except Exception:  # the disk of the records may be full, and the cause tells more
+        found = ()
+    for record in found:
         step = str(record.event_log_entry.step_key)
         return f"{step}[{launch.partition}]" if launch.partition else step
     return launch.label
@@ -190,7 +193,7 @@ def materialize(
 ) -> None:
     """Do what the command says; its words are in `app`."""
     run = chosen_run(recipe)
-    with told_in_a_block(run.logs, traceback), ended_by_signals():
+    with told_in_a_block(run, traceback), ended_by_signals():
         _materialize(run, recipe, select, partition)
 
 

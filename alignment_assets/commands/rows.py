@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,7 +39,7 @@ def write(rows: pa.Table | Rows, form: Format, output: Path | None, console: Con
     except OSError as error:
         if output is None:
             raise
-        reason = error.strerror or str(error)
+        reason = os.strerror(error.errno) if error.errno else str(error)  # Arrow says more
         raise QueryError(f"-o {output}: {reason}; name a file that you may write") from error
 
 

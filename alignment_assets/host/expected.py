@@ -17,9 +17,10 @@ EXPECTED = (Expected, OSError)
 def told(error: BaseException) -> str:
     """Return what a user is told of an error.
 
-    Of one that the system raised, that is the file and what is wrong with it; of one without a
-    message, its name.
+    Of one that the system raised, that is what is wrong, with the file if it names one; of one
+    without a message, its name.
     """
-    if isinstance(error, OSError) and error.filename is not None:
-        return f"{error.filename}: {error.strerror}"
+    if isinstance(error, OSError) and error.strerror:
+        place = "" if error.filename is None else f"{error.filename}: "
+        return f"{place}{error.strerror}"
     return str(error) or type(error).__name__
