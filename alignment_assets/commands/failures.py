@@ -48,27 +48,22 @@ def told_in_a_block(run: Run, show_traceback: bool) -> Iterator[None]:
         text = "".join(traceback.format_exception(cause or error))
         if show_traceback:
             complain(text)
-        if isinstance(error, Expected):
+        if isinstance(error, Expected) or (isinstance(error, OSError) and error.filename):
             raise
         label = str(error) if cause else f"materialize in {run.home}"
-        said, hint = _said(label, cause or error)
-        if _is_full(run.home):
-            hint = f"The disk of {run.home} is full: make room, and the same command goes on."
-        block = f"{said}\n{hint}\nTraceback: {_write_log(run.logs, text)}"
+        block = f"{_said(label, cause or error, run)}\nTraceback: {_write_log(run.logs, text)}"
         raise Expected(block.replace("\n", "\n  ")) from error
 
 
-def _said(label: str, error: BaseException) -> tuple[str, str]:
+def _said(label: str, error: BaseException, run: Run) -> str:
     """Return what is told of an error, and what follows from it."""
     message = told(error)
-    if not isinstance(error, EXPECTED):
-        return f"{label}: {type(error).__name__}: {message.splitlines()[0]}", _UNFORESEEN
-    return message if message.startswith(label) else f"{label}: {message}", _GO_ON
-
-
-def _is_full(folder: Path) -> bool:
-    there = next(path for path in (folder, *folder.parents) if os.path.exists(path))
-    return shutil.disk_usage(there).free < MEBI
+    if isinstance(error, EXPECTED):
+        return f"{message if message.startswith(label) else f'{label}: {message}'}\n{_GO_ON}"
+    there = next(folder for folder in (run.home, *run.home.parents) if folder.exists())
+    full = shutil.disk_usage(there).free < MEBI  # Dagster's records tell it in many ways
+    hint = f"The disk of {run.home} is full: make room and run this again." if full else _UNFORESEEN
+    return f"{label}: {type(error).__name__}: {message.splitlines()[0]}\n{hint}"
 
 
 def _write_log(folder: Path, text: str) -> str:
