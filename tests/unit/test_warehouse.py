@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
-from collections.abc import Iterable, Mapping
+import signal
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partialmethod
 from pathlib import Path
 from typing import Any
@@ -508,3 +512,29 @@ def test_long_texts_are_compressed_as_zstandard_does_and_words_as_words(
         assert compressions(warehouse, "qrpo_samples")[column] >= {"ZSTD"}
         assert "FSST" not in compressions(warehouse, "qrpo_samples")[column]
     assert compressions(warehouse, "qrpo_samples")["model"] == {"Dictionary"}
+
+
+@contextmanager
+def broken_off_by_a_signal() -> Iterator[None]:
+    """Ctrl-C after half a second, as a query sees it."""
+    before = signal.signal(signal.SIGUSR1, signal.default_int_handler)
+    timer = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGUSR1))
+    timer.start()
+    try:
+        with pytest.raises((KeyboardInterrupt, RuntimeError)):
+            yield
+    finally:
+        timer.join()
+        signal.signal(signal.SIGUSR1, before)
+
+
+def test_a_query_that_a_signal_breaks_off_is_not_waited_for(warehouse: Warehouse) -> None:
+    replace_rows(warehouse, "personas", [person(0)])
+    for_years = "SELECT max(hash(range)) FROM range(1_000_000_000_000_000)"
+    with broken_off_by_a_signal(), warehouse.stage("personas") as staging:
+        staging.connection.execute(for_years)
+    with broken_off_by_a_signal(), warehouse.read() as connection:
+        connection.execute(for_years)
+    with broken_off_by_a_signal(), warehouse.get_connection() as connection:
+        connection.execute(for_years)
+    assert len(rows_of(warehouse, "personas")) == 1
