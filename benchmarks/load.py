@@ -65,6 +65,7 @@ class Timed(Warehouse):
     def attach_in_turn(
         self, connection: duckdb.DuckDBPyConnection, *, exclusive: bool, purpose: str
     ) -> Iterator[None]:
+        """Attach it, and note how long it was held."""
         with super().attach_in_turn(connection, exclusive=exclusive, purpose=purpose):
             started = time.monotonic()
             yield

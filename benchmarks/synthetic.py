@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 import yaml
 from dagster import DagsterInstance
 
-from alignment_assets.commands.materialize import QUIET, plan_launches
+from alignment_assets.commands.materialize import LOGGERS, QUIET, plan_launches
 from alignment_assets.definitions import build_defs
 from alignment_assets.inference.backend import Inference, Job
 from alignment_assets.inference.spool import spool_folder
@@ -86,7 +86,7 @@ def materialize(
     defs = build_defs(
         Run(recipe, warehouse.home), {"warehouse": warehouse, "inference": Answered()}
     )
-    job = defs.resolve_implicit_global_asset_job_def()
+    job = defs.resolve_implicit_global_asset_job_def().with_logger_defs(LOGGERS)
     with DagsterInstance.ephemeral() as instance:
         for launch in plan_launches(defs, selection, partition):
             job.get_subset(

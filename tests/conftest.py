@@ -17,6 +17,7 @@ import pytest
 import yaml
 from dagster import DagsterInstance, Definitions, ExecuteInProcessResult
 
+from alignment_assets.commands.failures import LaunchFailed
 from alignment_assets.commands.materialize import execute, plan_launches
 from alignment_assets.commands.models import prepare_demo_model
 from alignment_assets.definitions import build_defs
@@ -88,8 +89,14 @@ class Graph:
     def materialize(
         self, selection: str | None = None, partition: str | None = None
     ) -> list[ExecuteInProcessResult]:
+        """Run the selection; raises what a step raises."""
         runs = plan_launches(self.defs, selection, partition)
-        return [result for _, result in execute(self.defs, runs, self.instance)]
+        try:
+            return [result for _, result in execute(self.defs, runs, self.instance)]
+        except LaunchFailed as failed:
+            cause = failed.__cause__
+        assert cause
+        raise cause
 
     def query(self, sql: str, parameters: dict[str, Any] | None = None) -> list[tuple[Any, ...]]:
         """Return a query's rows, ids as text."""

@@ -20,6 +20,7 @@ from dagster import (
     multi_asset_check,
 )
 
+from alignment_assets.assets.factory import message_first
 from alignment_assets.recipe.run import Run
 from alignment_assets.warehouse import sql_files
 from alignment_assets.warehouse.lineage import PARTITION_COLUMNS, Lineage, TablePart, upstream_of
@@ -68,7 +69,7 @@ def _checks_of(run: Run, table: str) -> AssetChecksDefinition:
     def check(
         context: AssetCheckExecutionContext, warehouse: Warehouse
     ) -> Iterator[AssetCheckResult]:
-        with warehouse.read() as connection:
+        with message_first(), warehouse.read() as connection:
             hide_removed(connection, run.recipe.members)  # rows that nothing makes again
             for key in sorted(context.selected_asset_check_keys):
                 if key.name == LIMITS:

@@ -5,7 +5,8 @@ the module of its stage.
 """
 
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from dagster import (
@@ -17,6 +18,7 @@ from dagster import (
     BetaWarning,
     CodeReferencesMetadataValue,
     DataVersion,
+    Failure,
     LocalFileCodeReference,
     MaterializeResult,
     PartitionMapping,
@@ -30,6 +32,7 @@ from dagster import (
 from alignment_assets.assets.jobs import automation_of
 from alignment_assets.assets.pages import page_metadata, shown_texts
 from alignment_assets.gpus.pool import GpuPool
+from alignment_assets.host.expected import EXPECTED, told
 from alignment_assets.host.paths import project_folder
 from alignment_assets.inference.backend import Inference
 from alignment_assets.inference.run_process import process_tag
@@ -133,7 +136,7 @@ def table_asset(
                 "dagster/table_name": f"{DATABASE}.main.{table}",
                 "dagster/code_references": _code_of(table, build),
             },
-        )(build)
+        )(message_first()(build))
 
     return declare
 
@@ -157,6 +160,15 @@ def _code_of(table: str, build: Callable[..., Any]) -> CodeReferencesMetadataVal
             ),
         ]
     )
+
+
+@contextmanager
+def message_first() -> Iterator[None]:
+    """Have Dagster show what is told of an expected failure first, and its traceback below."""
+    try:
+        yield
+    except EXPECTED as error:
+        raise Failure(told(error)) from error
 
 
 def table_schema(table: sql_files.Table) -> TableSchema:

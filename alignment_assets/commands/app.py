@@ -12,7 +12,8 @@ from typing import Annotated
 
 import typer
 
-from alignment_assets.commands.terminal import Ended, Expected, Format, as_text, errors, say
+from alignment_assets.commands.terminal import Ended, Format, complain, say
+from alignment_assets.host.expected import EXPECTED, told
 
 RecipeOption = Annotated[
     str | None,
@@ -84,17 +85,20 @@ def materialize(
             help="Only this source, model or policy, and only assets with such a partition."
         ),
     ] = None,
+    traceback: Annotated[
+        bool, typer.Option("--traceback", help="Print the traceback of a failure, too.")
+    ] = False,
 ) -> None:
     """Materialize assets in this process, upstream first, and show what came out."""
     from alignment_assets.commands.materialize import materialize
 
-    materialize(recipe, select, partition)
+    materialize(recipe, select, partition, traceback)
 
 
 @app.command(epilog=example("dev --recipe demo --port 3001"))
 def dev(
     recipe: RecipeOption = None,
-    port: Annotated[int, typer.Option(help="The port of the UI.")] = 3000,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="The port of the UI.")] = 3000,
 ) -> None:
     """Start the Dagster UI on http://127.0.0.1:3000, with the records of the recipe's home."""
     from alignment_assets.commands.dev import dev
@@ -280,29 +284,15 @@ app.add_typer(spool_app, name="spool")
 
 
 def main() -> None:
-    """Run the command; an expected failure is one line on standard error.
-
-    So is what the system says of a file or folder that it names.
-    """
+    """Run the command; an expected failure is its message on standard error, and status 1."""
     try:
         app()
     except Ended as error:
-        _print(str(error))
+        complain(str(error))
         raise SystemExit(error.status) from None
-    except Expected as error:
-        _print(f"error: {error}")
+    except EXPECTED as error:
+        complain(f"error: {told(error)}")
         raise SystemExit(1) from None
-    except OSError as error:
-        if error.filename is None:
-            raise
-        _print(
-            f"error: {error.filename}: {error.strerror}"
-        )  # a disk, a right, a link that leads nowhere
-        raise SystemExit(1) from None
-
-
-def _print(text: str) -> None:
-    errors.print(as_text(text), style="red", soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from alignment_assets.commands.terminal import expected
-from alignment_assets.recipe.load import RecipeError, load_recipe
+from alignment_assets.recipe.load import load_recipe
 from alignment_assets.recipe.run import Run
 
 
@@ -11,8 +10,7 @@ def chosen_run(recipe: str | None) -> Run:
     """Return the run of the recipe that the user names, the settings of its backends checked."""
     from alignment_assets.assets.graph import open_run
 
-    with expected(RecipeError):
-        return open_run(recipe)
+    return open_run(recipe)
 
 
 def run_to_read(recipe: str | None) -> Run:
@@ -20,5 +18,4 @@ def run_to_read(recipe: str | None) -> Run:
 
     Who answers does not matter to them: backends stay unchecked, and Dagster is not imported.
     """
-    with expected(RecipeError):
-        return Run.of(load_recipe(recipe))
+    return Run.of(load_recipe(recipe))

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import sys
 from pathlib import Path
 
 from alignment_assets.commands.chosen import chosen_run
 from alignment_assets.commands.home import check_home, dagster_home, dagster_instance, end_killed
+from alignment_assets.host.expected import Expected
 
+HOST = "127.0.0.1"
 # What the UI loads, and what it calls it; workspace.yaml says the same to those who start Dagster.
 WORKSPACE = """\
 load_from:
@@ -23,6 +26,7 @@ def dev(recipe: str | None, port: int) -> None:
     """Do what the command says; its words are in `app`."""
     run = chosen_run(recipe)
     check_home(run)
+    _check_port(port)
     with dagster_instance(run) as instance:
         end_killed(instance)
     environment = {
@@ -36,6 +40,19 @@ def dev(recipe: str | None, port: int) -> None:
     workspace = dagster_home(run) / "workspace.yaml"
     workspace.write_text(WORKSPACE, encoding="utf-8")
     command = Path(sys.executable).with_name("dg")
-    address = ["--host", "127.0.0.1", "--port", str(port)]
+    address = ["--host", HOST, "--port", str(port)]
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # ignored behind a shell, and so in all that runs
     os.execve(command, ["dg", "dev", *address, "-w", str(workspace)], environment)
+
+
+def _check_port(port: int) -> None:
+    """Raise Expected if the UI cannot listen on a port."""
+    with socket.socket() as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the UI's server does
+        try:
+            taken.bind((HOST, port))
+        except OSError as error:
+            raise Expected(
+                f"the UI cannot listen on {HOST}:{port} ({error.strerror}); end what does, or name "
+                f"another port with --port"
+            ) from error

@@ -11,13 +11,9 @@ import pyarrow as pa
 from alignment_assets.assets.graph import default_resources
 from alignment_assets.commands.chosen import chosen_run
 from alignment_assets.commands.rows import chosen_format, show, write
-from alignment_assets.commands.terminal import Format, console, expected, say, tell
-from alignment_assets.host.locking import LockTimeout
-from alignment_assets.inference.fingerprint import MODEL_FAILURES
-from alignment_assets.inference.spool import SpoolError
+from alignment_assets.commands.terminal import Format, console, say, tell
 from alignment_assets.requests.forecast import Forecaster, now_utc
-from alignment_assets.warehouse.query import QueryError, ask, isolate, question_text
-from alignment_assets.warehouse.schema import WarehouseError
+from alignment_assets.warehouse.query import ask, isolate, question_text
 
 # What a terminal has room for, and under which name.
 SHOWN = {
@@ -61,21 +57,20 @@ def forecast(
     run = chosen_run(recipe)
     resources = default_resources(run)
     forecaster = Forecaster(run, **resources, log=tell)
-    with expected(SpoolError, LockTimeout, QueryError, WarehouseError, *MODEL_FAILURES):
-        if pilot:
-            forecaster.pilot(pilot)
-        now = now_utc()
-        with forecaster.warehouse.read() as connection:
-            pending = forecaster.pending(connection)
-            isolate(connection, forecaster.warehouse.members)
-            rows = forecaster.forecast(connection, pending, now)
-            actual = ask(connection, question_text("forecast_against_actual"), {})
-        forecaster.keep(rows, now)
-        if form != "table" or output:
-            write(rows, form, output, console)
-            return
-        show(for_terminal(rows), console)
-        say(total_line(rows))
+    if pilot:
+        forecaster.pilot(pilot)
+    now = now_utc()
+    with forecaster.warehouse.read() as connection:
+        pending = forecaster.pending(connection)
+        isolate(connection, forecaster.warehouse.members)
+        rows = forecaster.forecast(connection, pending, now)
+        actual = ask(connection, question_text("forecast_against_actual"), {})
+    forecaster.keep(rows, now)
+    if form != "table" or output:
+        write(rows, form, output, console)
+        return
+    show(for_terminal(rows), console)
+    say(total_line(rows))
     if actual.num_rows:
         shown = actual.select([*SHOWN_OF_ACTUAL]).rename_columns([*SHOWN_OF_ACTUAL.values()])
         show(shown, console, "Forecast against actual")

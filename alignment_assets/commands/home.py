@@ -12,13 +12,20 @@ from pathlib import Path
 from dagster import DagsterInstance
 
 from alignment_assets.commands.dead_runs import end_dead_runs
-from alignment_assets.commands.terminal import Expected, expected, say
-from alignment_assets.host.locking import LockTimeout, locked
-from alignment_assets.host.paths import dagster_settings, why_unwritable
+from alignment_assets.commands.terminal import say
+from alignment_assets.host.expected import Expected
+from alignment_assets.host.locking import locked
+from alignment_assets.host.paths import dagster_settings, why_denied, why_unwritable
 from alignment_assets.recipe.run import Run
 
 # Making the records of a home takes a second; a machine may be busy.
 FIRST_USE_SECONDS = 120.0
+_LOCK = ".first_use.lock"
+# What every run writes of Dagster's records.
+_WRITTEN = (
+    *(_LOCK, "storage", "history", "history/runs", "schedules"),
+    *("history/runs.db", "history/runs/index.db", "schedules/schedules.db"),
+)
 
 
 def check_home(run: Run) -> None:
@@ -27,27 +34,29 @@ def check_home(run: Run) -> None:
     Raises:
         Expected: the message says what is in the way.
     """
-    for folder in (run.home, run.spool, run.work, run.staging, run.logs, run.home / "dagster"):
+    for folder in (run.home, run.spool, run.work, run.staging, run.logs):
         reason = why_unwritable(folder)
         if reason:
             raise Expected(
                 f"{reason}; a run writes in {run.home}: mend that, or set ALIGNMENT_HOME to a "
                 f"folder of your own"
             )
+    reason = _why_closed(_records_folder(run))
+    if reason:
+        raise Expected(_no_records(reason))
 
 
 def dagster_home(run: Run) -> Path:
     """Return the folder of Dagster's records: ``<home>/dagster``, or what DAGSTER_HOME says.
 
     So that no recipe is shown another's records. The folder is made where it is missing, with a
-    link to the product's ``dagster.yaml``; a file of the user's own in its place is left alone.
+    link to the product's ``dagster.yaml``; a file of the user's own in its place is left alone, and
+    so is a folder of the user's own without one.
     """
-    named = os.environ.get("DAGSTER_HOME")
-    if named:
-        return Path(named).expanduser().absolute()
-    folder = run.home / "dagster"
-    folder.mkdir(parents=True, exist_ok=True)
-    _link_settings(folder / "dagster.yaml")
+    folder = _records_folder(run)
+    if folder == run.home / "dagster" or not folder.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        _link_settings(folder / "dagster.yaml")
     return folder
 
 
@@ -55,16 +64,26 @@ def dagster_home(run: Run) -> Path:
 def dagster_instance(run: Run) -> Iterator[DagsterInstance]:
     """Open Dagster's records of a run's home, made at first use.
 
-    Of a home that this user cannot write a copy is opened: what SQLite reads, it locks.
+    Of records that this user cannot write a copy is opened: what SQLite reads, it locks.
+
+    Raises:
+        Expected: they cannot be opened.
     """
-    if not os.environ.get("DAGSTER_HOME") and why_unwritable(run.home / "dagster"):
-        with tempfile.TemporaryDirectory() as folder:
-            _copy_records(run.home / "dagster", Path(folder))
-            with DagsterInstance.from_config(folder) as instance:
-                yield instance
+    folder = _records_folder(run)
+    reason = _why_closed(folder)
+    if reason is None:
+        with _opened(dagster_home(run)) as instance:
+            yield instance
         return
-    with _opened(dagster_home(run)) as instance:
-        yield instance
+    if os.environ.get("DAGSTER_HOME") and not (folder / "history").is_dir():
+        raise Expected(_no_records(reason))  # they are elsewhere
+    with tempfile.TemporaryDirectory() as copy:
+        try:
+            _copy_records(folder, Path(copy))
+        except PermissionError as error:
+            raise Expected(_no_records(reason)) from error
+        with DagsterInstance.from_config(copy) as instance:
+            yield instance
 
 
 def end_killed(instance: DagsterInstance) -> None:
@@ -73,19 +92,44 @@ def end_killed(instance: DagsterInstance) -> None:
         say(f"run {ended} was killed and is ended now; what it had answered is kept")
 
 
+def _records_folder(run: Run) -> Path:
+    named = os.environ.get("DAGSTER_HOME")
+    return Path(named).expanduser().absolute() if named else run.home / "dagster"
+
+
+def _why_closed(folder: Path) -> str | None:
+    """Say why this user cannot write Dagster's records in a folder; None if that can be done."""
+    reason = why_unwritable(folder)
+    if reason is None:
+        parts = (folder / name for name in _WRITTEN)
+        denied = (why_denied(part) for part in parts if part.exists())
+        reason = next(filter(None, denied), None)
+    return reason
+
+
+def _no_records(reason: str) -> str:
+    return (
+        f"{reason}; a run writes Dagster's records there: set DAGSTER_HOME to a folder of your own "
+        f"(of users who share a home, each needs one)"
+    )
+
+
 def _opened(folder: Path) -> DagsterInstance:
-    folder.mkdir(parents=True, exist_ok=True)
     # Two processes that make the same SQLite files at once may wait for each other for good.
-    with (
-        expected(LockTimeout),
-        locked(
-            folder / ".first_use.lock",
-            exclusive=True,
-            timeout=FIRST_USE_SECONDS,
-            purpose="makes Dagster's records",
-        ),
+    with locked(
+        folder / _LOCK,
+        exclusive=True,
+        timeout=FIRST_USE_SECONDS,
+        purpose="makes Dagster's records",
     ):
-        return DagsterInstance.from_config(str(folder))
+        try:
+            return DagsterInstance.from_config(str(folder))
+        except Exception as error:  # of its settings, of what they load, or of a database
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise Expected(
+                f"{folder}: Dagster cannot open its records there ({reason}); put its dagster.yaml "
+                f"right, or set DAGSTER_HOME to another folder"
+            ) from error
 
 
 def _link_settings(link: Path) -> None:

@@ -8,36 +8,64 @@ Dagster UI: each partition then is a run, in a process of its own.
 
 from __future__ import annotations
 
+import logging
+import sys
 import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from dagster import (
     AssetKey,
     AssetSelection,
+    DagsterEventType,
     DagsterInstance,
     Definitions,
     ExecuteInProcessResult,
+    Failure,
+    InitLoggerContext,
     PartitionsDefinition,
+    logger,
 )
 
 from alignment_assets.assets.graph import build_defs, default_resources
 from alignment_assets.commands.chosen import chosen_run
+from alignment_assets.commands.failures import LaunchFailed, told_in_a_block
 from alignment_assets.commands.home import check_home, dagster_instance, end_killed
 from alignment_assets.commands.progress import shown_progress
 from alignment_assets.commands.signals import ended_by_signals
 from alignment_assets.commands.summary import print_next_steps, print_summary
-from alignment_assets.commands.terminal import Expected, console, expected, say
-from alignment_assets.host.locking import LockTimeout
+from alignment_assets.commands.terminal import console, say
+from alignment_assets.host.expected import Expected
 from alignment_assets.inference.run_process import process_tag
-from alignment_assets.warehouse.schema import WarehouseError
-
-QUIET = {"loggers": {"console": {"config": {"log_level": "WARNING"}}}}
+from alignment_assets.recipe.run import Run
 
 
-class SelectionError(ValueError):
+class SelectionError(Expected):
     """A selection or partition that the graph does not have; the message says what it has."""
+
+
+class _ShortLines(logging.Handler):
+    """Shows what a step says, without when, in which job and run; how a run went is told apart."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        said = record.__dict__["dagster_meta"]
+        if said["dagster_event"] is None:
+            print(said["orig_message"], file=sys.stderr)
+
+
+@logger
+def warnings_of_steps(context: InitLoggerContext) -> logging.Logger:
+    """Return what Dagster hands the log of a run to: it shows warnings, a short line each."""
+    lines = logging.Logger("alignment_assets", logging.WARNING)
+    lines.addHandler(_ShortLines())
+    return lines
+
+
+# What a job is given, and what its run is: without the latter Dagster shows all on the console.
+LOGGERS = {"console": warnings_of_steps}
+QUIET: dict[str, Any] = {"loggers": {"console": {}}}
 
 
 @dataclass(frozen=True)
@@ -121,8 +149,12 @@ def plan_launches(
 def execute(
     defs: Definitions, launches: list[Launch], instance: DagsterInstance
 ) -> Iterator[tuple[Launch, ExecuteInProcessResult]]:
-    """Execute them one after another, their tables' checks with them; a failure raises."""
-    job = defs.resolve_implicit_global_asset_job_def()
+    """Execute them one after another, their tables' checks with them.
+
+    Raises:
+        LaunchFailed: a step failed, or Dagster did; the cause says why.
+    """
+    job = defs.resolve_implicit_global_asset_job_def().with_logger_defs(LOGGERS)
     graph = defs.resolve_asset_graph()
     for launch in launches:
         checks = AssetSelection.assets(*launch.assets).resolve_checks(graph)
@@ -130,30 +162,49 @@ def execute(
             asset_selection=set(launch.assets), asset_check_selection=set(checks)
         )
         run_id = str(uuid.uuid4())
-        yield (
-            launch,
-            subset.execute_in_process(
+        try:
+            result = subset.execute_in_process(
                 run_config=QUIET,
                 partition_key=launch.partition,
                 instance=instance,
                 run_id=run_id,
                 tags=process_tag(run_id),
-            ),
-        )
+            )
+        except Exception as error:
+            cause = error.__cause__ if isinstance(error, Failure) else error
+            raise LaunchFailed(_failed_step(instance, run_id, launch)) from cause
+        yield launch, result
 
 
-def materialize(recipe: str | None, select: str | None, partition: str | None) -> None:
+def _failed_step(instance: DagsterInstance, run_id: str, launch: Launch) -> str:
+    """Return the asset that failed, or the checks, with the partition; else the launch."""
+    try:
+        found = instance.get_records_for_run(run_id, of_type=DagsterEventType.STEP_FAILURE).records
+    except Exception:  # the disk of the records may be full, and the cause tells more
+        found = ()
+    for record in found:
+        step = str(record.event_log_entry.step_key)
+        return f"{step}[{launch.partition}]" if launch.partition else step
+    return launch.label
+
+
+def materialize(
+    recipe: str | None, select: str | None, partition: str | None, traceback: bool
+) -> None:
     """Do what the command says; its words are in `app`."""
     run = chosen_run(recipe)
+    with told_in_a_block(run, traceback), ended_by_signals():
+        _materialize(run, recipe, select, partition)
+
+
+def _materialize(run: Run, recipe: str | None, select: str | None, partition: str | None) -> None:
     resources = default_resources(run)
     defs = build_defs(run, resources)
-    with expected(SelectionError):
-        launches = plan_launches(defs, select, partition)
+    launches = plan_launches(defs, select, partition)
     check_home(run)
     warehouse = resources["warehouse"]
     if warehouse.is_there:  # what else it may be is told before a run begins
-        with expected(WarehouseError, LockTimeout):
-            warehouse.prepare()
+        warehouse.prepare()
     started = time.monotonic()
     totals = {
         "requests_asked": 0,
@@ -163,12 +214,7 @@ def materialize(recipe: str | None, select: str | None, partition: str | None) -
         "seconds_answering": 0.0,
     }
     failed_checks: list[str] = []
-    with (
-        expected(WarehouseError),
-        ended_by_signals(),
-        dagster_instance(run) as instance,
-        shown_progress(console),
-    ):
+    with dagster_instance(run) as instance, shown_progress(console):
         end_killed(instance)
         for number, launch in enumerate(launches, start=1):
             say(f"[{number}/{len(launches)}] {launch.label}")

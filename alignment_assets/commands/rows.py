@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -17,7 +18,8 @@ from rich.rule import Rule
 from rich.table import Column, Table
 from rich.text import Text
 
-from alignment_assets.commands.terminal import Expected, Format, as_text
+from alignment_assets.commands.terminal import Format, as_text
+from alignment_assets.host.expected import Expected
 from alignment_assets.host.shown import ascii_controls
 from alignment_assets.warehouse.query import QueryError, Rows
 
@@ -81,7 +83,22 @@ def write(
             JSON as escapes.
         console: where people read.
         safe_csv: in CSV, no text is a formula to a spreadsheet.
+
+    Raises:
+        QueryError: the file cannot be written, or Parquet has no such type.
     """
+    try:
+        _write(rows, form, output, console, safe_csv)
+    except OSError as error:
+        if output is None:
+            raise
+        reason = os.strerror(error.errno) if error.errno else str(error)  # Arrow says more
+        raise QueryError(f"-o {output}: {reason}; name a file that you may write") from error
+
+
+def _write(
+    rows: pa.Table | Rows, form: Format, output: Path | None, console: Console, safe_csv: bool
+) -> None:
     if form == "parquet":
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -93,8 +110,6 @@ def write(
             pq.write_table(rows, output)
         except pa.ArrowException as error:
             raise QueryError(f"{output}: {error}; cast that column in the query") from error
-        except OSError as error:  # Arrow's has no file name
-            raise QueryError(f"{output}: {error.strerror or error}") from error
     elif form == "table":
         if output is None:
             show(rows, console)

@@ -7,8 +7,6 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from dagster import DagsterExecutionInterruptedError
-
 from alignment_assets.commands.terminal import Ended
 
 _ENDING = (signal.SIGINT, signal.SIGTERM)
@@ -34,8 +32,11 @@ def ended_by_signals() -> Iterator[None]:
         signal.signal(number, signal.default_int_handler)
     try:
         yield
-    except (KeyboardInterrupt, DagsterExecutionInterruptedError) as error:
-        raise Ended(_last(reader)) from error
+    except BaseException as error:  # libraries make errors of their own of it
+        asked_by = _last(reader)
+        if asked_by is None:
+            raise
+        raise Ended(asked_by) from error
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -44,9 +45,9 @@ def ended_by_signals() -> Iterator[None]:
         os.close(writer)
 
 
-def _last(reader: int) -> signal.Signals:
+def _last(reader: int) -> signal.Signals | None:
     try:
         came = [number for number in os.read(reader, 1 << 16) if number in _ENDING]
     except BlockingIOError:
-        came = []
-    return signal.Signals(came[-1] if came else signal.SIGINT)
+        return None
+    return signal.Signals(came[-1]) if came else None

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from alignment_assets.commands.chosen import run_to_read
-from alignment_assets.commands.terminal import Expected, expected, say
-from alignment_assets.host.locking import LockTimeout
+from alignment_assets.commands.terminal import say
+from alignment_assets.host.expected import Expected
 from alignment_assets.warehouse.database import Database
-from alignment_assets.warehouse.schema import WarehouseError
 
 
 def snapshot(recipe: str | None, output: Path | None, table: Sequence[str]) -> None:
@@ -17,6 +16,5 @@ def snapshot(recipe: str | None, output: Path | None, table: Sequence[str]) -> N
     warehouse = Database(**run_to_read(recipe).database_settings)
     if not warehouse.is_there:
         raise Expected(f"no database {warehouse.path} yet; run `alignment-assets materialize`")
-    with expected(WarehouseError, LockTimeout, OSError):
-        made = warehouse.export(table, output) if table else warehouse.snapshot(output)
+    made = warehouse.export(table, output) if table else warehouse.snapshot(output)
     say(f"{made}")

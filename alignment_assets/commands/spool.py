@@ -8,18 +8,15 @@ import typer
 
 from alignment_assets.commands.chosen import run_to_read
 from alignment_assets.commands.rows import chosen_format, show, write
-from alignment_assets.commands.terminal import Format, console, expected, say
-from alignment_assets.inference.spool import SpoolError
+from alignment_assets.commands.terminal import Format, console, say
 from alignment_assets.requests.spool_care import list_spool, verify_spool
-from alignment_assets.warehouse.query import QueryError
 
 
 def list_answers(recipe: str | None, format: Format | None, output: Path | None) -> None:
     """Do what ``spool list`` says; its words are in `app`."""
     form = chosen_format(format, output)
     run = run_to_read(recipe)
-    with expected(SpoolError, QueryError):
-        write(list_spool(run), form, output, console)
+    write(list_spool(run), form, output, console)
 
 
 def verify_answers(recipe: str | None) -> None:

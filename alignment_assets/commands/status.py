@@ -13,14 +13,14 @@ from alignment_assets.commands.chosen import chosen_run
 from alignment_assets.commands.dagster_private import StaleCauses
 from alignment_assets.commands.home import dagster_instance
 from alignment_assets.commands.rows import show
-from alignment_assets.commands.terminal import console, expected
+from alignment_assets.commands.terminal import console
 from alignment_assets.recipe.run import Run
 from alignment_assets.recipe.settings import partition_settings
 from alignment_assets.requests.removals import find_left
 from alignment_assets.warehouse import sql_files
 from alignment_assets.warehouse.database import Database
 from alignment_assets.warehouse.lineage import PARTITION_COLUMNS, Lineage, TablePart
-from alignment_assets.warehouse.query import QueryError, ask, isolate, opened_to_ask
+from alignment_assets.warehouse.query import ask, isolate, opened_to_ask
 from alignment_assets.warehouse.records import Record, last_record
 from alignment_assets.warehouse.removed import RemovedPart
 
@@ -41,7 +41,7 @@ def status(recipe: str | None) -> None:
     """Do what the command says; its words are in `app`."""
     run = chosen_run(recipe)
     resources = default_resources(run)
-    with expected(QueryError), dagster_instance(run) as instance:
+    with dagster_instance(run) as instance:
         rows = table_status(resources["warehouse"], run, build_defs(run, resources), instance)
     show(rows, console, most=None)  # every reason counts
 

@@ -1,4 +1,4 @@
-"""What the commands share: the terminal, and failures that a user can act on.
+"""What the commands share: the terminal, and how a command ends that was asked to.
 
 Every call of the command imports this, so it imports no more than the terminal takes.
 """
@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Literal
 
 from rich.console import Console
@@ -23,27 +21,14 @@ console = Console(width=None if sys.stdout.isatty() else 160)
 errors = Console(stderr=True)
 
 
-class Expected(Exception):
-    """A failure that the user can act on; shown without a traceback."""
-
-
 class Ended(Exception):
     """A signal asked the command to end."""
 
     def __init__(self, number: signal.Signals) -> None:
         super().__init__(
-            f"ended by {number.name}; what was answered is kept: run this again to go on"
+            f"ended by {number.name}; what was made and answered is kept: run this again to go on"
         )
         self.status = 128 + number
-
-
-@contextmanager
-def expected(*kinds: type[Exception]) -> Iterator[None]:
-    """Show these errors without a traceback."""
-    try:
-        yield
-    except kinds as error:
-        raise Expected(str(error)) from error
 
 
 def as_text(text: str) -> Text:
@@ -63,3 +48,8 @@ def say(text: str) -> None:
 def tell(text: str) -> None:
     """Print a line as it is, on standard error."""
     errors.print(as_text(text), soft_wrap=True)
+
+
+def complain(text: str) -> None:
+    """Print a text as it is on standard error, so that it is seen."""
+    errors.print(as_text(text), style="red", soft_wrap=True)

@@ -18,10 +18,8 @@ from alignment_assets.assets.graph import default_resources
 from alignment_assets.commands.chosen import chosen_run
 from alignment_assets.commands.home import check_home, dagster_instance
 from alignment_assets.commands.rows import TABLE_ROWS, show
-from alignment_assets.commands.terminal import Expected, console, expected, say
-from alignment_assets.host.locking import LockTimeout
-from alignment_assets.inference.fingerprint import MODEL_FAILURES
-from alignment_assets.inference.spool import SpoolError
+from alignment_assets.commands.terminal import console, say
+from alignment_assets.host.expected import Expected
 from alignment_assets.recipe.run import Run
 from alignment_assets.requests.removals import (
     Removal,
@@ -36,10 +34,9 @@ from alignment_assets.requests.removals import (
 from alignment_assets.requests.request_sets import all_request_sets
 from alignment_assets.warehouse.database import Database
 from alignment_assets.warehouse.lineage import PARTITION_COLUMNS
-from alignment_assets.warehouse.query import QueryError, created_at
+from alignment_assets.warehouse.query import created_at
 from alignment_assets.warehouse.records import record_of
 from alignment_assets.warehouse.removed import RemovedPart
-from alignment_assets.warehouse.schema import WarehouseError
 
 # Materializations that are looked through at once.
 PAGE = 1000
@@ -61,41 +58,38 @@ def tidy(
         check_home(run)
     if not warehouse.is_there:
         raise Expected(f"no database {warehouse.path}: nothing says what there should be")
-    with expected(SpoolError, LockTimeout, WarehouseError, QueryError, *MODEL_FAILURES):
-        if where is None:
-            requests = all_request_sets(run.recipe, lambda model: inference.fingerprint(model, run))
+    if where is None:
+        requests = all_request_sets(run.recipe, lambda model: inference.fingerprint(model, run))
 
-            def plan(connection: duckdb.DuckDBPyConnection) -> list[Removal]:
-                return plan_removals(connection, run, requests)
+        def plan(connection: duckdb.DuckDBPyConnection) -> list[Removal]:
+            return plan_removals(connection, run, requests)
+    else:
+        shown = show_matching(run, where, TABLE_ROWS)
+        if shown.num_rows:
+            show(shown, console, f"Answers that meet the condition, at most {TABLE_ROWS}")
+
+        def plan(connection: duckdb.DuckDBPyConnection) -> list[Removal]:
+            return plan_matching(run, where)
+
+    with warehouse.read() as connection:
+        left = [] if answers else find_left(connection, run)
+        removals = plan(connection)
+    with nullcontext() if answers else dagster_instance(run) as instance:
+        runs = runs_of_left(instance, run, created_at(warehouse)) if instance else []
+        if left:
+            show(left_table(left), console, "Left the recipe")
+        if runs:
+            say(f"Runs in Dagster's records that made nothing else: {len(runs)}.")
+        show(removals_table(removals), console, "Answers")
+        if not (left or runs or any(one.dropped or one.folder.left_over for one in removals)):
+            say("Nothing to remove.")
+        elif not apply:
+            say("Nothing was removed. Add --apply to remove this.")
         else:
-            shown = show_matching(run, where, TABLE_ROWS)
-            if shown.num_rows:
-                show(shown, console, f"Answers that meet the condition, at most {TABLE_ROWS}")
-
-            def plan(connection: duckdb.DuckDBPyConnection) -> list[Removal]:
-                return plan_matching(run, where)
-
-        with warehouse.read() as connection:
-            left = [] if answers else find_left(connection, run)
-            removals = plan(connection)
-        with nullcontext() if answers else dagster_instance(run) as instance:
-            runs = runs_of_left(instance, run, created_at(warehouse)) if instance else []
-            if left:
-                show(left_table(left), console, "Left the recipe")
-            if runs:
-                say(f"Runs in Dagster's records that made nothing else: {len(runs)}.")
-            show(removals_table(removals), console, "Answers")
-            if not (left or runs or any(one.dropped or one.folder.left_over for one in removals)):
-                say("Nothing to remove.")
-            elif not apply:
-                say("Nothing was removed. Add --apply to remove this.")
-            else:
-                _remove(run, warehouse, left, plan)
-                if instance and runs:
-                    forget(instance, runs)
-                    say(
-                        f"Removed from Dagster's records: runs that made nothing else, {len(runs)}."
-                    )
+            _remove(run, warehouse, left, plan)
+            if instance and runs:
+                forget(instance, runs)
+                say(f"Removed from Dagster's records: runs that made nothing else, {len(runs)}.")
 
 
 def _remove(

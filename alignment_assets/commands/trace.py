@@ -6,10 +6,11 @@ from itertools import groupby
 
 from alignment_assets.commands.chosen import run_to_read
 from alignment_assets.commands.rows import show_record
-from alignment_assets.commands.terminal import Expected, console, expected
+from alignment_assets.commands.terminal import console
+from alignment_assets.host.expected import Expected
 from alignment_assets.warehouse import sql_files
 from alignment_assets.warehouse.database import Database
-from alignment_assets.warehouse.query import QueryError, fetch, isolate, opened_to_ask
+from alignment_assets.warehouse.query import fetch, isolate, opened_to_ask
 
 FIRST = "SELECT pair_id FROM dpo_pairs ORDER BY pair_id LIMIT 1"
 FOUND = """
@@ -26,7 +27,7 @@ def trace(id: str | None, recipe: str | None) -> None:
     database = Database(**run.database_settings)
     question = sql_files.read_sql("analysis", "pair_trace")
     settings = run.recipe.settings()
-    with expected(QueryError), opened_to_ask(database) as connection:
+    with opened_to_ask(database) as connection:
         isolate(connection, database.members)
         pairs = fetch(connection, FIRST if id is None else FOUND, {"id": id}).values
         # Shown when the database is closed: a pager may keep this process waiting.

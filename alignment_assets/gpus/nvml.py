@@ -13,12 +13,13 @@ from typing import Any
 
 import psutil
 
+from alignment_assets.host.expected import Expected
 from alignment_assets.host.machine import GIBI
 
 PROCESSES_TOLD = 3
 
 
-class GpuError(RuntimeError):
+class GpuError(Expected):
     """The GPUs do not answer, are fewer than wanted, or did not come free."""
 
 

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Literal
 
 from alignment_assets.host.durable import read_record, write_record
+from alignment_assets.host.expected import Expected
 from alignment_assets.host.locking import locked
 
 
-class RevisionError(RuntimeError):
+class RevisionError(Expected):
     """A repository or revision that the hub does not give; the message says which and why."""
 
 

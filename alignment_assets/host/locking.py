@@ -19,6 +19,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from alignment_assets.host.expected import Expected
+
 logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.02
@@ -28,11 +30,11 @@ SHARED = 0o1777
 REPORT_SECONDS = 30.0
 
 
-class LockTimeout(TimeoutError):
+class LockTimeout(Expected):
     """The lock stayed with somebody else; the message says with whom and what to do."""
 
 
-class LockFolderError(RuntimeError):
+class LockFolderError(Expected):
     """A place where locks cannot be trusted or made; the message says why and what to do."""
 
 

@@ -5,8 +5,8 @@ Nothing is created here.
 
 from __future__ import annotations
 
-import getpass
 import os
+import pwd
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent.parent
@@ -44,17 +44,21 @@ def why_unwritable(folder: Path) -> str | None:
     there = folder
     while not os.path.lexists(there):  # also where this user may not look
         there = there.parent
-    if not there.is_dir():
-        return f"{there} is no folder"
-    if os.access(there, os.W_OK | os.X_OK):
+    return why_denied(there) if there.is_dir() else f"{there} is no folder"
+
+
+def why_denied(there: Path) -> str | None:
+    """Say why this user cannot write a file, or in a folder, that is there; None if that can be."""
+    if os.access(there, os.W_OK | os.X_OK if there.is_dir() else os.W_OK):
         return None
     if os.statvfs(there).f_flag & os.ST_RDONLY:
         return f"{there} is on a disk that is mounted read-only"
-    return f"{there} belongs to {_user(there)}, and this user, {getpass.getuser()}, may not write"
+    owner, user = _name(there.stat().st_uid), _name(os.geteuid())
+    return f"{there} belongs to {owner}, and this user, {user}, may not write"
 
 
-def _user(path: Path) -> str:
+def _name(user: int) -> str:
     try:
-        return path.owner()
-    except KeyError:  # of another host, say
-        return f"user {path.stat().st_uid}"
+        return pwd.getpwuid(user).pw_name
+    except KeyError:  # of another host, or a container's
+        return f"user {user}"

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from alignment_assets.host.durable import read_record, write_record
-from alignment_assets.host.hub import RevisionError, hub_commit
+from alignment_assets.host.expected import Expected
+from alignment_assets.host.hub import hub_commit
 from alignment_assets.host.locking import locked
 from alignment_assets.recipe.environment import from_environment
 from alignment_assets.recipe.model import Model, Recipe
@@ -21,12 +22,8 @@ from alignment_assets.recipe.run import Run
 CHUNK = 1 << 22
 
 
-class ModelError(RuntimeError):
+class ModelError(Expected):
     """Weights that cannot be found or reached; the message says where and what to do."""
-
-
-# What tells that a model cannot be found: see `resolve_weights`.
-MODEL_FAILURES = (ModelError, RevisionError, LookupError)
 
 
 @dataclass(frozen=True)
@@ -50,7 +47,7 @@ def resolve_weights(name: str, run: Run) -> Weights:
     Raises:
         ModelError: no such folder.
         RevisionError: the hub does not answer for the revision.
-        LookupError: ``env:NAME`` names a variable that is not set.
+        UnsetError: ``env:NAME`` names a variable that is not set.
     """
     recipe = run.recipe
     model = recipe.models[name]

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from alignment_assets.host.expected import Expected
 from alignment_assets.inference.answer_log import AnswerLog
 from alignment_assets.inference.spool_files import write_file
 from alignment_assets.inference.types import Answer
@@ -29,7 +30,7 @@ PACE_SECONDS = 0.05
 MOST_WAITING = 4096
 
 
-class UnwritableError(RuntimeError):
+class UnwritableError(Expected):
     """Answers cannot be put on disk; the message says where, why and what to do."""
 
 

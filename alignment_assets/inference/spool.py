@@ -23,6 +23,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from alignment_assets.host.expected import Expected
 from alignment_assets.inference.answer_log import settle_logs
 from alignment_assets.inference.log_writer import LogWriter
 from alignment_assets.inference.spool_files import (
@@ -117,7 +118,7 @@ def spool_folder(spool: Path, asset: str, partition: str | None) -> Path:
     return spool / asset / (partition or "all")
 
 
-class SpoolError(RuntimeError):
+class SpoolError(Expected):
     """Answers that cannot be read; the message names the file and what to do."""
 
 

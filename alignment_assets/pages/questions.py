@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Literal, cast
 
+from alignment_assets.host.expected import Expected
 from alignment_assets.warehouse import sql_files
 
 Form = Literal["table", "bars", "lines", "texts", "numbers"]
@@ -32,7 +33,7 @@ _COLUMNS = {"bars": (2, 3), "lines": (2, 6)}
 _PLAIN = {"texts", "numbers"}
 
 
-class PageError(ValueError):
+class PageError(Expected):
     """A question that cannot be shown; the message names its file and what to write."""
 
 

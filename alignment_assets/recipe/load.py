@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from alignment_assets.host.expected import Expected
 from alignment_assets.host.paths import project_folder
 from alignment_assets.recipe.explain import explain
 from alignment_assets.recipe.model import Recipe
@@ -16,7 +17,7 @@ from alignment_assets.recipe.moved import moved_keys
 from alignment_assets.recipe.wordings import check_wordings
 
 
-class RecipeError(ValueError):
+class RecipeError(Expected):
     """A recipe that cannot be used; the message names the file, the place and what is allowed."""
 
 

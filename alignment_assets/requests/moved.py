@@ -11,10 +11,11 @@ from typing import Any
 
 from duckdb import DuckDBPyConnection
 
+from alignment_assets.host.expected import Expected
 from alignment_assets.warehouse import sql_files
 
 
-class MovedError(RuntimeError):
+class MovedError(Expected):
     """Requests are named by other inputs than they have now; the message says what to remake."""
 
 

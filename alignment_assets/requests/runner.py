@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from duckdb import DuckDBPyConnection
 
 from alignment_assets.gpus.pool import GpuPool
+from alignment_assets.host.expected import Expected
 from alignment_assets.host.leftovers import remove_left
 from alignment_assets.inference.asking import asking_alone
 from alignment_assets.inference.backend import Inference, Job
@@ -36,6 +37,7 @@ from alignment_assets.requests.ledger import LedgerEntry
 from alignment_assets.requests.moved import check_unmoved, has_own_names
 from alignment_assets.requests.request_sets import RequestSet
 from alignment_assets.warehouse.database import Database
+from alignment_assets.warehouse.sql_files import SqlFileError
 from alignment_assets.warehouse.staging import Staging
 
 # What a request has for engines alone; its task is the name of its file.
@@ -66,11 +68,11 @@ LEFT JOIN answers USING (request_id)
 """
 
 
-class UnansweredError(RuntimeError):
+class UnansweredError(Expected):
     """Requests that have no answer; the message says how many and to run again."""
 
 
-class TooManyFailures(RuntimeError):
+class TooManyFailures(Expected):
     """More requests failed than the recipe allows; the message has the most common reasons."""
 
 
@@ -282,13 +284,13 @@ class RequestRunner:
                 count += rows.num_rows
                 writer.write_batch(rows, row_group_size=ROW_GROUP)
         if len(kinds) != 1 or not kinds <= KINDS:
-            raise ValueError(
+            raise SqlFileError(
                 f"sql/requests/{requests.name}.sql asks for the kind "
                 f"{', '.join(sorted(map(str, kinds)))}; a file asks for one of "
                 f"{', '.join(sorted(KINDS))}"
             )
         if unlabelled != (0 if kinds == {"weigh"} else count):
-            raise ValueError(
+            raise SqlFileError(
                 f"sql/requests/{requests.name}.sql: requests of the kind weigh have labels, and "
                 f"no others have"
             )

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from alignment_assets.host.expected import Expected
 from alignment_assets.host.machine import GIBI
 from alignment_assets.host.shown import ascii_controls
 
@@ -43,7 +44,7 @@ UNREADABLE = (
 )
 
 
-class SourceError(RuntimeError):
+class SourceError(Expected):
     """A dataset that cannot be read; the message names it, what was wanted and what was found."""
 
     def __init__(self, message: str) -> None:

@@ -250,6 +250,16 @@ class _Wait:
             self._file.log(f"{self._purpose}: got {self._file.path} after {self.seconds:.1f} s")
 
 
+@contextmanager
+def closing(connection: duckdb.DuckDBPyConnection) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Close a connection at the end. A query that a signal broke off is not waited for."""
+    try:
+        yield connection
+    finally:
+        connection.interrupt()
+        connection.close()
+
+
 class _OpenOutside(Exception):
     """Somebody outside of the product has the file open; the message says who."""
 

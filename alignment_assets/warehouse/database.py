@@ -13,7 +13,7 @@ import os
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,7 @@ from alignment_assets.host.leftovers import remove_left
 from alignment_assets.host.machine import ensure_room
 from alignment_assets.host.paths import why_unwritable
 from alignment_assets.warehouse import rewrite, snapshots, sql_files
-from alignment_assets.warehouse.access import SharedFile, file_version, is_conflict
+from alignment_assets.warehouse.access import SharedFile, closing, file_version, is_conflict
 from alignment_assets.warehouse.lineage import TablePart
 from alignment_assets.warehouse.removed import hide_removed, remove_rows
 from alignment_assets.warehouse.schema import Migration, WarehouseError, migrate, plan_migration

@@ -13,6 +13,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
+from alignment_assets.host.expected import Expected
 from alignment_assets.host.shown import ascii_controls
 from alignment_assets.warehouse import sql_files
 
@@ -30,7 +31,7 @@ SCHEMA = pa.schema(
 )
 
 
-class TooMuchLost(RuntimeError):
+class TooMuchLost(Expected):
     """More is lost than the recipe allows; the message has the most common reasons."""
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import duckdb
 
+from alignment_assets.host.expected import Expected
 from alignment_assets.host.locking import LockTimeout
 from alignment_assets.warehouse import sql_files
 from alignment_assets.warehouse.database import Database
@@ -31,7 +32,7 @@ _NO_ID = re.compile(r"Could not convert string ('.*') to INT128", re.DOTALL)
 _NO_ID_EITHER = re.compile(r"Unimplemented type for cast \(\S+ -> UUID\)")
 
 
-class QueryError(ValueError):
+class QueryError(Expected):
     """A question that cannot be answered; the message says what is wrong and what to do."""
 
 

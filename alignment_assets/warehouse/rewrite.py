@@ -184,6 +184,7 @@ def _transaction(connection: duckdb.DuckDBPyConnection, path: Path) -> Iterator[
         settle_row_groups(connection, path)
         connection.commit()
     except BaseException:
+        connection.interrupt()  # see `detach`
         with suppress(duckdb.Error):
             connection.rollback()
         raise
@@ -249,5 +250,7 @@ def attached(
 
 def detach(connection: duckdb.DuckDBPyConnection, database: str) -> None:
     """Detach a database that names were searched in."""
+    # A query that a signal broke off goes on inside DuckDB, and the next statement waits for it.
+    connection.interrupt()
     connection.execute("SET search_path = 'staging.main'")
     connection.execute(f"DETACH {database}")

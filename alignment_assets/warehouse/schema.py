@@ -19,6 +19,7 @@ import duckdb
 from duckdb import sqltype
 from duckdb.sqltypes import DuckDBPyType
 
+from alignment_assets.host.expected import Expected
 from alignment_assets.warehouse import sql_files
 
 # Tables that no asset makes: they cannot be made again.
@@ -48,7 +49,7 @@ _WIDER = {
 }
 
 
-class WarehouseError(RuntimeError):
+class WarehouseError(Expected):
     """Rows or tables that do not fit; the message says which and what to do."""
 
 

@@ -15,10 +15,11 @@ from typing import Any
 
 import duckdb
 
+from alignment_assets.host.expected import Expected
 from alignment_assets.host.paths import project_folder
 
 
-class SqlFileError(ValueError):
+class SqlFileError(Expected):
     """A file of ``sql`` that cannot be used; the message names it and what to do."""
 
 

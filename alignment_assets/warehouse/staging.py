@@ -43,6 +43,8 @@ SELECT coalesce(any_value(free_blocks * block_size), 0)
 FROM pragma_database_size()
 WHERE database_name = 'warehouse'
 """
+# A disk or the memory is full.
+_FULL = (duckdb.IOException, duckdb.OutOfMemoryException)
 
 
 @dataclass(frozen=True)
@@ -106,9 +108,9 @@ class Staging:
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        """Let the database go; say of a disk that is full what became of the rows."""
+        """Let the database go; say of a disk or memory that is full what became of the rows."""
         self.close()
-        if isinstance(error, duckdb.IOException) and not self._published:
+        if isinstance(error, _FULL) and not self._published:
             raise self._not_replaced(error) from error
 
     def insert(self, query: str, parameters: Mapping[str, Any]) -> None:

@@ -7,6 +7,7 @@ and what Dagster keeps plays no part here. `tests/model/test_status.py` runs the
 from __future__ import annotations
 
 import copy
+import inspect
 import json
 import logging
 import os
@@ -353,7 +354,7 @@ class World:
         table, partition = place
         content = json.dumps(self.content)
         asset = _assets(self.study, self.run.home, content, self._state_of_files())[table]
-        build = asset.op.compute_fn.decorated_fn  # type: ignore[attr-defined]
+        build = inspect.unwrap(asset.op.compute_fn.decorated_fn)  # type: ignore[attr-defined]
         as_it_is = self.tables is None or self.by_process
         resources = {
             "warehouse": (Warehouse if as_it_is else MadeWarehouse)(

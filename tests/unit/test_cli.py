@@ -16,7 +16,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from alignment_assets.assets import graph as graph_module
-from alignment_assets.commands.app import Expected, app
+from alignment_assets.commands.app import app
+from alignment_assets.host.expected import Expected
 from alignment_assets.warehouse import sql_files
 from alignment_assets.warehouse.database import Database
 from tests.conftest import REPOSITORY, Graph
@@ -102,6 +103,44 @@ def test_a_type_that_parquet_lacks_is_told_in_a_line(made: Graph, tmp_path: Path
     asked = ("query", str(file), "--format", "parquet", "-o", str(tmp_path / "one.parquet"))
     result = run(*asked)
     assert isinstance(result.exception, Expected) and "cast that column" in str(result.exception)
+
+
+@pytest.mark.parametrize("form", ["table", "csv", "json", "parquet"])
+def test_a_file_that_cannot_be_written_is_told_in_a_line(
+    made: Graph, tmp_path: Path, form: str
+) -> None:
+    for target, reason in {
+        tmp_path / "none" / "rows": "No such file or directory",
+        tmp_path: "Is a directory",
+    }.items():
+        failed = run("query", "prompts_by_track", "--format", form, "-o", str(target))
+        assert isinstance(failed.exception, Expected)
+        assert str(failed.exception).startswith(f"-o {target}: {reason}; name a file")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["status", "--recipe", "none"], "no recipe 'none'"),
+        (["materialize", "--recipe", "none.yaml"], "no recipe 'none.yaml'"),
+        (["materialize", "--select", "key:none"], "selects nothing"),
+        (["materialize", "--partition", "none"], "no partition 'none'"),
+        (["materialize"], "/dev/null is no folder"),
+        (["dev"], "/dev/null is no folder"),
+        (["tidy", "--apply"], "/dev/null is no folder"),
+        (["forecast"], "/dev/null is no folder"),
+        (["status"], "no database"),
+        (["snapshot"], "no database"),
+    ],
+)
+def test_what_cannot_be_is_told_in_a_line(
+    monkeypatch: pytest.MonkeyPatch, words: list[str], said: str
+) -> None:
+    monkeypatch.setenv("ALIGNMENT_HOME", "/dev/null/home")
+    monkeypatch.delenv("DAGSTER_HOME", raising=False)
+    failed = run(*words)
+    assert isinstance(failed.exception, Expected)
+    assert said in str(failed.exception) and "\n" not in str(failed.exception)
 
 
 def test_a_parameter_leads_to_one_pair(made: Graph) -> None:

@@ -26,6 +26,7 @@ from alignment_assets.inference.backends.openai.http import EndpointError, open_
 from alignment_assets.inference.backends.openai.protocol import ServedModel
 from alignment_assets.inference.progress import Progress
 from alignment_assets.inference.types import Answer, Request
+from alignment_assets.recipe.environment import UnsetError
 from alignment_assets.recipe.load import RecipeError
 from alignment_assets.recipe.run import Run
 from alignment_assets.warehouse.resource import Warehouse
@@ -240,7 +241,7 @@ def test_a_refused_key_ends_the_run_and_is_shown_nowhere(
         monkeypatch.setenv("MOCK_KEY", f"{KEY}\nX-Header: y")
         assert "MOCK_KEY" in error_of(Asked(recipe, asking("good #"), tmp_path))
         monkeypatch.delenv("MOCK_KEY")
-        with pytest.raises(LookupError, match="MOCK_KEY"):
+        with pytest.raises(UnsetError, match="MOCK_KEY"):
             Asked(recipe, asking("good #"), tmp_path).answer()
     assert KEY not in caplog.text
 

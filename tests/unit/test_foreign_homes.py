@@ -30,10 +30,10 @@ def as_other_users() -> None:
     assert libc.capset(header, none) == 0
 
 
-def call(pipe: Connection, home: str, *arguments: str) -> None:
+def call(pipe: Connection, home: str, *arguments: str, records: str = "") -> None:
     """Call the command with the rights of any user; hand over status, output and errors."""
     os.environ["ALIGNMENT_HOME"] = home
-    os.environ.pop("DAGSTER_HOME", None)
+    os.environ["DAGSTER_HOME"] = records
     as_other_users()
     sys.argv = ["alignment-assets", *arguments]
     said, errors, status = io.StringIO(), io.StringIO(), 0
@@ -63,6 +63,10 @@ def archive(materialized: Callable[..., Graph]) -> Iterator[Path]:
     yield home
     for path in paths:
         path.chmod(0o755)
+
+
+def call_with_records(pipe: Connection, home: str, records: str, *arguments: str) -> None:
+    call(pipe, home, *arguments, records=records)
 
 
 def everything(home: Path) -> list[str]:
@@ -158,3 +162,49 @@ def test_a_file_where_a_folder_belongs_is_told_in_a_line(tmp_path: Path, name: s
     status, _, errors = called(home, "materialize")
     assert status == 1 and errors.count("\n") == 1
     assert f"{(home / name).resolve()} is no folder" in errors
+
+
+# A home that two users share
+
+
+@pytest.fixture
+def shared(materialized: Callable[..., Graph]) -> Path:
+    """A home that a user may write, but for the files of Dagster's records, which are another's."""
+    home = materialized("+key:completion_requests").home
+    assert called(home, "status")[0] == 0
+    for path in (home / "dagster").rglob("*.db"):
+        path.chmod(0o444)
+    return home
+
+
+@pytest.mark.parametrize(
+    "arguments", [("materialize", "--select", "key:wordings"), ("dev",)], ids=" ".join
+)
+def test_who_may_not_write_dagsters_records_is_told_to_have_others(
+    shared: Path, arguments: tuple[str, ...]
+) -> None:
+    status, _, errors = called(shared, *arguments)
+    assert status == 1 and errors.count("\n") == 1, errors
+    assert f"error: {shared / 'dagster' / 'history'}" in errors and " belongs to " in errors
+    assert "set DAGSTER_HOME to a folder of your own" in errors
+
+
+def test_who_may_not_write_dagsters_records_can_ask(shared: Path) -> None:
+    status, said, errors = called(shared, "status")
+    assert (status, errors) == (0, "") and "completions" in said
+
+
+def test_with_records_of_ones_own_a_shared_home_is_written(shared: Path, tmp_path: Path) -> None:
+    wanted = "materialize", "--select", "key:wordings"
+    with other(call_with_records, str(shared), str(tmp_path / "mine"), *wanted) as process:
+        status, _, errors = process.hear()
+    assert (status, errors) == (0, "")
+    assert (tmp_path / "mine" / "dagster.yaml").is_symlink()  # one slot for engines, as elsewhere
+
+
+@pytest.mark.parametrize("command", ["status", "materialize"])
+def test_records_that_nobody_can_read_are_told_in_a_line(shared: Path, command: str) -> None:
+    for path in (shared / "dagster").rglob("*.db"):
+        path.chmod(0)
+    status, _, errors = called(shared, command)
+    assert status == 1 and errors.count("\n") == 1 and "set DAGSTER_HOME" in errors, errors

@@ -24,10 +24,11 @@ from typer.testing import CliRunner, Result
 
 from alignment_assets.commands import doctor as doctor_command
 from alignment_assets.commands import terminal
-from alignment_assets.commands.app import Expected, app
+from alignment_assets.commands.app import app
 from alignment_assets.commands.progress import shown_progress
 from alignment_assets.commands.rows import as_csv, as_markdown, show, write
 from alignment_assets.commands.summary import print_summary
+from alignment_assets.host.expected import Expected
 from alignment_assets.inference.backend import Finding
 from alignment_assets.inference.progress import Progress, listeners
 from alignment_assets.warehouse import sql_files

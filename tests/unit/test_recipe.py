@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from alignment_assets.inference.fingerprint import ModelError, resolve_weights
+from alignment_assets.recipe.environment import UnsetError
 from alignment_assets.recipe.load import RecipeError, find_recipe, load_recipe, parse_recipe
 from alignment_assets.recipe.model import Recipe
 from alignment_assets.recipe.run import Run
@@ -296,7 +297,7 @@ def test_weights_from_the_environment_are_named_when_missing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("APERTUS_8B_SFT", raising=False)
-    with pytest.raises(LookupError) as caught:
+    with pytest.raises(UnsetError) as caught:
         resolve_weights("apertus-8b-sft", Run(load_recipe("apertus"), tmp_path))
     assert "models.apertus-8b-sft.weights" in str(caught.value)
     assert "APERTUS_8B_SFT is not set" in str(caught.value)

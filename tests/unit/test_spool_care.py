@@ -20,7 +20,7 @@ from typer.testing import CliRunner, Result
 from alignment_assets.commands import app as cli
 from alignment_assets.commands import spool as spool_command
 from alignment_assets.commands import tidy as tidy_command
-from alignment_assets.commands.terminal import Expected
+from alignment_assets.host.expected import Expected
 from alignment_assets.host.locking import LockTimeout
 from alignment_assets.inference.spool import EMPTY_FILE, SpoolError, SpoolWriter, spool_folder
 from alignment_assets.inference.types import Answer, AnsweredBy

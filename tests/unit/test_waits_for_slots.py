@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -18,7 +19,8 @@ import yaml
 from dagster import DagsterInstance, DagsterRunStatus
 
 from alignment_assets.commands import dev
-from alignment_assets.commands.home import dagster_home, dagster_instance
+from alignment_assets.commands.home import check_home, dagster_home, dagster_instance
+from alignment_assets.host.expected import Expected
 from alignment_assets.inference.run_process import PROCESS_TAG, process_tag
 from tests.conftest import Graph, demo_graph
 from tests.support.processes import other, wait_for_word
@@ -115,8 +117,13 @@ def test_dev_ends_killed_runs_and_serves_the_recipes_own_records(
     started = []
     monkeypatch.setattr(os, "execve", lambda *what: started.append(what))
     before = signal.getsignal(signal.SIGINT)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        with pytest.raises(Expected, match=f"cannot listen on 127.0.0.1:{port}.*--port"):
+            dev.dev(recipe="demo", port=port)
+    assert not started
     try:
-        dev.dev(recipe="demo", port=3001)
+        dev.dev(recipe="demo", port=port)
     finally:
         signal.signal(signal.SIGINT, before)
     assert f"run {RUN} was killed and is ended now" in capsys.readouterr().out
@@ -126,7 +133,7 @@ def test_dev_ends_killed_runs_and_serves_the_recipes_own_records(
     assert location["python_module"] == {
         "module_name": "alignment_assets.definitions", "location_name": "alignment_assets",
     }  # fmt: skip
-    assert arguments[:6] == ["dg", "dev", "--host", "127.0.0.1", "--port", "3001"]
+    assert arguments[:6] == ["dg", "dev", "--host", "127.0.0.1", "--port", str(port)]
     assert environment["DAGSTER_HOME"] == str(home / "dagster")
     assert environment["ALIGNMENT_RECIPE"] == "demo"
 
@@ -161,6 +168,48 @@ def test_settings_of_ones_own_and_records_elsewhere_are_left_alone(
     assert settings.read_text() == "telemetry: {enabled: false}\n"
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "mine"))
     assert dagster_home(graph.run) == tmp_path / "mine"
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ("nonsense: 1", "cannot open its records"),
+        ("storage: {sqlite: ", "cannot open its records"),
+        ("storage: {postgres: {postgres_url: 'postgresql://a:b@localhost:1/c'}}", "postgres"),
+    ],
+)
+def test_records_that_dagster_cannot_open_are_told(
+    graph: Graph, home: Path, monkeypatch: pytest.MonkeyPatch, settings: str, said: str
+) -> None:
+    folder = home.parent / "theirs"
+    folder.mkdir()
+    (folder / "dagster.yaml").write_text(settings)
+    monkeypatch.setenv("DAGSTER_HOME", str(folder))
+    with pytest.raises(Expected, match=said) as refused, dagster_instance(graph.run):
+        pass
+    assert str(folder) in str(refused.value) and "set DAGSTER_HOME" in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_relative_folder_of_records_is_one_below_the_working_directory(
+    graph: Graph, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(home.parent)
+    monkeypatch.setenv("DAGSTER_HOME", "mine")
+    with dagster_instance(graph.run) as instance:
+        start_run(instance, graph, {})
+    assert (home.parent / "mine" / "history" / "runs.db").is_file()
+
+
+def test_a_folder_of_records_that_cannot_be_is_told(
+    graph: Graph, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DAGSTER_HOME", "/dev/null/records")
+    told = "/dev/null is no folder.*set DAGSTER_HOME"
+    with pytest.raises(Expected, match=told), dagster_instance(graph.run):
+        pass
+    with pytest.raises(Expected, match=told):
+        check_home(graph.run)
 
 
 def open_records(pipe: Connection, folder: Path) -> None:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
-from collections.abc import Iterable, Mapping
+import signal
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partialmethod
 from pathlib import Path
@@ -584,3 +589,31 @@ def test_a_large_load_leaves_no_room_behind(
         ).fetchone() or (0, 0)
     assert used > 100
     assert free <= 2
+
+
+@contextmanager
+def broken_off_by_a_signal() -> Iterator[None]:
+    """Ctrl-C after half a second, as a query sees it that takes minutes; the body ends by it."""
+    before = signal.signal(signal.SIGUSR1, signal.default_int_handler)
+    timer = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGUSR1))
+    start = time.monotonic()
+    timer.start()
+    try:
+        with pytest.raises((KeyboardInterrupt, RuntimeError)):
+            yield
+    finally:
+        timer.join()
+        signal.signal(signal.SIGUSR1, before)
+    assert time.monotonic() - start < 30
+
+
+def test_a_query_that_a_signal_breaks_off_is_not_waited_for(warehouse: Warehouse) -> None:
+    replace_rows(warehouse, "personas", [person(0)])
+    for_minutes = "SELECT max(hash(range)) FROM range(200_000_000_000)"
+    with broken_off_by_a_signal(), warehouse.stage("personas") as staging:
+        staging.connection.execute(for_minutes)
+    with broken_off_by_a_signal(), warehouse.read() as connection:
+        connection.execute(for_minutes)
+    with broken_off_by_a_signal(), warehouse.get_connection() as connection:
+        connection.execute(for_minutes)
+    assert len(rows_of(warehouse, "personas")) == 1

@@ -20,7 +20,7 @@ from alignment_assets.inference.fingerprint import resolve_weights
 from alignment_assets.inference.spool import SpoolWriter
 from alignment_assets.inference.types import Answer, AnsweredBy
 from alignment_assets.inference.work_queue import WorkQueue
-from alignment_assets.recipe.environment import from_environment
+from alignment_assets.recipe.environment import UnsetError, from_environment
 from alignment_assets.recipe.model import Model
 from alignment_assets.recipe.run import Run
 
@@ -78,7 +78,7 @@ class OpenAIInference(Inference):
             subject, where = f"model {name}", place_of(name, examined.run)
             try:
                 found = asyncio.run(look_at(settings_of(model), where, served_name(model)))
-            except (EndpointError, LookupError) as error:
+            except (EndpointError, UnsetError) as error:
                 yield Finding(subject, "problem", str(error))
                 continue
             answering = any(isinstance(server, Server) for server in found.values())
@@ -194,7 +194,7 @@ def served_name(model: Model) -> str:
     """Return what the endpoints of a model call it: their ``name``, else its weights'.
 
     Raises:
-        LookupError: ``env:NAME`` names a variable that is not set.
+        UnsetError: ``env:NAME`` names a variable that is not set.
     """
     if name := settings_of(model).name:
         return name

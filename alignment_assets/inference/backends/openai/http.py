@@ -17,6 +17,7 @@ from typing import Any
 
 import aiohttp
 
+from alignment_assets.host.expected import Expected
 from alignment_assets.inference.backends.openai.endpoint import retry_after
 from alignment_assets.inference.backends.openai.json_text import read_json, write_json
 from alignment_assets.inference.backends.openai.protocol import as_text, error_message
@@ -36,7 +37,7 @@ OTHER_FILES = 512
 _MISCONFIGURED = {401, 402, 403, 404, 405, 501}
 
 
-class EndpointError(RuntimeError):
+class EndpointError(Expected):
     """Endpoints that cannot answer under the recipe's settings, or are all gone.
 
     The message has the url, what the server said and what to do, never the key.
@@ -236,7 +237,7 @@ async def open_http(settings: OpenAISettings, where: str) -> AsyncIterator[Endpo
     """Open the connections to the endpoints of a model.
 
     Raises:
-        LookupError: the variable with the key is not set.
+        UnsetError: the variable with the key is not set.
         EndpointError: it holds no key, or there may not be so many connections.
     """
     key = from_environment(settings.api_key, f"{where}.api_key") if settings.api_key else None

@@ -12,7 +12,7 @@ from alignment_assets.gpus.pool import GpuError, GpuPool
 from alignment_assets.host.machine import GIBI
 from alignment_assets.inference.backend import Finding
 from alignment_assets.inference.backends.vllm.settings import VllmSettings
-from alignment_assets.recipe.environment import from_environment
+from alignment_assets.recipe.environment import UnsetError, from_environment
 from alignment_assets.recipe.model import Model
 from alignment_assets.recipe.run import Run
 
@@ -105,7 +105,7 @@ def _weights(name: str, run: Run) -> Finding:
     subject = f"model {name}"
     try:
         value = from_environment(model.weights, f"models.{name}.weights")
-    except LookupError as error:
+    except UnsetError as error:
         return Finding(subject, "problem", str(error))
     if value.startswith("hf:"):
         return _reachable(subject, value.removeprefix("hf:"), model.revision)

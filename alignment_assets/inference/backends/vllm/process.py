@@ -16,11 +16,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from alignment_assets.host.expected import Expected
+
 LOG_LINES = 20
 _CAUSE = re.compile(r"(^|[\] ])([A-Za-z_]+\.)*[A-Za-z_]*(Error|Exception): ")
 
 
-class WorkerError(RuntimeError):
+class WorkerError(Expected):
     """The worker failed or died; the message ends with the last lines of its log."""
 
 
