@@ -5,12 +5,24 @@ Dagster is pinned to the version that this is written for; a test names what an 
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from dagster import AssetKey, DagsterInstance
 from dagster._core.definitions.assets.graph.base_asset_graph import BaseAssetGraph
 from dagster._core.definitions.data_version import CachingStaleStatusResolver
 from dagster._core.loader import LoadingContextForTest
+from dagster._core.remote_origin import (
+    ManagedGrpcPythonEnvCodeLocationOrigin,
+    RemoteJobOrigin,
+    RemoteRepositoryOrigin,
+)
+from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
+
+# What the UI loads, and what it calls it; workspace.yaml says the same to those who start Dagster.
+MODULE, LOCATION = "alignment_assets.definitions", "alignment_assets"
 
 
 class StaleCauses:
@@ -25,3 +37,35 @@ class StaleCauses:
         """Return why a table or partition that was made is stale; nothing if it is not."""
         causes = self._resolver.get_stale_root_causes(key, partition)
         return {cause.reason for cause in causes}
+
+
+@contextmanager
+def known_to_the_ui(instance: DagsterInstance, assets: Sequence[AssetKey]) -> Iterator[None]:
+    """Have the UI show what the body's runs are of, and launch them again as if they were its own.
+
+    A run that is executed in this process says neither where its job is defined nor which assets it
+    is for: the UI then shows no target, leaves it out of the timeline, and cannot run it again.
+
+    Args:
+        instance: keeps the runs.
+        assets: what they make.
+    """
+    target = LoadableTargetOrigin(executable_path=sys.executable, module_name=MODULE)
+    location = ManagedGrpcPythonEnvCodeLocationOrigin(target, LOCATION)
+    origin = RemoteJobOrigin(RemoteRepositoryOrigin(location, "__repository__"), "__ASSET_JOB")
+    create = instance.create_run_for_job
+
+    def create_run(**described: Any) -> Any:
+        return create(
+            **{
+                **described,
+                "asset_selection": frozenset(assets),
+                "remote_job_origin": origin,
+            }
+        )
+
+    instance.create_run_for_job = create_run  # type: ignore[method-assign, assignment]
+    try:
+        yield
+    finally:
+        del instance.create_run_for_job

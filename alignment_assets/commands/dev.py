@@ -9,16 +9,16 @@ import sys
 from pathlib import Path
 
 from alignment_assets.commands.chosen import chosen_run
+from alignment_assets.commands.dagster_private import LOCATION, MODULE
 from alignment_assets.commands.home import check_home, dagster_home, dagster_instance, end_killed
 from alignment_assets.host.expected import Expected
 
 HOST = "127.0.0.1"
-# What the UI loads, and what it calls it; workspace.yaml says the same to those who start Dagster.
-WORKSPACE = """\
+WORKSPACE = f"""\
 load_from:
   - python_module:
-      module_name: alignment_assets.definitions
-      location_name: alignment_assets
+      module_name: {MODULE}
+      location_name: {LOCATION}
 """
 
 

@@ -12,7 +12,7 @@ import logging
 import sys
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,11 +31,12 @@ from dagster import (
 
 from alignment_assets.assets.graph import build_defs, default_resources
 from alignment_assets.commands.chosen import chosen_run
+from alignment_assets.commands.dagster_private import known_to_the_ui
 from alignment_assets.commands.failures import LaunchFailed, told_in_a_block
 from alignment_assets.commands.home import check_home, dagster_instance, end_killed
 from alignment_assets.commands.progress import shown_progress
 from alignment_assets.commands.signals import ended_by_signals
-from alignment_assets.commands.summary import print_next_steps, print_summary
+from alignment_assets.commands.summary import print_next_steps, print_rows, print_summary
 from alignment_assets.commands.terminal import console, say
 from alignment_assets.host.expected import Expected
 from alignment_assets.inference.run_process import process_tag
@@ -147,9 +148,18 @@ def plan_launches(
 
 
 def execute(
-    defs: Definitions, launches: list[Launch], instance: DagsterInstance
+    defs: Definitions,
+    launches: list[Launch],
+    instance: DagsterInstance,
+    tags: Mapping[str, str] | None = None,
 ) -> Iterator[tuple[Launch, ExecuteInProcessResult]]:
     """Execute them one after another, their tables' checks with them.
+
+    Args:
+        defs: the asset graph.
+        launches: what to execute.
+        instance: keeps the runs.
+        tags: what the UI shows of each run, beside its partition.
 
     Raises:
         LaunchFailed: a step failed, or Dagster did; the cause says why.
@@ -163,13 +173,14 @@ def execute(
         )
         run_id = str(uuid.uuid4())
         try:
-            result = subset.execute_in_process(
-                run_config=QUIET,
-                partition_key=launch.partition,
-                instance=instance,
-                run_id=run_id,
-                tags=process_tag(run_id),
-            )
+            with known_to_the_ui(instance, launch.assets):
+                result = subset.execute_in_process(
+                    run_config=QUIET,
+                    partition_key=launch.partition,
+                    instance=instance,
+                    run_id=run_id,
+                    tags={**process_tag(run_id), **(tags or {})},
+                )
         except Exception as error:
             cause = error.__cause__ if isinstance(error, Failure) else error
             raise LaunchFailed(_failed_step(instance, run_id, launch)) from cause
@@ -214,15 +225,19 @@ def _materialize(run: Run, recipe: str | None, select: str | None, partition: st
         "seconds_answering": 0.0,
     }
     failed_checks: list[str] = []
+    tags = {"recipe": run.recipe.name, "selection": select or "everything"}
     with dagster_instance(run) as instance, shown_progress(console):
         end_killed(instance)
         for number, launch in enumerate(launches, start=1):
             say(f"[{number}/{len(launches)}] {launch.label}")
-            for _, result in execute(defs, [launch], instance):
+            for _, result in execute(defs, [launch], instance, tags):
                 failed_checks += _count(result, totals)
     seconds = time.monotonic() - started
     if select is None and partition is None:
         print_summary(warehouse, run, console)
+    else:
+        made = {key.to_user_string() for launch in launches for key in launch.assets}
+        print_rows(warehouse, console, made)
     console.print(_spent(totals, seconds), highlight=False)
     print_next_steps(warehouse, recipe, console)
     if failed_checks:

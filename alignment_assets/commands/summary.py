@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 
 from rich.console import Console
 from rich.panel import Panel
@@ -34,13 +35,18 @@ LIMIT 3
 """
 
 
+def print_rows(warehouse: Database, console: Console, tables: Iterable[str]) -> None:
+    """Print how many rows tables have."""
+    counts = " UNION ALL ".join(
+        f"SELECT '{name}' AS \"table\", count(*) AS rows FROM {name}" for name in sorted(tables)
+    )
+    show(run_query(warehouse, counts, {}), console, "Rows per table")
+
+
 def print_summary(warehouse: Database, run: Run, console: Console) -> None:
     """Print what is in a recipe's database."""
     recipe, settings = run.recipe, run.recipe.settings()
-    counts = " UNION ALL ".join(
-        f"SELECT '{name}' AS \"table\", count(*) AS rows FROM {name}" for name in sql_files.tables()
-    )
-    show(run_query(warehouse, counts, {}), console, "Rows per table")
+    print_rows(warehouse, console, sql_files.tables())
     for title, question in (
         ("Rows dropped, and why", "exclusions_by_rule"),
         ("Rewards by model and variant", "reward_by_model_and_variant"),

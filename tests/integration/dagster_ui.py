@@ -19,11 +19,20 @@ from typing import Any
 
 from dagster import DagsterInstance
 
+from alignment_assets.commands.dagster_private import LOCATION
 from alignment_assets.warehouse.resource import Warehouse
 from tests.conftest import REPOSITORY, Graph, changed_recipe
 from tests.support.fakes import FakeInference
 
 DEFINITIONS = "tests.integration.ui_definitions"
+# The code location is called as users know it.
+WORKSPACE = f"""\
+load_from:
+  - python_module:
+      module_name: {DEFINITIONS}
+      location_name: {LOCATION}
+      working_directory: {REPOSITORY}
+"""
 # Holds a `sitecustomize`, which each Python of the server imports at its start.
 IMPATIENCE = Path(__file__).parent / "impatience"
 
@@ -79,7 +88,7 @@ class Ui:
     def launch(self, asset: str, partition: str) -> str:
         """Launch a run of one partition, as the UI does; return its id."""
         location = {
-            "repositoryLocationName": DEFINITIONS,
+            "repositoryLocationName": LOCATION,
             "repositoryName": "__repository__",
         }
         launched = self.graphql(
@@ -121,19 +130,29 @@ class Ui:
 
     def runs(self, backfill: str) -> list[dict[str, Any]]:
         """Return a backfill's runs with their partition."""
+        return self._runs({"tags": [{"key": "dagster/backfill", "value": backfill}]})
+
+    def runs_of(self, asset: str, partition: str) -> list[dict[str, Any]]:
+        """Return the runs of one asset alone, and one partition of it."""
+        return [
+            run
+            for run in self._runs({})
+            if (run["assets"], run["partition"]) == ([asset], partition)
+        ]
+
+    def _runs(self, wanted: dict[str, Any]) -> list[dict[str, Any]]:
         found = self.graphql(
-            "query($b: String!) { runsOrError("
-            'filter: {tags: [{key: "dagster/backfill", value: $b}]})'
+            "query($f: RunsFilter!) { runsOrError(filter: $f)"
             " { ... on Runs { results { id status startTime endTime tags { key value }"
             " assetSelection { path } } } } }",
-            b=backfill,
+            f=wanted,
         )["runsOrError"]["results"]
         for run in found:
             tags = {tag["key"]: tag["value"] for tag in run["tags"]}
             first = tags.get("dagster/asset_partition_range_start")
             assert first == tags.get("dagster/asset_partition_range_end")
             run["partition"] = tags.get("dagster/partition", first)
-            run["assets"] = sorted(key["path"][0] for key in run["assetSelection"])
+            run["assets"] = sorted(key["path"][0] for key in run["assetSelection"] or ())
         return list(found)
 
     def asked(self) -> list[str]:
@@ -160,11 +179,13 @@ def serve(folder: Path, seconds_per_request: float) -> Iterator[Ui]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
+    workspace = folder / "workspace.yaml"
+    workspace.write_text(WORKSPACE, encoding="utf-8")
     command = Path(sys.executable).parent / "dg"
     address = ["--host", "127.0.0.1", "--port", str(port)]
     with (folder / "dev.log").open("w") as log:
         server = subprocess.Popen(
-            [command, "dev", *address, "-m", DEFINITIONS, "-d", REPOSITORY],
+            [command, "dev", *address, "-w", workspace],
             cwd=folder,
             env={
                 **os.environ,

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import changed_recipe
-from tests.integration.dagster_ui import DEFINITIONS, Ui, prepare, serve, until
+from tests.integration.dagster_ui import LOCATION, Ui, prepare, serve, until
 
 pytestmark = pytest.mark.integration
 
@@ -107,6 +107,14 @@ def screenshot(browser: Any, name: str, folder: Path) -> None:
     assert browser.save_screenshot(str(kept / f"{name}.png"))
 
 
+def page_text(browser: Any, wanted: str) -> str | None:
+    """Return the text of a page once it has a text."""
+    from selenium.webdriver.common.by import By
+
+    text = str(browser.find_element(By.TAG_NAME, "body").text)
+    return text if wanted in text else None
+
+
 @pytest.mark.needs("browser")
 def test_a_backfill_of_completions_launched_in_the_browser_ends_green(
     start: Callable[..., Ui], asking: Path, browser: Any
@@ -139,7 +147,7 @@ def test_the_job_of_a_model_is_backfilled_and_each_page_shows_the_figures_of_its
     from selenium.webdriver.common.by import By
 
     ui = start(answered)
-    browser.get(f"{ui.url}/locations/__repository__@{DEFINITIONS}/jobs/one_model/partitions")
+    browser.get(f"{ui.url}/locations/__repository__@{LOCATION}/jobs/one_model/partitions")
     click(browser, "Materialize")
     click(browser, "All")
     screenshot(browser, "job-dialog", ui.folder)
@@ -190,6 +198,26 @@ def test_the_job_of_a_model_is_backfilled_and_each_page_shows_the_figures_of_its
     browser.get(f"{ui.url}/asset-groups")
     until(lambda: "training_sets" in browser.page_source, 30)
     screenshot(browser, "asset-groups", ui.folder)
+
+
+@pytest.mark.needs("browser")
+def test_a_run_of_the_command_shows_its_target_and_runs_again_from_the_ui(
+    start: Callable[..., Ui], asking: Path, browser: Any
+) -> None:
+    ui = start(asking)
+    browser.get(f"{ui.url}/runs")
+    told = until(lambda: page_text(browser, "alignment_prompts"), 30)
+    assert "source_prompts" in told
+    (run,) = ui.runs_of("source_prompts", "prism_prompts")
+    browser.get(f"{ui.url}/runs/{run['id']}")
+    click(browser, "Re-execute all")
+    until(lambda: len(ui.runs_of("source_prompts", "prism_prompts")) == 2, 30)
+    (again,) = (
+        one for one in ui.runs_of("source_prompts", "prism_prompts") if one["id"] != run["id"]
+    )
+    until(lambda: ui.run_status(again["id"]) in {"SUCCESS", "FAILURE"}, 60)
+    assert ui.run_status(again["id"]) == "SUCCESS"
+    assert again["assets"] == ["source_prompts"]
 
 
 def test_what_is_downstream_runs_once_and_after_all_models(
