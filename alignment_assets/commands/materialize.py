@@ -226,12 +226,15 @@ def _materialize(run: Run, recipe: str | None, select: str | None, partition: st
     }
     failed_checks: list[str] = []
     tags = {"recipe": run.recipe.name, "selection": select or "everything"}
-    with dagster_instance(run) as instance, shown_progress(console):
+    assets = sum(len(launch.assets) for launch in launches)
+    with dagster_instance(run) as instance, shown_progress(console, assets) as shown:
         end_killed(instance)
         for number, launch in enumerate(launches, start=1):
             say(f"[{number}/{len(launches)}] {launch.label}")
+            shown.began(launch.label)
             for _, result in execute(defs, [launch], instance, tags):
                 failed_checks += _count(result, totals)
+            shown.ended(len(launch.assets))
     seconds = time.monotonic() - started
     if select is None and partition is None:
         print_summary(warehouse, run, console)

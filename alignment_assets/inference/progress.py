@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from alignment_assets.inference.types import Answer
@@ -96,7 +98,7 @@ class Progress:
         if self.state == "loading":
             return (
                 f"{self.label}: loading the model for {self.total:,} requests "
-                f"({self.reused:,} answered before)"
+                f"({self.reused:,} answered before), {time.monotonic() - self._started:,.0f} s"
             )
         cached = self.cached_tokens / self.prompt_tokens if self.prompt_tokens else 0.0
         eta = "" if self.eta_seconds is None else f", ETA {self.eta_seconds:,.0f} s"
@@ -111,6 +113,8 @@ class Progress:
 COUNTS = ("done", "failed", "in_flight", "prompt_tokens", "completion_tokens", "cached_tokens")
 # How often engines tell how far they are.
 PROGRESS_SECONDS = 1.0
+# How often they tell that they are loading: a large model takes minutes.
+LOADING_SECONDS = 15.0
 # Told of every change of any progress in this process; the command line shows it on the terminal.
 listeners: list[Callable[[Progress], None]] = []
 
@@ -131,3 +135,21 @@ class ProgressLog:
         if due or progress.state != "answering":
             self._logged_at = time.monotonic()
             self._log(progress.line())
+
+
+@contextmanager
+def told_while_loading(progress: Progress, report: Callable[[Progress], None]) -> Iterator[None]:
+    """Report now and then while engines load, as nothing else does until they are ready."""
+    ended = threading.Event()
+
+    def tell() -> None:
+        while not ended.wait(LOADING_SECONDS) and progress.state == "loading":
+            report(progress)
+
+    thread = threading.Thread(target=tell, name="told_while_loading", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()

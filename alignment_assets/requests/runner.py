@@ -21,7 +21,7 @@ from alignment_assets.host.expected import Expected
 from alignment_assets.host.leftovers import remove_left
 from alignment_assets.inference.asking import asking_alone
 from alignment_assets.inference.backend import Inference, Job
-from alignment_assets.inference.progress import Progress, ProgressLog
+from alignment_assets.inference.progress import Progress, ProgressLog, told_while_loading
 from alignment_assets.inference.spool import (
     UNREADABLE,
     merge_small_files,
@@ -315,7 +315,8 @@ class RequestRunner:
         entry = LedgerEntry(self.folder)
         failure: BaseException | None = None
         try:
-            self.inference.answer(job)
+            with told_while_loading(progress, report):
+                self.inference.answer(job)
         except BaseException as error:
             failure = error
             raise

@@ -370,7 +370,7 @@ def test_example_pairs_and_findings_are_shown_as_text(
 
 def test_progress_names_the_model() -> None:
     console = Console(file=io.StringIO(), width=200, force_terminal=True, color_system=None)
-    with shown_progress(console):
+    with shown_progress(console, 3):
         progress = Progress("completions[smollm2-135m]", 10)
         progress.answering()
         listeners[-1](progress)
