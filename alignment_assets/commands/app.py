@@ -85,6 +85,13 @@ def materialize(
             help="Only this source, model or policy, and only assets with such a partition."
         ),
     ] = None,
+    plan: Annotated[
+        bool,
+        typer.Option(
+            "--plan",
+            help="Start nothing: show what would be made and asked, and what that would take.",
+        ),
+    ] = False,
     traceback: Annotated[
         bool, typer.Option("--traceback", help="Print the traceback of a failure, too.")
     ] = False,
@@ -92,7 +99,7 @@ def materialize(
     """Materialize assets in this process, upstream first, and show what came out."""
     from alignment_assets.commands.materialize import materialize
 
-    materialize(recipe, select, partition, traceback)
+    materialize(recipe, select, partition, plan, traceback)
 
 
 @app.command(epilog=example("dev --recipe demo --port 3001"))

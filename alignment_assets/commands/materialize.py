@@ -34,6 +34,7 @@ from alignment_assets.commands.chosen import chosen_run
 from alignment_assets.commands.dagster_private import known_to_the_ui
 from alignment_assets.commands.failures import LaunchFailed, told_in_a_block
 from alignment_assets.commands.home import check_home, dagster_instance, end_killed
+from alignment_assets.commands.plan import print_plan
 from alignment_assets.commands.progress import shown_progress
 from alignment_assets.commands.signals import ended_by_signals
 from alignment_assets.commands.summary import print_next_steps, print_rows, print_summary
@@ -200,19 +201,24 @@ def _failed_step(instance: DagsterInstance, run_id: str, launch: Launch) -> str:
 
 
 def materialize(
-    recipe: str | None, select: str | None, partition: str | None, traceback: bool
+    recipe: str | None, select: str | None, partition: str | None, plan: bool, traceback: bool
 ) -> None:
     """Do what the command says; its words are in `app`."""
     run = chosen_run(recipe)
     with told_in_a_block(run, traceback), ended_by_signals():
-        _materialize(run, recipe, select, partition)
+        _materialize(run, recipe, select, partition, plan)
 
 
-def _materialize(run: Run, recipe: str | None, select: str | None, partition: str | None) -> None:
+def _materialize(
+    run: Run, recipe: str | None, select: str | None, partition: str | None, plan: bool
+) -> None:
     resources = default_resources(run)
     defs = build_defs(run, resources)
     launches = plan_launches(defs, select, partition)
     check_home(run)
+    if plan:
+        print_plan(run, resources, launches)
+        return
     warehouse = resources["warehouse"]
     if warehouse.is_there:  # what else it may be is told before a run begins
         warehouse.prepare()

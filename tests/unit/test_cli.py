@@ -7,6 +7,7 @@ import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from alignment_assets.assets import graph as graph_module
+from alignment_assets.commands import materialize as materialize_module
 from alignment_assets.commands.app import app
 from alignment_assets.host.expected import Expected
 from alignment_assets.warehouse import sql_files
@@ -398,3 +400,32 @@ def test_dagster_accepts_the_definitions() -> None:
         [command, "check", "defs"], cwd=REPOSITORY, capture_output=True, text=True
     )
     assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def test_a_plan_tells_what_would_be_asked_and_starts_nothing(
+    materialized: Callable[..., Graph], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graph = materialized('not (key:"completions"+)')
+    graph.materialize("key:completions", "smollm2-135m")
+    monkeypatch.setenv("ALIGNMENT_HOME", str(graph.home))
+    default = graph_module.default_resources
+    resources = {"inference": graph.inference}
+    monkeypatch.setattr(
+        materialize_module, "default_resources", lambda run: {**default(run), **resources}
+    )
+    (asked,) = graph.query(
+        "SELECT count(*) FROM completion_requests WHERE model = 'smollm2-135m-cool'"
+    )[0]
+    before = len(graph.asked())
+    told = run("materialize", "--plan", "--select", "key:completions or key:rewards")
+    assert told.exit_code == 0, told.output
+    lines = [line for line in told.output.splitlines() if "completions" in line and "│" in line]
+    assert [line for line in lines if "smollm2-135m-cool" in line and f"{asked}" in line]
+    assert "Nothing was started." in told.output
+    assert len(graph.asked()) == before
+    assert graph.query("SELECT count(*) FROM completions WHERE model = 'smollm2-135m-cool'") == [
+        (0,)
+    ]
+    refused = run("materialize", "--plan", "--partition", "nobody")
+    assert isinstance(refused.exception, Expected)
+    assert "smollm2-135m-cool" in str(refused.exception)
