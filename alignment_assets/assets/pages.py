@@ -48,15 +48,15 @@ def page_metadata(answers: Sequence[Answer]) -> dict[str, Any]:
                     if isinstance(value, int | float) and math.isfinite(value):
                         shown[column.replace("_", " ")] = value
             continue
-        shown[name] = _table(answer.rows)
-        if len(answer.rows.values) > ROWS:
-            shown[f"{name}: rows"] = f"{len(answer.rows.values):,}, the first {ROWS} are shown"
         drawn = picture(answer)
         if drawn:
             encoded = base64.b64encode(drawn).decode()
             shown[f"{name}: picture"] = MetadataValue.md(
                 f"![{answer.question.title}](data:image/png;base64,{encoded})"
             )
+        shown[name] = _table(answer.rows)
+        if len(answer.rows.values) > ROWS:
+            shown[f"{name}: rows"] = f"{len(answer.rows.values):,}, the first {ROWS} are shown"
     return shown
 
 

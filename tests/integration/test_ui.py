@@ -123,7 +123,6 @@ def test_a_backfill_of_completions_launched_in_the_browser_ends_green(
     browser.get(f"{ui.url}/assets/completions?view=partitions")
     click(browser, "Materialize")
     click(browser, "All")
-    screenshot(browser, "backfill-dialog", ui.folder)
     click(browser, "Launch backfill")
     (backfill,) = until(ui.backfills, 30)
 
