@@ -6,7 +6,8 @@ SELECT
     track,
     variant,
     count(*) AS requests,
-    count(DISTINCT prompt_id) AS prompts,
+    -- Of several samples of a prompt one is the first.
+    count(*) FILTER (sample_index = 0) AS prompts,
     count(DISTINCT principle) AS principles,
     count(DISTINCT wording_id) AS wordings,
     count(DISTINCT persona_id) AS personas
