@@ -38,6 +38,7 @@ def example(arguments: str) -> str:
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     help="Turn prompt collections into preference-alignment training data.",
 )
 models_app = typer.Typer(no_args_is_help=True, help="The weights that recipes use.")
@@ -189,11 +190,13 @@ def snapshot(
 
 
 @app.command(epilog=example("status --recipe demo"))
-def status(recipe: RecipeOption = None) -> None:
+def status(
+    recipe: RecipeOption = None, format: FormatOption = None, output: OutputOption = None
+) -> None:
     """Show rows, requests, what is missing and what is stale, for each table and partition."""
     from alignment_assets.commands.status import status
 
-    status(recipe)
+    status(recipe, format, output)
 
 
 @app.command(epilog=example("tidy --recipe demo --apply"))

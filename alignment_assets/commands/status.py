@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pyarrow as pa
 from dagster import AssetKey, DagsterInstance, Definitions
@@ -12,8 +13,8 @@ from alignment_assets.assets.graph import build_defs, default_resources
 from alignment_assets.commands.chosen import chosen_run
 from alignment_assets.commands.dagster_private import StaleCauses
 from alignment_assets.commands.home import dagster_instance
-from alignment_assets.commands.rows import show
-from alignment_assets.commands.terminal import console
+from alignment_assets.commands.rows import chosen_format, show, write
+from alignment_assets.commands.terminal import Format, console
 from alignment_assets.recipe.run import Run
 from alignment_assets.recipe.settings import partition_settings
 from alignment_assets.requests.removals import find_left
@@ -37,13 +38,17 @@ WHERE track = 'graded'
 """
 
 
-def status(recipe: str | None) -> None:
+def status(recipe: str | None, format: Format | None, output: Path | None) -> None:
     """Do what the command says; its words are in `app`."""
+    form = chosen_format(format, output)
     run = chosen_run(recipe)
     resources = default_resources(run)
     with dagster_instance(run) as instance:
         rows = table_status(resources["warehouse"], run, build_defs(run, resources), instance)
-    show(rows, console, most=None)  # every reason counts
+    if form == "table" and output is None:
+        show(rows, console, most=None)  # every reason counts
+    else:
+        write(rows, form, output, console)
 
 
 def table_status(

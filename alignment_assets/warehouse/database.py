@@ -148,6 +148,7 @@ class Database(BaseModel):
             with self._read("copying"):  # open, so that nobody outside writes either
                 snapshots.copy_database(self.path, part)
             snapshots.settle(part)
+        snapshots.note_last(self.home, target)
         return target
 
     def export(self, tables: Sequence[str], target: Path | None = None) -> Path:

@@ -16,11 +16,14 @@ from pathlib import Path
 
 import duckdb
 
-from alignment_assets.host.durable import sync
+from alignment_assets.host.durable import read_record, sync, write_record
 from alignment_assets.host.machine import ensure_room
 from alignment_assets.warehouse import sql_files
 from alignment_assets.warehouse.rewrite import settle_row_groups
 from alignment_assets.warehouse.schema import WarehouseError
+
+# Has the name of the snapshot that was made last.
+_LAST = "last.json"
 
 # In the type of a column, be it a list or a struct.
 _UUID = re.compile(r"\bUUID\b")
@@ -36,9 +39,20 @@ def new_name(home: Path) -> Path:
     return snapshots_folder(home) / datetime.now(UTC).strftime("%Y-%m-%dT%H-%M-%SZ")
 
 
+def note_last(home: Path, snapshot: Path) -> None:
+    """Note which snapshot of the recipe's own folder was made last."""
+    if snapshot.parent == snapshots_folder(home):
+        write_record(snapshots_folder(home) / _LAST, {"snapshot": snapshot.name})
+
+
 def last_snapshot(home: Path) -> Path | None:
-    """Return the newest snapshot of the recipe's own folder; None without one."""
-    return max(snapshots_folder(home).glob("*.duckdb"), default=None)
+    """Return the snapshot of the recipe's own folder that was made last; None without one.
+
+    Names go by the clock, which may have run ahead; they count where that one is gone.
+    """
+    folder = snapshots_folder(home)
+    made = folder / read_record(folder / _LAST).get("snapshot", "none")
+    return made if made.is_file() else max(folder.glob("*.duckdb"), default=None)
 
 
 def snapshot_to_read(home: Path) -> Path:

@@ -429,3 +429,16 @@ def test_a_plan_tells_what_would_be_asked_and_starts_nothing(
     refused = run("materialize", "--plan", "--partition", "nobody")
     assert isinstance(refused.exception, Expected)
     assert "smollm2-135m-cool" in str(refused.exception)
+
+
+def test_status_comes_as_json_and_help_by_its_letter(
+    materialized: Callable[..., Graph], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    graph = materialized("key:personas")
+    monkeypatch.setenv("ALIGNMENT_HOME", str(graph.home))
+    rows = json.loads(run("status", "--format", "json").output)
+    (personas,) = (row for row in rows if row["table"] == "personas")
+    assert personas["rows"] == graph.query("SELECT count(*) FROM personas")[0][0]
+    assert run("status", "-o", str(tmp_path / "status.csv")).exit_code == 0
+    assert (tmp_path / "status.csv").read_text().startswith("table,partition,rows,")
+    assert run("status", "-h").output == run("status", "--help").output

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from alignment_assets.warehouse import snapshots
 from alignment_assets.warehouse.query import isolate
 from alignment_assets.warehouse.resource import Warehouse, WarehouseError
 from tests.support.ids import uid
@@ -186,3 +187,18 @@ def test_an_isolated_reader_of_a_snapshot_sees_no_other_file(warehouse: Warehous
 def test_without_a_snapshot_the_command_is_named(warehouse: Warehouse) -> None:
     with pytest.raises(WarehouseError, match="alignment-assets snapshot"):
         warehouse.read_snapshot().__enter__()
+
+
+def test_the_last_snapshot_is_the_one_made_last_whatever_the_clock_said(
+    warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ahead = snapshots.snapshots_folder(warehouse.home) / "2031-01-01T00-00-00Z"
+    with monkeypatch.context() as patch:
+        patch.setattr(snapshots, "new_name", lambda home: ahead)
+        early = warehouse.snapshot()
+    assert snapshots.last_snapshot(warehouse.home) == early
+    last = warehouse.snapshot()
+    assert last.name < early.name
+    assert snapshots.last_snapshot(warehouse.home) == last
+    last.unlink()  # a user tidies up
+    assert snapshots.last_snapshot(warehouse.home) == early
