@@ -218,6 +218,17 @@ def test_a_run_of_the_command_shows_its_target_and_runs_again_from_the_ui(
     assert ui.run_status(again["id"]) == "SUCCESS"
     assert again["assets"] == ["source_prompts"]
 
+    # What was never made says so, and what is asked for too early is refused in words.
+    browser.get(f"{ui.url}/assets/dpo_pairs")
+    until(lambda: page_text(browser, "Never materialized"), 30)
+    early = ui.launch("dpo_pairs", POLICY)
+    until(lambda: ui.run_status(early) in {"SUCCESS", "FAILURE"}, 60)
+    assert ui.run_status(early) == "FAILURE"
+    browser.get(f"{ui.url}/runs/{early}")
+    told = until(lambda: page_text(browser, "Materialize first, in this order"), 30)
+    assert "selected_pairs" in told.partition("Materialize first, in this order")[2]
+    screenshot(browser, "refused", ui.folder)
+
 
 def test_what_is_downstream_runs_once_and_after_all_models(
     start: Callable[..., Ui], answered: Path
