@@ -240,7 +240,9 @@ def publish(
     inputs = lineage.read(staging.part)
     judged = judge(find_losses(staging.connection, table, parameters), recipe.limits.allowed)
     check_losses(staging.label, judged)
+    staging.audit(parameters)
     answers = ask_about(staging, recipe.members, parameters)
+    page = page_metadata(answers)
     partition = context.partition_key if _is_partitioned(context) else None
     settings, database = partition_settings(recipe, table, partition), staging.created_at()
     published = staging.publish(
@@ -250,14 +252,14 @@ def publish(
         losses=loss_rows(context.run.run_id, table, partition, judged),
         shown=shown_texts(context.run.run_id, table, partition, answers),
     )
-    told = "rows published" if published.changed else "rows, the same as before: not written again"
+    told = "rows published" if published.changed else "rows, the same as before, made of the same"
     context.log.info(f"{published.table}: {published.rows:,} {told}")
     for one in judged:
         context.log.warning(f"{staging.label}: {one.text}")
     record = Record(recipe.name, database, published.rows, settings)
     return MaterializeResult(
         metadata={
-            **page_metadata(answers),
+            **page,
             "dagster/uri": run.database.resolve().as_uri(),
             **record.metadata(partitioned=partition is not None),
             "recipe_fingerprint": recipe.fingerprint,

@@ -21,6 +21,7 @@ from alignment_assets.assets.slots import wait_with_patience
 from alignment_assets.assets.training_sets import training_set_assets
 from alignment_assets.gpus.pool import GpuPool
 from alignment_assets.inference.backends.by_model import InferenceByModel, check_backends
+from alignment_assets.pages.questions import check_pages
 from alignment_assets.recipe.load import load_recipe
 from alignment_assets.recipe.run import Run
 from alignment_assets.warehouse.resource import Warehouse
@@ -54,6 +55,7 @@ def build_defs(run: Run, resources: Mapping[str, Any] | None = None) -> Definiti
         resources: stand in for `default_resources` of the same name: warehouse, inference, gpus.
     """
     wait_with_patience()
+    check_pages()  # before anything has run for hours
     assets = [
         *prompt_assets(run),
         *label_assets(run),

@@ -17,7 +17,7 @@ from typing import Any
 import pyarrow as pa
 from dagster import MetadataValue, TableColumn, TableRecord, TableSchema
 
-from alignment_assets.host.shown import ascii_controls
+from alignment_assets.host.shown import ascii_controls, with_text_keys
 from alignment_assets.pages.answers import Answer
 from alignment_assets.pages.pictures import picture
 from alignment_assets.warehouse.query import Rows
@@ -31,7 +31,8 @@ _TYPES = {
 }
 _SHOWN = pa.schema(
     [
-        *((name, pa.string()) for name in ("run_id", "asset", "partition", "question", "row_id")),
+        *((name, pa.string()) for name in ("run_id", "asset", "partition", "question")),
+        *((name, pa.string()) for name in ("text_id", "prompt_id")),
         ("shown_at", pa.timestamp("us")),
     ]
 )
@@ -48,12 +49,16 @@ def page_metadata(answers: Sequence[Answer]) -> dict[str, Any]:
                     if isinstance(value, int | float) and math.isfinite(value):
                         shown[column.replace("_", " ")] = value
             continue
-        drawn = picture(answer)
-        if drawn:
-            encoded = base64.b64encode(drawn).decode()
-            shown[f"{name}: picture"] = MetadataValue.md(
-                f"![{answer.question.title}](data:image/png;base64,{encoded})"
-            )
+        try:
+            drawn = picture(answer)
+        except Exception as error:  # whatever values are: the table shows them
+            shown[f"{name}: picture"] = f"cannot be drawn: {error}"[:CHARACTERS]
+        else:
+            if drawn:
+                encoded = base64.b64encode(drawn).decode()
+                shown[f"{name}: picture"] = MetadataValue.md(
+                    f"![{answer.question.title}](data:image/png;base64,{encoded})"
+                )
         shown[name] = _table(answer.rows)
         if len(answer.rows.values) > ROWS:
             shown[f"{name}: rows"] = f"{len(answer.rows.values):,}, the first {ROWS} are shown"
@@ -71,17 +76,21 @@ def shown_texts(
             "asset": asset,
             "partition": partition,
             "question": answer.question.name,
-            "row_id": str(row_id),
+            "text_id": str(text_id),
+            "prompt_id": str(prompt_id),
             "shown_at": now,
         }
         for answer in answers
-        for row_id in answer.texts_of[:ROWS]
+        for text_id, prompt_id in answer.texts_of[:ROWS]
     ]
     return pa.Table.from_pylist(rows, schema=_SHOWN) if rows else None
 
 
 def _table(rows: Rows) -> MetadataValue:
-    kinds = [_TYPES.get(kind.split("(")[0].upper(), "string") for kind in rows.types]
+    kinds = [
+        "string" if kind.endswith("]") else _TYPES.get(kind.split("(")[0].upper(), "string")
+        for kind in rows.types
+    ]
     columns = [
         TableColumn(name=name, type=kind) for name, kind in zip(rows.columns, kinds, strict=True)
     ]
@@ -110,6 +119,6 @@ def _cell(value: Any, kind: str) -> str | int | float | bool | None:
 
 
 def _json(value: Any) -> str:
-    if isinstance(value, list | dict):
-        return json.dumps(value, ensure_ascii=False, default=str)
-    return str(value)
+    if not isinstance(value, list | dict):
+        return str(value)
+    return json.dumps(with_text_keys(value), ensure_ascii=False, default=str)

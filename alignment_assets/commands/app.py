@@ -300,6 +300,11 @@ def main() -> None:
     except Ended as error:
         complain(str(error))
         raise SystemExit(error.status) from None
+    except RuntimeError as error:  # what DuckDB makes of Ctrl-C in a question
+        if not isinstance(error.__cause__, KeyboardInterrupt):
+            raise
+        complain("ended by SIGINT")
+        raise SystemExit(130) from None
     except EXPECTED as error:
         complain(f"error: {told(error)}")
         raise SystemExit(1) from None

@@ -7,9 +7,10 @@ import io
 import json
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from rich import box
 from rich.cells import cell_len
@@ -19,8 +20,9 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from alignment_assets.commands.terminal import Format, as_text
+from alignment_assets.host.durable import written_whole
 from alignment_assets.host.expected import Expected
-from alignment_assets.host.shown import ascii_controls
+from alignment_assets.host.shown import ascii_controls, with_text_keys
 from alignment_assets.warehouse.query import QueryError, Rows
 
 if TYPE_CHECKING:
@@ -96,6 +98,17 @@ def write(
         raise QueryError(f"-o {output}: {reason}; name a file that you may write") from error
 
 
+@contextmanager
+def _written(output: Path) -> Iterator[BinaryIO]:
+    """Yield what becomes a file when it is whole: until then the old one stays."""
+    if output.exists() and not output.is_file():  # a pipe, or a terminal
+        with output.open("wb") as file:
+            yield file
+        return
+    with written_whole(output) as file:
+        yield file
+
+
 def _write(
     rows: pa.Table | Rows, form: Format, output: Path | None, console: Console, safe_csv: bool
 ) -> None:
@@ -106,23 +119,28 @@ def _write(
         if isinstance(rows, Rows):
             named = enumerate(rows.columns)
             rows = pa.table({name: [row[place] for row in rows.values] for place, name in named})
+        assert output
         try:
-            pq.write_table(rows, output)
+            with _written(output) as file:
+                pq.write_table(rows, file)
         except pa.ArrowException as error:
             raise QueryError(f"{output}: {error}; cast that column in the query") from error
     elif form == "table":
         if output is None:
             show(rows, console)
             return
-        with output.open("w", encoding="utf-8") as file:
-            show(rows, Console(file=file, width=200))
+        drawn = io.StringIO()
+        show(rows, Console(file=drawn, width=200))
+        with _written(output) as file:
+            file.write(drawn.getvalue().encode())
     else:
         if form == "csv":
             text = as_csv(rows, safe_csv)
         else:
             text = as_json(rows) if form == "json" else as_markdown(rows)
         if output is not None:
-            output.write_text(text, encoding="utf-8", newline="")
+            with _written(output) as file:
+                file.write(text.encode())
         elif console.is_terminal:
             console.file.write(_for_eyes(text, form))
         else:
@@ -280,17 +298,7 @@ def _plain(rows: pa.Table | Rows) -> Rows:
 
 
 def _json(value: Any, indent: int | None = None) -> str:
-    return json.dumps(_with_text_keys(value), ensure_ascii=False, default=str, indent=indent)
-
-
-def _with_text_keys(value: Any) -> Any:
-    """Return a value whose maps have texts for keys, as JSON wants them: ids are none."""
-    if isinstance(value, dict):
-        return {
-            key if isinstance(key, str) else str(key): _with_text_keys(part)
-            for key, part in value.items()
-        }
-    return [_with_text_keys(part) for part in value] if isinstance(value, list) else value
+    return json.dumps(with_text_keys(value), ensure_ascii=False, default=str, indent=indent)
 
 
 def _cell(value: Any) -> str:

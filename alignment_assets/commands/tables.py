@@ -1,7 +1,8 @@
 """The tables of a recipe for Python: `alignment_assets.open`.
 
 Here belongs what notebooks and scripts read with. It reads as ``alignment-assets query`` does:
-read-only, without access to any other file, without the rows of those who left the recipe.
+read-only, without access to any other file, and of a recipe without the rows of those who left it.
+A folder has all rows: no recipe says who left.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ class Tables(Mapping[str, duckdb.DuckDBPyRelation]):
     def __len__(self) -> int:
         return len(sql_files.tables())
 
-    def sql(self, query: str, **parameters: Any) -> duckdb.DuckDBPyRelation:
+    def sql(self, query: str, /, **parameters: Any) -> duckdb.DuckDBPyRelation:
         """Return the rows of a SELECT.
 
         Args:

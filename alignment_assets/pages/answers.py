@@ -15,7 +15,8 @@ from alignment_assets.warehouse.removed import Members, rows_hidden
 from alignment_assets.warehouse.schema import WarehouseError
 from alignment_assets.warehouse.staging import Staging
 
-ROW_ID = "row_id"
+# What an answer that shows texts tells of each row: whose text, and of which prompt.
+TEXT_IDS = ("row_id", "prompt_id")
 
 
 @dataclass(frozen=True)
@@ -26,9 +27,12 @@ class Answer:
     rows: Rows
 
     @property
-    def texts_of(self) -> list[Any]:
-        """The ids of the rows whose texts it shows."""
-        return [row[0] for row in self.rows.values] if self.question.form == "texts" else []
+    def texts_of(self) -> list[tuple[Any, Any]]:
+        """The ids of the rows whose texts it shows, each with its prompt's."""
+        if self.question.form != "texts":
+            return []
+        places = [list(self.rows.columns).index(name) for name in TEXT_IDS]
+        return [(row[places[0]], row[places[1]]) for row in self.rows.values]
 
 
 def ask_about(staging: Staging, members: Members, parameters: Mapping[str, Any]) -> list[Answer]:
@@ -70,11 +74,10 @@ def _answer(staging: Staging, question: Question, parameters: Mapping[str, Any])
             f"{staging.label}: sql/analysis/{question.name}.sql, which is shown with it, fails on "
             f"the new rows: {reason}; mend it, or take its line `-- Page:` out"
         ) from error
-    wanted = [*question.columns, *([ROW_ID] if question.form == "texts" else [])]
-    lacking = [name for name in wanted if name not in rows.columns]
-    if lacking or (question.form == "texts" and rows.columns[0] != ROW_ID):
+    wanted = [*question.columns, *(TEXT_IDS if question.form == "texts" else ())]
+    if not set(wanted) <= set(rows.columns):
         raise WarehouseError(
             f"{staging.label}: sql/analysis/{question.name}.sql gives the columns "
-            f"{list(rows.columns)}; its line `-- Page:` wants {wanted}, and {ROW_ID} first"
+            f"{list(rows.columns)}; its line `-- Page:` wants {wanted}"
         )
     return rows

@@ -66,7 +66,7 @@ def _bars(axes: Axes, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> 
     along = list(dict.fromkeys(row[0] for row in rows))
     if all(isinstance(value, int | float) for value in along):
         along.sort()
-    along = along[:PLACES]
+    places, along = len(along), along[:PLACES]
     kinds = list(dict.fromkeys(row[2] for row in rows)) if len(columns) > 2 else [None]
     shown = kinds[: len(COLOURS) - 1] if len(kinds) > len(COLOURS) else kinds
     heights: dict[Any, list[float]] = {}
@@ -96,6 +96,8 @@ def _bars(axes: Axes, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> 
         ha="right" if slanted else "center",
     )
     axes.set_xlim(-1, max(len(labels), 2))
+    if places > PLACES:
+        axes.set_xlabel(f"{axes.get_xlabel()} (the first {PLACES} of {places:,})")
     axes.set_ylabel(columns[1].replace("_", " "))
     if len(columns) > 2:
         _legend(axes, columns[2])
@@ -107,12 +109,14 @@ def _lines(axes: Axes, columns: Sequence[str], rows: Sequence[Sequence[Any]]) ->
     values = {
         name: [row[number] for row in rows] for number, name in enumerate(columns[1:], start=1)
     }
-    lines = [name for name in values if not name.endswith(("_low", "_high"))]
+    banded = {name for name in values if {f"{name}_low", f"{name}_high"} <= values.keys()}
+    bands = {f"{name}_{end}" for name in banded for end in ("low", "high")}
+    lines = [name for name in values if name not in bands]
     for colour, name in zip(COLOURS, lines, strict=False):
         axes.plot(along, values[name], marker="o", color=colour, label=name.replace("_", " "))
-        if f"{name}_low" in values:
+        if name in banded:
             low, high = values[f"{name}_low"], values[f"{name}_high"]
-            there = [place for place, value in enumerate(low) if value is not None]
+            there = [n for n, ends in enumerate(zip(low, high, strict=True)) if None not in ends]
             axes.fill_between(
                 [along[place] for place in there],
                 [low[place] for place in there],

@@ -10,8 +10,8 @@ A question's file says so in a line of the comment that it begins with::
 
 Its answer is a table. Bars and lines are drawn beside it: of bars the columns are what stands along
 the axis, the height, and what is told apart by colour, if anything; of lines the axis, and one line
-for each more. Texts come from datasets or models: each row begins with the ``row_id`` that it is
-of. Numbers are one row, each column a number that is followed over time.
+for each more. Texts come from datasets or models: each row has the ``row_id`` that it is of, and
+its ``prompt_id``. Numbers are one row, each column a number that is followed over time.
 """
 
 from __future__ import annotations
@@ -71,6 +71,11 @@ def questions_of(table: str) -> list[Question]:
         PageError: a line that says where a question is shown is none.
     """
     return [question for question in _questions() if table in question.tables]
+
+
+def check_pages() -> None:
+    """Raise a PageError if a line that says where a question is shown is none."""
+    _questions()
 
 
 @cache

@@ -264,8 +264,22 @@ def upstream_of(table: str) -> list[str]:
     ]
 
 
-def lineage_rows(part: TablePart, rows: int, content: str, inputs: Sequence[Input]) -> pa.Table:
-    """Return the rows of ``lineage`` for a part that is about to be put in place."""
+def lineage_rows(
+    part: TablePart,
+    rows: int,
+    content: str,
+    inputs: Sequence[Input],
+    version: str | None = None,
+) -> pa.Table:
+    """Return the rows of ``lineage`` for a part that is about to be put in place.
+
+    Args:
+        part: it.
+        rows: how many it has.
+        content: a hash over them.
+        inputs: what they were made of.
+        version: of a making that gave the same rows of the same; a new one by default.
+    """
     import pyarrow as pa  # here, because who only reads waits for it in vain
 
     schema = [
@@ -278,7 +292,7 @@ def lineage_rows(part: TablePart, rows: int, content: str, inputs: Sequence[Inpu
     itself = {
         "table_name": part.table,
         "partition": part.partition,
-        "version": uuid.uuid4().hex,
+        "version": version or uuid.uuid4().hex,
         "made_at": datetime.now(UTC).replace(tzinfo=None),
     }
     taken = [

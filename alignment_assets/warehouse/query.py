@@ -283,11 +283,13 @@ def _execute(connection: duckdb.DuckDBPyConnection, text: str, values: Mapping[s
         given = sql_files.named_parameters(text, values)
     except KeyError as error:
         raise QueryError(f"{error.args[0]}; give it with --param name=value") from error
-    with pandas_left_out():
+    for name, value in given.items():
         try:
-            connection.execute(text, given)
-        except RuntimeError as error:  # none of DuckDB's own
-            raise QueryError("the value of a parameter is no UTF-8 text") from error
+            str(value).encode()
+        except UnicodeEncodeError as error:
+            raise QueryError(f"the value of the parameter {name} is no UTF-8 text") from error
+    with pandas_left_out():
+        connection.execute(text, given)
 
 
 def check_there(warehouse: Database) -> None:

@@ -8,7 +8,7 @@ table, ``alignment.completions``, still has them.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,8 +59,10 @@ def rows_hidden(
     try:
         yield
     finally:
-        for table in hidden:
-            connection.execute(f"DROP VIEW temp.{table}")
+        # Where a question failed in a transaction, that takes the views along.
+        with suppress(duckdb.TransactionException):
+            for table in hidden:
+                connection.execute(f"DROP VIEW temp.{table}")
 
 
 def hide_removed(

@@ -7,7 +7,7 @@ opened is `access`'s part.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -27,7 +27,12 @@ from alignment_assets.warehouse.rewrite import (
     used_bytes,
     without_rows,
 )
-from alignment_assets.warehouse.row_records import Records, records_stand, write_records
+from alignment_assets.warehouse.row_records import (
+    Records,
+    content_of,
+    standing_version,
+    write_records,
+)
 from alignment_assets.warehouse.schema import WarehouseError, check_columns, check_types
 
 if TYPE_CHECKING:
@@ -76,8 +81,8 @@ class Attaching(Protocol):
 class Staging:
     """New rows of a table on their way; see `Database.stage`.
 
-    They wait in memory until they are published. Those that go ``straight`` are written to the
-    database at once, in a transaction that publishing them commits.
+    They wait in memory. Those that go ``straight`` are written to the database at once, in a
+    transaction that publishing them commits.
     """
 
     def __init__(
@@ -98,6 +103,7 @@ class Staging:
         self._reading: ExitStack | None = None
         self._writing: ExitStack | None = None
         self._takes_rows, self._inserted, self._published = "staging", 0, False
+        self._audited = False
         # In memory: what does not fit goes to the spill folder, and nothing is written twice.
         connection.execute("ATTACH ':memory:' AS staging")
         connection.execute("SET search_path = 'staging.main'")
@@ -143,6 +149,7 @@ class Staging:
     def _insert(self, rows: str, values: Mapping[str, Any]) -> None:
         if self._straight:
             self.open()
+        self._audited = False
         into = f"INSERT INTO {self._takes_rows}.main.{self.table.name} BY NAME {rows}"
         self._inserted += int(self._scalar(into, values))
 
@@ -173,6 +180,7 @@ class Staging:
                 raise WarehouseError(
                     f"{self.label}: the rule sql/checks/{rule}.sql found {shown}; the old rows stay"
                 )
+        self._audited = True
 
     @property
     def reads(self) -> str:
@@ -195,8 +203,8 @@ class Staging:
     ) -> Published:
         """Audit the new rows, then replace the old ones in one transaction.
 
-        Nothing is written if the old ones are the same, made of the same; what went straight is
-        in the database by then, and not looked at.
+        Old rows that are the same, made of the same, stay as they are, and their making keeps its
+        version. Rows that went straight are written by then; so are those whose texts are shown.
 
         Args:
             parameters: what the table's rules may name.
@@ -211,9 +219,10 @@ class Staging:
             OSError: the disk has no room for them.
             LockTimeout: the database's file stayed with somebody else.
         """
-        self.audit(parameters)
+        if not self._audited:
+            self.audit(parameters)
         name = self.table.name
-        rows, content = self._content(f"staging.{name}", {})
+        rows, content = self._content(self.connection, f"staging.{name}", {})
         if rows == 0 and not may_be_empty:
             raise WarehouseError(
                 f"{self.label}: no rows came out, and the old ones stay; is everything upstream "
@@ -221,8 +230,11 @@ class Staging:
             )
         made = None if inputs is None else lineage_rows(self.part, rows, content, inputs)
         records = {"lineage": made, "losses": losses, "shown_texts": shown}
-        if made is not None and not self._straight and self._stands(content, records):
-            return Published(name, rows, content, changed=False)
+        version = None if made is None else self._standing_version(content, records)
+        if version and inputs is not None:
+            if shown is None and not self._straight:
+                return Published(name, rows, content, changed=False)
+            records["lineage"] = lineage_rows(self.part, rows, content, inputs, version)
         try:
             if not self._straight:
                 self._move_rows()
@@ -235,7 +247,7 @@ class Staging:
         finally:
             self.close()
         self._published = True
-        return Published(name, rows, content, changed=True)
+        return Published(name, rows, content, changed=version is None)
 
     def open(self) -> None:
         """Attach the database; it stays so until the rows are published.
@@ -330,23 +342,21 @@ class Staging:
     def _write_records(self, records: Records) -> None:
         write_records(self.connection, self._takes_rows, self.part, records)
 
-    def _stands(self, content: str, records: Records) -> bool:
-        """Say whether the old rows are the new ones: made of the same, and changed by no hand."""
+    def _standing_version(self, content: str, records: Records) -> str | None:
+        """Return the old rows' version if they are the new ones, and no hand has changed them."""
         condition, values = self._old_rows[self.table.name]
         place = f"warehouse.main.{self.table.name} WHERE {condition}"
-        return (
-            records_stand(self.connection, "warehouse", self.part, records)
-            and self._content(place, values)[1] == content
-        )
+        # In a transaction of its own, which sees old rows that ours has taken away.
+        with closing(self.connection.cursor()) as before:
+            version = standing_version(before, "warehouse", self.part, records)
+            if version and self._content(before, place, values)[1] == content:
+                return version
+        return None
 
-    def _content(self, place: str, values: Mapping[str, Any]) -> tuple[int, str]:
-        """Return how many rows there are in a place, and a version of their content."""
-        rows, total = self.connection.execute(
-            f"SELECT count(*), coalesce(sum(hash(one)), 0) "
-            f"FROM (SELECT {self._hashed_columns} FROM {place}) AS one",
-            dict(values),
-        ).fetchone() or (0, 0)
-        return rows, f"{rows}-{total:x}"
+    def _content(
+        self, connection: duckdb.DuckDBPyConnection, place: str, values: Mapping[str, Any]
+    ) -> tuple[int, str]:
+        return content_of(connection, self.table, place, values, texts=not self._straight)
 
     def _not_replaced(self, error: duckdb.Error) -> WarehouseError:
         reason = str(error).splitlines()[0]
@@ -356,14 +366,6 @@ class Staging:
     def _old_rows(self) -> Rows:
         named = " AND ".join(f"{column} = ${column}" for column in self.partition)
         return {self.table.name: (named or "true", self.partition)}
-
-    @property
-    def _hashed_columns(self) -> str:
-        """Those that tell rows apart: a text that is compressed by now stands there by its hash."""
-        names = [column.name for column in self.table.columns]
-        return ", ".join(
-            name for name in names if not self._straight or f"{name}_hash" not in names
-        )
 
     @property
     def label(self) -> str:

@@ -3,11 +3,12 @@
 -- Page: source_prompts as texts
 SELECT
     min(prompt_id) AS row_id,
+    min(prompt_id) AS prompt_id,
     dataset,
     malformed_reason,
     count(*) AS rows_malformed,
-    arg_min(row_number, prompt_id) AS row_number,
-    left(arg_min(malformed_detail, prompt_id), 400) AS malformed_detail
+    arg_min(row_number, source_prompts.prompt_id) AS row_number,
+    left(arg_min_null(malformed_detail, source_prompts.prompt_id), 400) AS malformed_detail
 FROM source_prompts
 WHERE malformed_reason IS NOT NULL
 GROUP BY dataset, malformed_reason

@@ -9,7 +9,7 @@ SELECT
     count(reward) AS rewarded,
     round(avg(reward), 4) AS mean_reward,
     round(median(reward), 4) AS median_reward,
-    round(stddev_samp(reward), 4) AS deviation,
+    round(stddev_samp(reward) FILTER (abs(reward) < 1e150), 4) AS deviation,
     scorer
 FROM rewards
 GROUP BY track, model, variant, scorer

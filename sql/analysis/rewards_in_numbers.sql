@@ -4,8 +4,8 @@
 SELECT
     round(count(reward) / count(*), 4) AS rewarded_share,
     round(avg(reward), 4) AS mean_reward,
-    round(stddev_samp(reward), 4) AS reward_deviation,
+    round(stddev_samp(reward) FILTER (abs(reward) < 1e150), 4) AS reward_deviation,
     round(avg(score_mass), 4) AS mean_score_mass,
-    round(corr(reward, text_tokens), 4) AS correlation_with_length
+    round(corr(reward, text_tokens) FILTER (abs(reward) < 1e150), 4) AS correlation_with_length
 FROM rewards
 LEFT JOIN completions USING (completion_id)

@@ -8,6 +8,7 @@ WITH drawn AS (
 )
 SELECT
     completion_id AS row_id,
+    prompt_id,
     model,
     variant,
     finish_reason,

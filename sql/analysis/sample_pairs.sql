@@ -8,6 +8,7 @@ WITH drawn AS (
 )
 SELECT
     pair_id AS row_id,
+    prompt_id,
     policy,
     track,
     chosen_model,

@@ -7,6 +7,7 @@ WITH drawn AS (
 )
 SELECT
     prompt_id AS row_id,
+    prompt_id,
     dataset,
     min(source_prompts.row_number) AS row_number,
     arg_min(source, source_prompts.row_number) AS collection,

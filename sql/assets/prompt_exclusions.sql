@@ -22,6 +22,7 @@ measured AS (
                 WHEN 'source' THEN source
                 WHEN 'upstream_id' THEN upstream_id
                 WHEN 'origin_url' THEN source_prompts.origin_url
+                WHEN 'language' THEN language
                 ELSE extra ->> kept.key
             END,
             'allowed': kept.value

@@ -255,3 +255,15 @@ def test_rows_of_a_dropped_table_count_no_more(made: Graph) -> None:
     with made.warehouse.get_connection() as connection:
         connection.execute("DROP TABLE quantile_rewards")
     assert f"quantile_rewards[{POLICY}] has not been made" in refusal(made, "key:selected_pairs")
+
+
+def test_all_made_again_is_the_same_making(materialized: Callable[..., Graph]) -> None:
+    graph = materialized()
+    versions = (
+        "SELECT table_name, partition, version FROM lineage WHERE upstream IS NULL ORDER BY ALL"
+    )
+    before = graph.query(versions)
+    graph.materialize()
+    assert graph.query(versions) == before
+    graph.materialize("key:completions", "smollm2-135m")
+    assert graph.query(versions) == before

@@ -5,10 +5,12 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Callable, Iterator, Mapping
+from decimal import Decimal
 from io import BytesIO
 from math import isfinite
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
+from uuid import UUID
 
 import pytest
 from dagster import (
@@ -22,10 +24,11 @@ from dagster import (
 from PIL import Image
 
 from alignment_assets.assets.pages import CHARACTERS, page_metadata
+from alignment_assets.commands.failures import LaunchFailed
 from alignment_assets.pages import questions as pages
 from alignment_assets.pages.answers import Answer
 from alignment_assets.pages.pictures import BYTES, picture
-from alignment_assets.pages.questions import PageError, Question, questions_of
+from alignment_assets.pages.questions import Form, PageError, Question, questions_of
 from alignment_assets.warehouse import sql_files
 from alignment_assets.warehouse.query import Rows
 from alignment_assets.warehouse.resource import WarehouseError
@@ -132,7 +135,7 @@ def test_whose_texts_are_shown_is_on_record_by_run(made: Graph) -> None:
         rows = table_of(page(made, table, partition), question)
         assert rows
         noted = made.query(
-            "SELECT row_id, run_id FROM shown_texts "
+            "SELECT text_id, run_id FROM shown_texts "
             "WHERE asset = $asset AND partition = $partition AND question = $question",
             {"asset": table, "partition": partition, "question": question},
         )
@@ -193,7 +196,7 @@ def test_a_question_that_fails_leaves_the_old_rows(
     monkeypatch.setattr(sql_files, "read_sql", broken)
     before = graph.query("SELECT version FROM lineage WHERE upstream IS NULL ORDER BY ALL")
     with pytest.raises(WarehouseError, match=r"sql/analysis/prompts_by_track\.sql.*'many'"):
-        graph.materialize("key:alignment_prompts")
+        _raised(graph, "key:alignment_prompts")
     after = graph.query("SELECT version FROM lineage WHERE upstream IS NULL ORDER BY ALL")
     assert after == before
 
@@ -309,3 +312,84 @@ def test_a_check_carries_its_numbers_and_its_sql(materialized: Callable[..., Gra
 
 def describe(graph: Graph, check: Any) -> str:
     return str(graph.defs.resolve_asset_graph().get_check_spec(check.asset_check_key).description)
+
+
+def test_a_withdrawn_prompt_is_found_in_what_was_shown(made: Graph) -> None:
+    ((prompt,),) = made.query(
+        "SELECT prompt_id FROM shown_texts WHERE question = 'sample_pairs' ORDER BY ALL LIMIT 1"
+    )
+    runs = made.query(
+        "SELECT DISTINCT question, run_id FROM shown_texts WHERE prompt_id::VARCHAR = $prompt",
+        {"prompt": prompt},
+    )
+    (text,) = made.query(
+        "SELECT left(prompt[-1].content, 40) FROM dpo_pairs WHERE prompt_id::VARCHAR = $prompt",
+        {"prompt": prompt},
+    )[0]
+    shown = table_of(page(made, "dpo_pairs", POLICY), "sample_pairs")
+    assert [row for row in shown if str(row["prompt"]).startswith(text)]
+    assert "sample_pairs" in {question for question, _ in runs}
+
+
+def test_values_that_cannot_be_drawn_or_counted_are_shown_as_text() -> None:
+    odd = [
+        ("text as a height", "bars", ("a", "b"), ["VARCHAR", "VARCHAR"], [("x", "high")]),
+        ("a list as a place", "bars", ("a", "b"), ["INTEGER[]", "BIGINT"], [([1], 2)]),
+        ("huge", "lines", ("a", "b"), ["DOUBLE", "DOUBLE"], [(1.0, 1e308), (2.0, -1e308)]),
+        ("half a band", "lines", ("a", "b", "b_low"), ["BIGINT"] * 3, [(1, 2, 1)]),
+        ("decimals", "table", (), ["DECIMAL(3,1)[]"], [([Decimal("1.5")],)]),
+        ("a map", "table", (), ["MAP(UUID, INTEGER)"], [({UUID(int=1): 2},)]),
+    ]
+    for name, form, columns, types, values in odd:
+        rows = Rows(columns or ["value"], types, values)
+        shown = page_metadata(
+            [Answer(Question(name, ("rewards",), cast("Form", form), columns), rows)]
+        )
+        value = shown[name]
+        assert isinstance(value, TableMetadataValue) and len(value.records) == len(values)
+
+
+def test_rules_are_told_before_pages(
+    materialized: Callable[..., Graph], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graph = materialized("+key:alignment_prompts")
+    read = sql_files.read_sql
+
+    def broken(kind: str, name: str) -> str:
+        text = read(kind, name)
+        if (kind, name) == ("assets", "alignment_prompts"):
+            return text.replace("merged.controversial THEN", "true THEN 'nowhere' WHEN true THEN")
+        return text
+
+    monkeypatch.setattr(sql_files, "read_sql", broken)
+    with pytest.raises(WarehouseError, match=r"the rule sql/checks/alignment_prompts/"):
+        _raised(graph, "key:alignment_prompts")
+
+
+def test_a_line_that_says_no_page_stops_the_graph_from_loading(
+    graph: Graph, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = sql_files.read_sql
+
+    def broken(kind: str, name: str) -> str:
+        text = read(kind, name)
+        wrong = (kind, name) == ("analysis", "score_mass")
+        return text.replace("-- Page: rewards", "-- Page: reward") if wrong else text
+
+    monkeypatch.setattr(sql_files, "read_sql", broken)
+    pages._questions.cache_clear()
+    try:
+        with pytest.raises(PageError, match=r"sql/analysis/score_mass\.sql"):
+            _ = graph.defs
+    finally:
+        monkeypatch.undo()
+        pages._questions.cache_clear()
+
+
+def _raised(graph: Graph, selection: str) -> None:
+    """Materialize, and raise what the step raised."""
+    try:
+        graph.materialize(selection)
+    except LaunchFailed as error:
+        cause = error.__cause__
+        raise cause or error from None

@@ -13,6 +13,7 @@ import pytest
 
 from alignment_assets.commands.materialize import plan_launches
 from alignment_assets.commands.status import table_status
+from alignment_assets.recipe.datasets import PROVENANCE_COLUMNS
 from alignment_assets.recipe.load import find_recipe, load_recipe
 from alignment_assets.requests.forecast import count_prompts
 from alignment_assets.warehouse.lineage import InconsistentError
@@ -252,6 +253,18 @@ def test_keep_goes_by_our_columns_and_by_extra_ones(graph: Graph, tmp_path: Path
         ("mine", 4, "keep", "count is 4"),
     }
     assert on_mine.query("SELECT messages[1].content FROM licensed_prompts") == [("stays",)]
+
+
+@pytest.mark.parametrize("column", PROVENANCE_COLUMNS)
+def test_each_column_of_ours_can_be_kept_by(graph: Graph, tmp_path: Path, column: str) -> None:
+    values = ["https://yes.example/a", "https://yes.example/b"]
+    lines = [{"text": f"prompt {value}", "said": value} for value in values]
+    columns = {"prompt": "text", column: "said"}
+    source = texts(tmp_path, "mine", "standard", columns=columns, keep={column: values[:1]})
+    write_lines(tmp_path / "mine.jsonl", lines)
+    on_mine = reading(graph, source)
+    on_mine.materialize(f"{READ} or {RULED}")
+    assert exclusions(on_mine) == {("mine", 1, "keep", f"{column} is {values[1]}")}
 
 
 def test_licence_and_consent_hold_for_a_source_of_texts(graph: Graph, tmp_path: Path) -> None:

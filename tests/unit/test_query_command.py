@@ -8,8 +8,10 @@ import json
 import os
 import pty
 import re
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -73,8 +75,9 @@ def test_sql_is_an_argument_or_standard_input(made: Graph) -> None:
     assert json.loads(run("query", long, "--format", "json").output) == [{"text": "x" * 10_000}]
     assert 'syntax error at or near "SELEC"' in refused("query", "SELEC 1")
     assert refused("query", "SELECT '\udcff'").startswith("the SQL is no UTF-8 text")
-    no_text = refused("query", "SELECT $x", "--param", "x=\udcff")
-    assert no_text == refused("trace", "\udcff") == "the value of a parameter is no UTF-8 text"
+    no_text = "the value of the parameter {} is no UTF-8 text"
+    assert refused("query", "SELECT $x", "--param", "x=\udcff") == no_text.format("x")
+    assert refused("trace", "\udcff") == no_text.format("id")
     assert refused("query", "-", typed="") == "no statement in it: write a SELECT"
     assert refused("query", "-", typed=b"SELECT '\xff'").startswith("standard input: no UTF-8")
     assert "a query is a SELECT, this is DELETE" in refused("query", "DELETE FROM dpo_pairs")
@@ -384,3 +387,26 @@ def test_arrows_rows_are_shown_as_duckdbs_are() -> None:
     console = Console(file=io.StringIO(), width=80)
     show(table, console)
     assert console.file.getvalue().splitlines() == shown(rows_of("x"), 80)  # type: ignore[attr-defined]
+
+
+def test_a_file_stays_until_the_new_one_is_whole(made: Graph, tmp_path: Path) -> None:
+    file = tmp_path / "x.parquet"
+    run("query", "SELECT 1 AS a", "-o", str(file))
+    before = file.read_bytes()
+    refused("query", "SELECT INTERVAL 1 DAY AS b", "-o", str(file))
+    assert file.read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir() if "x.parquet" in path.name] == ["x.parquet"]
+
+
+def test_a_long_query_that_is_interrupted_is_no_fault_of_its_text(
+    made: Graph, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = [
+        *(sys.executable, "-m", "alignment_assets.commands.app", "query"),
+        "SELECT sum(hash(a.range) % 7) FROM range(9000000) AS a, range(9000) AS b",
+    ]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as asking:
+        time.sleep(4)
+        asking.send_signal(signal.SIGINT)
+        _, told = asking.communicate(timeout=60)
+    assert (told, asking.returncode) == ("ended by SIGINT\n", 130)

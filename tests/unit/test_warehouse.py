@@ -369,7 +369,8 @@ def test_parts_of_a_struct_are_not_dropped_or_made_up(
     query = f"""
         SELECT 0 AS row_number, uuid() AS prompt_id, 'hash' AS prompt_hash,
             [{{'role': 'user', {part}}}] AS messages,
-            'mix' AS dataset, NULL AS messages_hash, NULL AS source, NULL AS upstream_id,
+            'mix' AS dataset, NULL AS messages_hash, NULL AS source, NULL AS language,
+            NULL AS upstream_id,
             NULL AS origin_url, NULL AS origin_pages, NULL AS origin_domain, NULL AS extra,
             NULL AS read_as, NULL AS malformed_reason, NULL AS malformed_detail
     """
@@ -523,8 +524,10 @@ def lost(count: int, run_id: str) -> pa.Table:
     return loss_rows(run_id, "personas", None, [Judgement((loss,), 1.0)])
 
 
-def test_the_same_rows_made_of_the_same_are_not_written_again(tmp_path: Path) -> None:
-    warehouse = new_warehouse(tmp_path / "home")
+def test_the_same_rows_made_of_the_same_are_the_same_making(
+    warehouse: Warehouse, request: pytest.FixtureRequest
+) -> None:
+    straight = request.node.callspec.params["warehouse"]
     above = Input(TablePart("wordings"), "first", 2, "2-a")
 
     def publish(
@@ -536,25 +539,26 @@ def test_the_same_rows_made_of_the_same_are_not_written_again(tmp_path: Path) ->
 
     def making() -> list[Any]:
         with warehouse.read() as connection:
-            return connection.execute(
-                "SELECT DISTINCT version, run_id FROM lineage, losses"
-            ).fetchall()
+            return connection.execute("SELECT DISTINCT version FROM lineage").fetchall()
 
     rows = [person(0), person(1)]
     assert publish(rows).changed
     first, file = making(), warehouse.path.stat()
-    same = publish(rows[::-1], by="another run")
+    same = publish(rows[::-1], replace(above, version="the same again"), by="another run")
     assert (same.rows, same.changed) == (2, False)
     assert making() == first
-    assert warehouse.path.stat() == file
+    if not straight:  # what goes straight is written by the time that this is known
+        assert warehouse.path.stat() == file
     # Rows that a hand has changed are put right, though what they were made of is the same.
     with warehouse.get_connection() as connection:
         connection.execute("UPDATE personas SET persona = 'nobody' WHERE row_number = 1")
-    assert publish(rows).changed
+    # (Of rows that go straight a text that has its hash beside it is not read for that.)
+    assert publish(rows).changed or straight
+    assert making() != first or straight
     assert [row[3] for row in rows_of(warehouse, "personas")] == ["person 0", "person 1"]
     assert not publish(rows).changed
     # Other rows above, more lost, one more row: each is a new making.
-    other = replace(above, version="second")
+    other = replace(above, content="2-b")
     for change in (
         lambda: publish(rows, other),
         lambda: publish(rows, other, 2),
@@ -563,6 +567,26 @@ def test_the_same_rows_made_of_the_same_are_not_written_again(tmp_path: Path) ->
         before = making()
         assert change().changed
         assert making() != before
+
+
+def test_a_list_that_is_null_is_no_empty_one(warehouse: Warehouse) -> None:
+    def publish(comparisons: str) -> Published:
+        with warehouse.stage("rewards", {"model": "one"}) as staging:
+            staging.insert(
+                "SELECT 'c0000000-0000-0000-0000-000000000000'::UUID AS completion_id, "
+                "NULL::UUID AS request_id, "
+                "'c0000000-0000-0000-0000-000000000001'::UUID AS prompt_id, "
+                "'standard' AS track, 'one' AS model, 'default' AS variant, 0 AS sample_index, "
+                "NULL::DOUBLE AS reward, 'empty' AS missing_reason, 'scorer' AS scorer, "
+                "NULL::VARCHAR AS scorer_fingerprint, 'rate' AS task, NULL::DOUBLE AS score_mass, "
+                f"{comparisons}::STRUCT(label VARCHAR, logprob DOUBLE)[] AS label_logprobs",
+                {},
+            )
+            return staging.publish({}, inputs=[Input(TablePart("wordings"), None, 1, "1-a")])
+
+    assert publish("NULL").changed
+    assert publish("[]").changed
+    assert not publish("[]").changed
 
 
 def test_a_large_load_leaves_no_room_behind(
