@@ -119,10 +119,10 @@ def test_an_engine_that_is_killed_is_started_again_and_what_it_held_is_asked_aga
     def kill_one_of_vllms_own(progress: Progress) -> None:
         if progress.done and not killed:
             processes = psutil.Process().children(recursive=True)
-            # Linux tells 15 characters of a name, and psutil the rest where it can.
-            workers = [one for one in processes if one.name().startswith("VLLM::EngineCor")]
+            # An engine's process is called EngineCore, or Worker, by what vLLM has it do.
+            workers = [one for one in processes if one.name().startswith("VLLM::")]
             seen.append((progress.done, progress.in_flight, [one.name() for one in processes]))
-            if len(workers) == 2:  # both replicas are at work
+            if len({one.ppid() for one in workers}) == 2:  # both replicas are at work
                 killed.append(workers[0])
                 workers[0].kill()
 

@@ -42,9 +42,14 @@ def write_lines(path: Path, records: list[dict[str, Any]]) -> str:
 
 
 def entry(name: str, recipe: str = "demo") -> dict[str, Any]:
-    """Return an entry of ``prompts`` of a recipe that comes along, as its file says it."""
+    """Return an entry of ``prompts`` of a recipe that comes along, as its file says it.
+
+    But for the language: rows that are written by hand say none.
+    """
     (found,) = (one for one in load_recipe(recipe).prompts if one.name == name)
-    return found.model_dump(mode="json")
+    said = found.model_dump(mode="json")
+    said["columns"].pop("language", None)
+    return said
 
 
 def reading(**datasets: str) -> list[dict[str, Any]]:

@@ -189,6 +189,7 @@ def test_a_question_that_fails_leaves_the_old_rows(
     def broken(kind: str, name: str) -> str:
         if (kind, name) == ("analysis", "prompts_by_track"):
             return (
+                "-- Page: alignment_prompts as bars: track, prompts, dataset\n"
                 "SELECT track, 'many'::INTEGER AS prompts, 'one' AS dataset FROM alignment_prompts"
             )
         return read(kind, name)
