@@ -22,6 +22,7 @@ from alignment_assets.commands.materialize import execute, plan_launches
 from alignment_assets.commands.models import prepare_demo_model
 from alignment_assets.definitions import build_defs
 from alignment_assets.host.locking import locked
+from alignment_assets.pages import pictures
 from alignment_assets.recipe.limits import Limits
 from alignment_assets.recipe.load import find_recipe, parse_recipe
 from alignment_assets.recipe.model import Recipe
@@ -148,6 +149,17 @@ def _signals_as_in_a_terminal() -> None:
         if signal.getsignal(number) is signal.SIG_IGN:
             default = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
             signal.signal(number, default)
+
+
+DRAWN = pictures._drawn
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _pictures_are_blank() -> Iterator[None]:
+    """A graph draws a dozen pictures, which takes seconds; the tests of pages draw them."""
+    pictures._drawn = lambda *_: b"no picture"
+    yield
+    pictures._drawn = DRAWN
 
 
 @pytest.fixture(scope="session")

@@ -25,6 +25,7 @@ from PIL import Image
 
 from alignment_assets.assets.pages import CHARACTERS, page_metadata
 from alignment_assets.commands.failures import LaunchFailed
+from alignment_assets.pages import pictures
 from alignment_assets.pages import questions as pages
 from alignment_assets.pages.answers import Answer
 from alignment_assets.pages.pictures import BYTES, picture
@@ -32,7 +33,7 @@ from alignment_assets.pages.questions import Form, PageError, Question, question
 from alignment_assets.warehouse import sql_files
 from alignment_assets.warehouse.query import Rows
 from alignment_assets.warehouse.resource import WarehouseError
-from tests.conftest import Graph, demo_graph
+from tests.conftest import DRAWN, Graph, demo_graph
 
 POLICY = "smollm2-135m-policy"
 # What the issue of each table is, and whether its shape is drawn.
@@ -51,6 +52,13 @@ PAGES = {
     "dpo_pairs": ({"pairs_by_model", "reward_margins", "bands_of_pairs", "sample_pairs"}, True),
     "qrpo_samples": ({"samples_by_model"}, True),
 }
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _pictures_are_drawn() -> Iterator[None]:
+    blank, pictures._drawn = pictures._drawn, DRAWN
+    yield
+    pictures._drawn = blank
 
 
 @pytest.fixture(scope="module")
@@ -83,9 +91,9 @@ def test_a_page_answers_the_questions_about_its_table(made: Graph, table: str) -
     shown = page(made, table)
     for question in questions:
         assert isinstance(shown.metadata[question], TableMetadataValue)
-    pictures = [key for key in shown.metadata if key.endswith(": picture")]
-    assert bool(pictures) == drawn
-    for key in pictures:
+    keys = [key for key in shown.metadata if key.endswith(": picture")]
+    assert bool(keys) == drawn
+    for key in keys:
         value = shown.metadata[key]
         assert isinstance(value, MarkdownMetadataValue)
         found = re.fullmatch(r"!\[[\w ]+\]\(data:image/png;base64,([\w+/=]+)\)", value.value)
