@@ -6,7 +6,8 @@ the recipe allows, and `BELONGS` that rows were made of what stands in the table
 run's partition, or of all if a run has none.
 """
 
-from collections.abc import Iterator, Mapping
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import duckdb
@@ -16,7 +17,10 @@ from dagster import (
     AssetChecksDefinition,
     AssetCheckSeverity,
     AssetCheckSpec,
+    AssetKey,
+    BetaWarning,
     MetadataValue,
+    build_metadata_bounds_checks,
     multi_asset_check,
 )
 
@@ -27,6 +31,8 @@ from alignment_assets.warehouse.lineage import PARTITION_COLUMNS, Lineage, Table
 from alignment_assets.warehouse.losses import find_losses, judge, shares
 from alignment_assets.warehouse.removed import hide_removed
 from alignment_assets.warehouse.resource import Warehouse, rules_of, shown_row
+
+warnings.filterwarnings("ignore", "Function `build_metadata_bounds_checks`", BetaWarning)
 
 SHOWN_ROWS = 5
 BELONGS = "belongs_together"
@@ -41,6 +47,19 @@ def table_checks(run: Run) -> list[AssetChecksDefinition]:
         for table in sql_files.tables()
         if rules_of(table) or upstream_of(table) or table in sql_files.sql_names("losses")
     ]
+
+
+def bounds_checks(run: Run) -> Sequence[AssetChecksDefinition]:
+    """Build the checks of figures that asset pages show, where the recipe bounds them."""
+    least = run.recipe.controversy.min_accuracy
+    if least is None:
+        return []
+    return build_metadata_bounds_checks(
+        assets=[AssetKey("controversy_agreement")],
+        severity=AssetCheckSeverity.WARN,
+        metadata_key="agreement accuracy",
+        min_value=least,
+    )
 
 
 def describe_rule(rule: str) -> str:

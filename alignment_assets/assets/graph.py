@@ -11,7 +11,7 @@ from typing import Any
 
 from dagster import Definitions, in_process_executor
 
-from alignment_assets.assets.checks import table_checks
+from alignment_assets.assets.checks import bounds_checks, table_checks
 from alignment_assets.assets.completions import completion_assets
 from alignment_assets.assets.jobs import automation, jobs
 from alignment_assets.assets.labels import label_assets
@@ -65,7 +65,7 @@ def build_defs(run: Run, resources: Mapping[str, Any] | None = None) -> Definiti
     ]
     return Definitions(
         assets=assets,
-        asset_checks=table_checks(run),
+        asset_checks=[*table_checks(run), *bounds_checks(run)],
         jobs=jobs(assets),
         sensors=[automation(assets)],
         # One process a run: its steps share an engine, and starting a step costs nothing.

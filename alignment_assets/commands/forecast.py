@@ -25,6 +25,7 @@ SHOWN = {
     "completion_tokens": "tokens_out",
     "engine_hours": "engine_h",
     "gpu_hours": "gpu_h",
+    "to_pay": "to_pay",
     "bytes": "bytes",
     "finishes_at": "finishes_at",
     "basis": "basis",
@@ -93,6 +94,7 @@ def for_terminal(rows: pa.Table) -> pa.Table:
         if column not in ("pending", "finishes_at")
         else pa.array([line[column] for line in lines], pa.string())
         for column, name in SHOWN.items()
+        if column != "to_pay" or any(line["to_pay"] is not None for line in lines)
     }
     return pa.table(columns)
 
@@ -116,6 +118,8 @@ def total_line(rows: pa.Table) -> str:
         f"{total('engine_hours'):,.2f} engine hours, {total('gpu_hours'):,.2f} GPU hours, "
         f"{total('bytes') / 1e9:,.3f} GB of answers"
     )
+    if any(row["to_pay"] is not None for row in known):
+        text += f", {total('to_pay'):,.2f} to pay by the prices of models"
     unknown = len(listed) - len(known)
     if not unknown:
         return f"{text}; finished at {listed[-1]['finishes_at']} UTC, one after another from now."

@@ -146,6 +146,9 @@ CONSEQUENCES: dict[str, Consequence] = {
         "how and where a model runs names no request: the answers that are there stay"
     ),
     "models.*.billions": nothing("orders partitions"),
+    "models.*.price": nothing("forecasts tell what it comes to"),
+    "models.*.price.prompt": nothing("forecasts tell what it comes to"),
+    "models.*.price.completion": nothing("forecasts tell what it comes to"),
     "models.*.max_model_len": _LIMITS,
     "models.*.max_tokens": _OWN_SAMPLING,
     "models.*.temperature": _OWN_SAMPLING,
@@ -159,6 +162,7 @@ CONSEQUENCES: dict[str, Consequence] = {
     "controversy.threshold": graph("controversy_labels", "controversy_agreement"),
     "controversy.attempts": graph("controversy_labels"),
     "controversy.reasoning_characters": graph("controversy_labels"),
+    "controversy.min_accuracy": nothing("a check warns; what is published stays"),
     **{f"controversy.sampling.{field}": graph("controversy_labels") for field in _SAMPLING},
     "completions.models": graph(
         *("judge_comparisons", "judge_rankings", "quantile_rewards"),

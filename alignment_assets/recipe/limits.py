@@ -13,7 +13,14 @@ from pydantic import Field
 from alignment_assets.recipe.part import Name, Part, Share
 
 LimitName = Literal[
-    "malformed", "excluded", "unparsable", "empty", "unscored", "massless", "uncompared"
+    "malformed",
+    "excluded",
+    "unparsable",
+    "empty",
+    "truncated",
+    "unscored",
+    "massless",
+    "uncompared",
 ]
 
 
@@ -33,6 +40,13 @@ class Limits(Part):
     empty: Annotated[
         Share, Field(description="of a model's answers on a track, those that show no text")
     ] = 0.1
+    truncated: Annotated[
+        Share,
+        Field(
+            description="of a model's answers on a track, those cut off at max_tokens; none where "
+            "selection.allow_truncated"
+        ),
+    ] = 0.5
     unscored: Annotated[
         Share, Field(description="of a model's texts on a track, those without a reward")
     ] = 0.1

@@ -37,6 +37,13 @@ from alignment_assets.recipe.stages import (
 WORDINGS = Path(__file__).resolve().parent / "wordings"
 
 
+class Price(Part):
+    """What a million tokens cost, in one currency for all models."""
+
+    prompt: Annotated[float, Field(ge=0, description="of a million tokens of prompts")]
+    completion: Annotated[float, Field(ge=0, description="of a million tokens generated")]
+
+
 class Model(Part):
     """Weights, how they are asked, and the backend that answers for them."""
 
@@ -51,6 +58,9 @@ class Model(Part):
     billions: Annotated[
         float, Field(gt=0, description="parameters, in billions; orders partitions")
     ]
+    price: Price | None = Field(
+        None, description="of a million tokens, where somebody asks one; forecasts tell the cost"
+    )
     max_model_len: Count = Field(8192, description="tokens of prompt and answer together")
     chat_template: str | None = Field(None, description="a file that stands in for the model's own")
     chat_template_arguments: dict[str, Any] = Field(

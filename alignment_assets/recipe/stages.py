@@ -42,6 +42,11 @@ class Controversy(Part):
         3, description="how often a prompt is asked while its grade cannot be read"
     )
     reasoning_characters: Count = Field(1000, description="the longest reasoning of a grade")
+    min_accuracy: Share | None = Field(
+        None,
+        description="of grades against the majority of people, at the threshold; a check of "
+        "controversy_agreement warns of less",
+    )
     sampling: Sampling
 
     @model_validator(mode="after")

@@ -55,6 +55,8 @@ class Pending:
         position: where it stands in the order of work.
         requests: how many; None if that cannot be told yet.
         exact: counted in the tables; otherwise what the recipe and the prompts lead to.
+        prompt_price: of a million tokens of prompts; None where the recipe has no price.
+        completion_price: of a million tokens generated.
     """
 
     position: int
@@ -65,6 +67,8 @@ class Pending:
     model_fingerprint: str
     requests: int | None
     exact: bool
+    prompt_price: float | None = None
+    completion_price: float | None = None
 
 
 def count_prompts(connection: DuckDBPyConnection | None, recipe: Recipe) -> Prompts:
@@ -178,6 +182,7 @@ class Forecaster:
         for (asset, partition), sets in self._request_sets().items():
             waits = waits_for(lineage, asset, partition) is not None
             for requests in sets:
+                price = self.run.recipe.models[requests.model].price
                 listed.append(
                     Pending(
                         len(listed),
@@ -188,6 +193,8 @@ class Forecaster:
                         self._fingerprint(requests.model),
                         self._count(connection, prompts, asset, partition, requests, waits),
                         not waits,
+                        price.prompt if price else None,
+                        price.completion if price else None,
                     )
                 )
         return listed

@@ -5,7 +5,8 @@ WITH listed AS (
     SELECT unnest(
         from_json($pending, '[{
             "position": "BIGINT", "asset": "VARCHAR", "partition": "VARCHAR", "model": "VARCHAR",
-            "task": "VARCHAR", "model_fingerprint": "VARCHAR", "requests": "BIGINT", "exact": "BOOLEAN"
+            "task": "VARCHAR", "model_fingerprint": "VARCHAR", "requests": "BIGINT", "exact": "BOOLEAN",
+            "prompt_price": "DOUBLE", "completion_price": "DOUBLE"
         }]'),
         max_depth := 2)
 ),
@@ -13,7 +14,9 @@ pending AS (
     SELECT
         min(position) AS position, asset, partition, model, task, model_fingerprint,
         CASE WHEN count(requests) = count(*) THEN sum(requests)::BIGINT END AS pending,
-        bool_and(exact) AS exact
+        bool_and(exact) AS exact,
+        any_value(prompt_price) AS prompt_price,
+        any_value(completion_price) AS completion_price
     FROM listed
     GROUP BY asset, partition, model, task, model_fingerprint
 ),
@@ -76,6 +79,8 @@ SELECT
     round(pending * completion_tokens)::BIGINT AS completion_tokens,
     round(pending * engine_seconds / 3600, 4) AS engine_hours,
     round(pending * engine_seconds * gpus / engines / 3600, 4) AS gpu_hours,
+    -- In the currency of the recipe's prices.
+    round(pending * (prompt_tokens * prompt_price + completion_tokens * completion_price) / 1e6, 4) AS to_pay,
     round(pending * bytes)::BIGINT AS bytes,
     round(seconds, 4) AS seconds,
     round(seconds_loading, 4) AS seconds_loading,

@@ -7,10 +7,21 @@ import json
 from pathlib import Path
 
 import pytest
+from dagster import ExecuteInProcessResult
 
 from alignment_assets.sources.conversations import as_id, prompt_hash
 from tests.conftest import Graph
 from tests.support.prompt_sources import GRADED, READ, RULED, on_sources, row
+
+
+def bounded(results: list[ExecuteInProcessResult]) -> list[tuple[bool, str]]:
+    """Whether accuracy is what the recipe wants at least, and how severe it is if not."""
+    return [
+        (check.passed, check.severity.value)
+        for result in results
+        for check in result.get_asset_check_evaluations()
+        if check.check_name == "agreement_accuracy_bounds_check"
+    ]
 
 
 def test_agreement_is_what_one_computes_by_hand(graph: Graph, tmp_path: Path) -> None:
@@ -32,9 +43,11 @@ def test_agreement_is_what_one_computes_by_hand(graph: Graph, tmp_path: Path) ->
         writer.writerow(["grade 0: one person", "troll", "7"])
         writer.writerow(["", "a0", "1"])
     mix = [row(prompt, prompt) for prompt in labels if prompt != "never graded"]
-    graph = on_sources(graph, tmp_path, mix, changes={"human_labels.dataset": str(path)})
+    changes = {"human_labels.dataset": str(path), "controversy.min_accuracy": 0.75}
+    graph = on_sources(graph, tmp_path, mix, changes=changes)
     agreement = "key:human_labels or key:controversy_agreement"
-    graph.materialize(f"{READ} or {RULED} or {GRADED} or {agreement}")
+    enough = graph.materialize(f"{READ} or {RULED} or {GRADED} or {agreement}")
+    assert bounded(enough) == [(True, "WARN")]
 
     assert graph.query(
         "SELECT malformed_reason || ': ' || malformed_detail FROM human_labels "
@@ -68,6 +81,10 @@ def test_agreement_is_what_one_computes_by_hand(graph: Graph, tmp_path: Path) ->
     assert found[3][9] == pytest.approx(3 / 5)
     assert found[3][10] == pytest.approx((1 + 1 + 0 + 1 + 0) / 5)
     assert found[3][11] == pytest.approx((1 + 1 + 1 / 2 + 1 + 1 / 2) / 5)
+
+    stricter = {**changes, "controversy.min_accuracy": 0.76}
+    graph = on_sources(graph, tmp_path, mix, changes=stricter)
+    assert bounded(graph.materialize("key:controversy_agreement")) == [(False, "WARN")]
 
     unlabelled = graph.with_recipe(
         on_sources(graph, tmp_path, mix, changes={"human_labels": None}).recipe

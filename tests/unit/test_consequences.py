@@ -104,6 +104,9 @@ OTHER: dict[str, Any] = {
     "models.*.reasoning": "keep",
     "models.*.system_prompt": "prepend_to_user",
     "models.*.billions": 7,
+    "models.*.price": {"prompt": 0.2, "completion": 0.6},
+    "models.*.price.prompt": 0.2,
+    "models.*.price.completion": 0.6,
     "models.*.max_model_len": 1024,
     "models.*.max_tokens": 17,
     "models.*.temperature": 0.25,
@@ -125,6 +128,7 @@ OTHER: dict[str, Any] = {
     "controversy.threshold": 3,
     "controversy.attempts": 3,
     "controversy.reasoning_characters": 99,
+    "controversy.min_accuracy": 0.9,
     **{f"controversy.sampling.{field}": value for field, value in SAMPLING.items()},
     "completions.models": [MODEL],
     "completions.reference_completions": 5,
@@ -159,6 +163,8 @@ OTHER: dict[str, Any] = {
 }
 # What has to change along with a field, so that the recipe is a legal one.
 ALONG: dict[str, dict[str, Any]] = {
+    "models.*.price.prompt": {"models.*.price.completion": 0.6},
+    "models.*.price.completion": {"models.*.price.prompt": 0.2},
     "prompts.*.form": {
         "prompts.*.columns": {"conversation": "turns", "conversation_type": "conversation_type"}
     },

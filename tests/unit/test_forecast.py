@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from alignment_assets.commands import app as cli
 from alignment_assets.commands import forecast as forecast_command
-from alignment_assets.commands.forecast import total_line
+from alignment_assets.commands.forecast import for_terminal, total_line
 from alignment_assets.gpus.pool import GpuPool
 from alignment_assets.requests.forecast import Forecaster, Pending, now_utc
 from alignment_assets.warehouse import sql_files
@@ -310,5 +310,28 @@ def test_the_total_adds_up_what_is_known(graph: Graph) -> None:
     line = total_line(cast_rows(cast, known))
     assert "1,500 requests; 150,000 tokens in, 375,000 out, 0.21 engine hours" in line
     assert "finished at 2026-03-01 12:12:30" in line
+    assert "to pay" not in line
     line = total_line(cast_rows(cast, [*known, pending(2, "new", 7)]))
     assert "1,507 requests; 150,000 tokens in" in line and "--pilot" in line
+
+
+def test_a_model_with_a_price_is_told_with_its_cost(graph: Graph) -> None:
+    add_runs(graph, {}, {"model": "large"})
+    cast = forecaster(graph)
+    priced = {"prompt_price": 2.0, "completion_price": 8.0}
+    rows = cast_rows(cast, [pending(0, "small", 1000, **priced), pending(1, "large", 1000)])
+    # 100,000 tokens in and 250,000 out.
+    assert rows["to_pay"].to_pylist() == [pytest.approx(2.2), None]
+    assert "2.20 to pay by the prices of models" in total_line(rows)
+    assert "to_pay" in for_terminal(rows).column_names
+    assert "to_pay" not in for_terminal(rows.slice(1)).column_names
+
+
+def test_prices_come_from_the_recipe(graph: Graph) -> None:
+    price = {"prompt": 0.5, "completion": 1.5}
+    graph = graph.with_recipe(changed_recipe({"models.smollm2-135m.price": price}))
+    with graph.warehouse.read() as connection:
+        listed = forecaster(graph).pending(connection)
+    prices = {one.model: (one.prompt_price, one.completion_price) for one in listed}
+    assert prices["smollm2-135m"] == (0.5, 1.5)
+    assert prices["smollm2-135m-cool"] == (None, None)

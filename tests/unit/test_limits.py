@@ -163,6 +163,19 @@ def test_answers_that_show_nothing_stop(graph: Graph, tmp_path: Path, text: str)
     assert {loss for _, _, loss, *_ in lost(graph, "completions")} == {"empty"}
 
 
+def test_answers_that_are_cut_off_stop_unless_they_may_be_selected(
+    graph: Graph, tmp_path: Path
+) -> None:
+    cut = generated("and then", finish_reason="length")
+    graph = answering(graph, tmp_path, cut, {"selection.allow_truncated": False})
+    message = refusal(graph, ANSWERED)
+    assert ": truncated (" in message and "× cut off by the limit of tokens (completion" in message
+    assert "more than the recipe's limits.truncated of 50.00%" in message
+    graph = answering(graph, tmp_path, cut, {"selection.allow_truncated": True})
+    graph.materialize("key:completion_requests or key:completions")
+    assert lost(graph, "completions") == []
+
+
 def test_thoughts_are_taken_out_kept_or_rejected_as_the_recipe_says(
     graph: Graph, tmp_path: Path
 ) -> None:
