@@ -225,7 +225,10 @@ def tidy(
 
 @app.command(epilog=example("doctor --recipe apertus"))
 def doctor(recipe: RecipeOption = None) -> None:
-    """Look at GPUs, vLLM, memory, disk, models and the database, and say what a run would lack."""
+    """Look at GPUs, vLLM, memory, disk, models, datasets and the database: what would a run lack?
+
+    Of each dataset the first rows are read, as a run would read them.
+    """
     from alignment_assets.commands.doctor import doctor
 
     doctor(recipe)

@@ -9,6 +9,7 @@ from typing import Any
 import duckdb
 import typer
 
+from alignment_assets.assets.first_rows import look_at_datasets
 from alignment_assets.assets.graph import default_resources
 from alignment_assets.commands.chosen import chosen_run
 from alignment_assets.commands.terminal import console, say
@@ -50,6 +51,7 @@ def examine(run: Run, resources: Mapping[str, Any]) -> Iterator[Finding]:
     if reason:
         yield Finding("home", "problem", f"{run.home} can be read only: {reason}")
     yield from _look(run, resources["warehouse"])
+    yield from look_at_datasets(run)
     examined = Examination(run, run.recipe.models, resources["gpus"])
     yield from resources["inference"].examine(examined)
 

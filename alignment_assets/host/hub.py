@@ -14,6 +14,10 @@ class RevisionError(Expected):
     """A repository or revision that the hub does not give; the message says which and why."""
 
 
+# Whether the hub answers at all shows soon.
+HUB_SECONDS = 30.0
+
+
 def hub_commit(
     kind: Literal["model", "dataset"], repository: str, revision: str, record: Path
 ) -> str:
@@ -37,14 +41,40 @@ def hub_commit(
     lock = record.with_name(f"{record.name}.lock")
     with locked(lock, exclusive=True, timeout=600, purpose="resolving a revision"):
         known = read_record(record)
-        key = f"{kind}/{repository}@{revision}"
+        key = _key(kind, repository, revision)
         if key not in known:
-            from huggingface_hub import HfApi
-
-            try:
-                found = HfApi().repo_info(repository, revision=revision, repo_type=kind).sha
-            except Exception as error:  # offline, gated, no such repository: all end the same way
-                raise RevisionError(f"{key}: the hub does not answer for it: {error}") from error
-            known[key] = str(found)
+            known[key] = ask_hub(kind, repository, revision)
             write_record(record, known)
         return known[key]
+
+
+def ask_hub(
+    kind: Literal["model", "dataset"],
+    repository: str,
+    revision: str,
+    record: Path | None = None,
+) -> str:
+    """Return the commit of a revision as the hub tells it now; nothing is recorded.
+
+    Args:
+        kind: what the repository holds.
+        repository: ``owner/name``.
+        revision: a branch, tag or commit.
+        record: a file that keeps commits: the one that it has is asked for.
+
+    Raises:
+        RevisionError: the hub does not answer for it.
+    """
+    from huggingface_hub import HfApi
+
+    key = _key(kind, repository, revision)
+    wanted = (read_record(record) if record else {}).get(key, revision)
+    try:
+        found = HfApi().repo_info(repository, revision=wanted, repo_type=kind, timeout=HUB_SECONDS)
+    except Exception as error:  # offline, gated, no such repository: all end the same way
+        raise RevisionError(f"{key}: the hub does not answer for it: {error}") from error
+    return str(found.sha)
+
+
+def _key(kind: str, repository: str, revision: str) -> str:
+    return f"{kind}/{repository}@{revision}"

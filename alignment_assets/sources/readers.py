@@ -14,7 +14,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from alignment_assets.host.hub import hub_commit
+from alignment_assets.host.hub import ask_hub, hub_commit
 from alignment_assets.recipe.datasets import DatasetReference
 from alignment_assets.recipe.model import Recipe
 from alignment_assets.sources.files import (
@@ -106,11 +106,22 @@ def _first(rows: Iterator[Row]) -> list[Row]:
     return first
 
 
-def dataset_commit(reference: DatasetReference, record: Path) -> str | None:
-    """Return the commit that a hub dataset is read at; None for files, which have none."""
+def dataset_commit(reference: DatasetReference, record: Path, *, keep: bool = True) -> str | None:
+    """Return the commit that a hub dataset is read at; None for files, which have none.
+
+    Args:
+        reference: where the dataset is.
+        record: the file that keeps the commits.
+        keep: whether a new one is recorded; if not, the hub is asked in any case.
+
+    Raises:
+        RevisionError: see `hub_commit`.
+    """
     name = reference.dataset.removeprefix("hf:")
     if name == reference.dataset or Path(name).exists():
         return None
+    if not keep:
+        return ask_hub("dataset", name, reference.revision, record)
     return hub_commit("dataset", name, reference.revision, record)
 
 
