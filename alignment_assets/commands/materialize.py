@@ -9,7 +9,6 @@ Dagster UI: each partition then is a run, in a process of its own.
 from __future__ import annotations
 
 import logging
-import sys
 import time
 import uuid
 from collections.abc import Iterator, Mapping
@@ -38,7 +37,7 @@ from alignment_assets.commands.plan import print_plan
 from alignment_assets.commands.progress import shown_progress
 from alignment_assets.commands.signals import ended_by_signals
 from alignment_assets.commands.summary import print_next_steps, print_rows, print_summary
-from alignment_assets.commands.terminal import console, say
+from alignment_assets.commands.terminal import console, say, tell
 from alignment_assets.host.expected import Expected
 from alignment_assets.inference.run_process import process_tag
 from alignment_assets.recipe.run import Run
@@ -54,7 +53,7 @@ class _ShortLines(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         said = record.__dict__["dagster_meta"]
         if said["dagster_event"] is None:
-            print(said["orig_message"], file=sys.stderr)
+            tell(str(said["orig_message"]))
 
 
 @logger
