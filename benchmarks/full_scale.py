@@ -142,7 +142,7 @@ def _measured(pipe: Any, body: Callable[..., int], world: World, *arguments: Any
     Lineage.check = _timed(Lineage.check, spent)  # type: ignore[method-assign]
     Lineage.read = _timed(Lineage.read, spent)  # type: ignore[method-assign]
     pages: list[float] = []
-    for name in ("ask_about", "page_metadata"):
+    for name in ("ask_about", "page_metadata", "drawn_answers"):
         setattr(factory, name, _timed(getattr(factory, name), pages, time.process_time))
     started, processor = time.monotonic(), time.process_time()
     rows = body(world, *arguments)

@@ -30,7 +30,7 @@ from dagster import (
 )
 
 from alignment_assets.assets.jobs import automation_of
-from alignment_assets.assets.pages import page_metadata, shown_texts
+from alignment_assets.assets.pages import drawn_answers, page_metadata, shown_texts
 from alignment_assets.gpus.pool import GpuPool
 from alignment_assets.host.expected import EXPECTED, told
 from alignment_assets.host.paths import project_folder
@@ -259,6 +259,7 @@ def publish(
     record = Record(recipe.name, database, published.rows, settings)
     return MaterializeResult(
         metadata={
+            **drawn_answers(answers),  # drawn when nobody waits for the database any more
             **page,
             "dagster/uri": run.database.resolve().as_uri(),
             **record.metadata(partitioned=partition is not None),

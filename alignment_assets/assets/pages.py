@@ -39,7 +39,7 @@ _SHOWN = pa.schema(
 
 
 def page_metadata(answers: Sequence[Answer]) -> dict[str, Any]:
-    """Return what a page shows, by name: tables, pictures, and numbers to follow over time."""
+    """Return what a page shows, by name: tables, and numbers to follow over time."""
     shown: dict[str, Any] = {}
     for answer in answers:
         name = answer.question.name
@@ -49,19 +49,27 @@ def page_metadata(answers: Sequence[Answer]) -> dict[str, Any]:
                     if isinstance(value, int | float) and math.isfinite(value):
                         shown[column.replace("_", " ")] = value
             continue
-        try:
-            drawn = picture(answer)
-        except Exception as error:  # whatever values are: the table shows them
-            shown[f"{name}: picture"] = f"cannot be drawn: {error}"[:CHARACTERS]
-        else:
-            if drawn:
-                encoded = base64.b64encode(drawn).decode()
-                shown[f"{name}: picture"] = MetadataValue.md(
-                    f"![{answer.question.title}](data:image/png;base64,{encoded})"
-                )
         shown[name] = _table(answer.rows)
         if len(answer.rows.values) > ROWS:
             shown[f"{name}: rows"] = f"{len(answer.rows.values):,}, the first {ROWS} are shown"
+    return shown
+
+
+def drawn_answers(answers: Sequence[Answer]) -> dict[str, Any]:
+    """Return the pictures of a page, by name."""
+    shown: dict[str, Any] = {}
+    for answer in answers:
+        name = f"{answer.question.name}: picture"
+        try:
+            drawn = picture(answer)
+        except Exception as error:  # whatever values are: the table shows them
+            shown[name] = f"cannot be drawn: {error}"[:CHARACTERS]
+        else:
+            if drawn:
+                encoded = base64.b64encode(drawn).decode()
+                shown[name] = MetadataValue.md(
+                    f"![{answer.question.title}](data:image/png;base64,{encoded})"
+                )
     return shown
 
 
