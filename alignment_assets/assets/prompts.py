@@ -5,11 +5,12 @@ Rows come from outside in Python (``alignment_assets/sources``); the rules over 
 """
 
 import inspect
+import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
-from dagster import AssetExecutionContext, AssetsDefinition, MaterializeResult
+from dagster import AssetExecutionContext, AssetsDefinition, DataVersion, MaterializeResult
 
 from alignment_assets.assets.factory import count_values, publish, sql_asset, table_asset
 from alignment_assets.assets.partitions import source_partitions
@@ -51,6 +52,7 @@ def prompt_assets(run: Run) -> list[AssetsDefinition]:
     """Build the assets of the stage."""
     recipe = run.recipe
     return [
+        _recipes_asset(run),
         _source_prompts_asset(run),
         _dataset_asset(
             run,
@@ -81,6 +83,33 @@ def prompt_assets(run: Run) -> list[AssetsDefinition]:
     ]
 
 
+def _recipes_asset(run: Run) -> AssetsDefinition:
+    """Make the asset that all others start from.
+
+    The UI backfills a selection by the partitions of its first assets, and goes no further than
+    assets with partitions reach from there: with the sources first it would leave out all models,
+    and be green. With one first that has no partitions it makes all partitions of all.
+    """
+    recipe = run.recipe
+
+    @table_asset("recipes", group=GROUP, kinds={"python"}, version=sql_files.digest([recipe.name]))
+    def build(context: AssetExecutionContext, warehouse: Warehouse) -> MaterializeResult[None]:
+        said = recipe.model_dump(mode="json", exclude={"models": {"__all__": {"backend"}}})
+        row = {
+            "name": recipe.name,
+            "description": recipe.description,
+            "fingerprint": recipe.fingerprint,
+            "settings": json.dumps(said),
+        }
+        with warehouse.stage("recipes", reads=False) as staging:
+            staging.insert_arrow(pa.Table.from_pylist([row]))
+            made = publish(context, run, staging, recipe.settings(), {"file": str(recipe.file)})
+        # What a change of the recipe makes stale is told of each table (docs/staleness.md).
+        return MaterializeResult(metadata=made.metadata, data_version=DataVersion(recipe.name))
+
+    return build
+
+
 def _source_prompts_asset(run: Run) -> AssetsDefinition:
     recipe = run.recipe
     sources = {source.name: source for source in recipe.prompts}
@@ -90,6 +119,7 @@ def _source_prompts_asset(run: Run) -> AssetsDefinition:
         "source_prompts",
         group=GROUP,
         kinds=_kinds(*recipe.prompts),
+        deps=["recipes"],
         version=sql_files.digest([_READING, recipe.placeholders, recipe.max_row_bytes]),
         partitions=source_partitions(recipe),
     )
@@ -131,6 +161,7 @@ def _dataset_asset(
         table,
         group=group,
         kinds=_kinds(*([reference] if reference else [])),
+        deps=["recipes"],
         version=sql_files.digest([_READING, entry, run.recipe.max_row_bytes, *version]),
     )
     def build(context: AssetExecutionContext, warehouse: Warehouse) -> MaterializeResult[None]:
@@ -176,7 +207,13 @@ def _wordings_asset(run: Run) -> AssetsDefinition:
     recipe = run.recipe
     texts = [row["wording_hash"] for row in wordings.read_wordings(recipe)]
 
-    @table_asset("wordings", group=GROUP, kinds={"python"}, version=sql_files.digest(texts))
+    @table_asset(
+        "wordings",
+        group=GROUP,
+        kinds={"python"},
+        deps=["recipes"],
+        version=sql_files.digest(texts),
+    )
     def build(context: AssetExecutionContext, warehouse: Warehouse) -> MaterializeResult[None]:
         with warehouse.stage("wordings", reads=False) as staging:
             _insert(staging, wordings.read_wordings(recipe))

@@ -21,7 +21,7 @@ from tests.golden.names import IDS, NAMES, readable
 from tests.support.tables import fill
 
 SOURCES = (
-    *("source_prompts", "origin_consent", "personas", "human_labels", "wordings"),
+    *("recipes", "source_prompts", "origin_consent", "personas", "human_labels", "wordings"),
     *("inference_runs", "inference_forecasts"),
 )
 UNPARTITIONED = (

@@ -249,8 +249,9 @@ def test_what_is_downstream_runs_once_and_after_all_models(
 
 
 @pytest.mark.soak
-def test_a_backfill_of_the_whole_graph_runs_each_partition_and_each_asset_once(
-    start: Callable[..., Ui], tmp_path: Path
+@pytest.mark.needs("browser")
+def test_materialize_all_of_the_graph_runs_each_partition_and_each_asset_once(
+    start: Callable[..., Ui], tmp_path: Path, browser: Any
 ) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
@@ -258,7 +259,10 @@ def test_a_backfill_of_the_whole_graph_runs_each_partition_and_each_asset_once(
     ui = start(empty)
     assets = sorted(ui.asset_keys())
 
-    backfill = ui.backfill(assets)
+    browser.get(f"{ui.url}/asset-groups")
+    click(browser, "Materialize all")
+    click(browser, "Launch backfill")
+    (backfill,) = until(ui.backfills, 30)
     ui.finish(backfill)
 
     made = [(asset, run["partition"]) for run in ui.runs(backfill) for asset in run["assets"]]

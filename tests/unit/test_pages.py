@@ -43,6 +43,7 @@ PAGES = {
     "licensed_prompts": ({"rows_left_by_rule", "refusing_domains", "consent_decisions"}, True),
     "controversy_labels": ({"grade_distribution", "controversial_share_by_source"}, True),
     "controversy_agreement": ({"agreement_by_threshold"}, True),
+    "recipes": ({"recipe_settings"}, False),
     "completion_requests": ({"requests_by_variant", "principles_drawn"}, True),
     "completions": ({"completion_lengths", "truncation_by_model", "sample_completions"}, True),
     "rewards": ({"reward_distribution", "reward_by_model_and_variant", "score_mass"}, True),
