@@ -41,7 +41,6 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Turn prompt collections into preference-alignment training data.",
 )
-models_app = typer.Typer(no_args_is_help=True, help="The weights that recipes use.")
 spool_app = typer.Typer(no_args_is_help=True, help="The answers of engines that are on disk.")
 
 
@@ -255,19 +254,6 @@ def forecast(
     forecast(recipe, pilot, format, output)
 
 
-@models_app.callback()
-def models() -> None:
-    """The weights that recipes use."""
-
-
-@models_app.command("prepare-demo", epilog=example("models prepare-demo"))
-def prepare_demo() -> None:
-    """Unpack SmolLM2-135M-Instruct, which the demo runs on, into data/models."""
-    from alignment_assets.commands.models import prepare_demo
-
-    prepare_demo()
-
-
 @spool_app.command("list", epilog=example("spool list --format json"))
 def list_answers(
     recipe: RecipeOption = None, format: FormatOption = None, output: OutputOption = None
@@ -289,7 +275,6 @@ def verify_answers(recipe: RecipeOption = None) -> None:
     verify_answers(recipe)
 
 
-app.add_typer(models_app, name="models")
 app.add_typer(spool_app, name="spool")
 
 

@@ -53,7 +53,7 @@ def test_every_command_of_the_readme_exists_with_its_options() -> None:
     commands = commands_of(REPOSITORY / "README.md")
     assert len(commands) >= 8
     for _, command, *arguments in commands:
-        group = [command, arguments[0]] if command in ("models", "spool") else [command]
+        group = [command, arguments[0]] if command == "spool" else [command]
         shown = run(*group, "--help")
         assert shown.exit_code == 0, group
         for option in re.findall(r"(?<!\S)(--?[a-z]+)", " ".join(arguments)):

