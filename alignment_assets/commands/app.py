@@ -48,6 +48,7 @@ LimitOption = Annotated[
     int | None,
     typer.Option(
         "--limit",
+        metavar="<int>",
         min=1,
         callback=set_limit,
         help="Take so many prompts, in place of the recipe's limit and in a home of its own "
@@ -57,7 +58,10 @@ LimitOption = Annotated[
 FormatOption = Annotated[
     Format | None,
     typer.Option(
-        "--format", help="How rows are written; by default as the file's suffix says, else a table."
+        "--format",
+        metavar="<format>",
+        help="How rows are written: table, csv, json, parquet or markdown; by default as the "
+        "file's suffix says, else a table.",
     ),
 ]
 OutputOption = Annotated[Path | None, typer.Option("--output", "-o", help="A file to write to.")]
@@ -71,6 +75,7 @@ def example(arguments: str) -> str:
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Turn prompt collections into preference-alignment training data.",
 )
