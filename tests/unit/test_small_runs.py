@@ -46,7 +46,7 @@ def test_whatever_takes_a_recipe_takes_a_limit() -> None:
 def test_the_environment_gives_a_limit_to_all_that_opens_a_recipe(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    given = run("status", "--limit", "5")
+    given = run("query", "SELECT 1", "--limit", "5")
     assert str(tmp_path / "data" / "demo" / "limit-5") in str(given.exception)
     assert "ALIGNMENT_LIMIT" not in os.environ
 
@@ -58,7 +58,7 @@ def test_the_environment_gives_a_limit_to_all_that_opens_a_recipe(
     place = str(small.database)
     with pytest.raises(Expected, match=place):
         alignment_assets.open("demo")
-    given = run("status", "--limit", "5")
+    given = run("query", "SELECT 1", "--limit", "5")
     assert str(tmp_path / "mine" / "limit-5") in str(given.exception)
     assert os.environ["ALIGNMENT_LIMIT"] == "12"
 
