@@ -43,7 +43,6 @@ install: $(INSTALLED) ## Make .venv from the pinned CPU list; DEVICE=cuda takes 
 
 .PHONY: demo
 demo: install ## Run the whole asset graph on this machine's CPU, with the model that comes along
-	$(BIN)/alignment-assets models prepare-demo
 	$(BIN)/alignment-assets materialize --recipe demo
 
 .PHONY: dev

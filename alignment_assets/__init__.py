@@ -28,7 +28,7 @@ def open(recipe_or_folder: str | Path | None = None, *, snapshot: bool = False) 
 
     Args:
         recipe_or_folder: the name or path of a recipe, or the folder of a database; by default the
-            recipe that ``ALIGNMENT_RECIPE`` names, then the demo.
+            recipe that ``ALIGNMENT_RECIPE`` names, then ``./recipe.yaml``, then the demo.
         snapshot: read the last snapshot, for as long as you like: no writer waits for it.
 
     Raises:

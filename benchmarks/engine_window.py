@@ -29,7 +29,6 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from alignment_assets.commands.models import prepare_demo_model
 from alignment_assets.gpus.pool import GpuPool
 from alignment_assets.inference.backend import Job
 from alignment_assets.inference.backends.vllm.backend import VllmInference, close_engines
@@ -118,7 +117,6 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
     recipe = load_recipe("demo")
-    prepare_demo_model(recipe.resolve(recipe.models[MODEL].weights))
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
         run, none = Run(recipe, home), Progress("bare", 0)

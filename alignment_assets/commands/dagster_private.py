@@ -21,8 +21,7 @@ from dagster._core.remote_origin import (
 )
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 
-# What the UI loads, and what it calls it; workspace.yaml says the same to those who start Dagster.
-MODULE, LOCATION = "alignment_assets.definitions", "alignment_assets"
+from alignment_assets.commands.workspace import LOCATION, MODULE
 
 
 class StaleCauses:

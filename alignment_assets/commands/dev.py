@@ -9,17 +9,11 @@ import sys
 from pathlib import Path
 
 from alignment_assets.commands.chosen import chosen_run
-from alignment_assets.commands.dagster_private import LOCATION, MODULE
 from alignment_assets.commands.home import check_home, dagster_home, dagster_instance, end_killed
+from alignment_assets.commands.workspace import WORKSPACE
 from alignment_assets.host.expected import Expected
 
 HOST = "127.0.0.1"
-WORKSPACE = f"""\
-load_from:
-  - python_module:
-      module_name: {MODULE}
-      location_name: {LOCATION}
-"""
 
 
 def dev(recipe: str | None, port: int) -> None:

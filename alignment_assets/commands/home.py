@@ -50,13 +50,14 @@ def dagster_home(run: Run) -> Path:
     """Return the folder of Dagster's records: ``<home>/dagster``, or what DAGSTER_HOME says.
 
     So that no recipe is shown another's records. The folder is made where it is missing, with a
-    link to the product's ``dagster.yaml``; a file of the user's own in its place is left alone, and
-    so is a folder of the user's own without one.
+    link to the ``dagster.yaml`` beside the recipe, else to the product's; a file of the user's own
+    in its place is left alone, and so is a folder of the user's own without one.
     """
     folder = _records_folder(run)
     if folder == run.home / "dagster" or not folder.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        _link_settings(folder / "dagster.yaml")
+        beside = run.recipe.file.with_name("dagster.yaml")
+        _link(folder / "dagster.yaml", beside if beside.is_file() else dagster_settings())
     return folder
 
 
@@ -132,11 +133,10 @@ def _opened(folder: Path) -> DagsterInstance:
             ) from error
 
 
-def _link_settings(link: Path) -> None:
+def _link(link: Path, settings: Path) -> None:
     if link.exists():
         return
     link.unlink(missing_ok=True)  # what it led to has moved
-    settings = dagster_settings()
     # A checkout that is moved takes its homes along.
     within = link.parent.resolve().is_relative_to(settings.parent)
     target = os.path.relpath(settings, link.parent.resolve()) if within else settings

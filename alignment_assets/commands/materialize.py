@@ -247,7 +247,7 @@ def _materialize(
         made = {key.to_user_string() for launch in launches for key in launch.assets}
         print_rows(warehouse, console, made)
     console.print(_spent(totals, seconds), highlight=False)
-    print_next_steps(warehouse, recipe, console)
+    print_next_steps(warehouse, recipe)
     if failed_checks:
         raise Expected(
             f"checks failed: {', '.join(failed_checks)}; see them in the UI or run sql/checks"

@@ -181,8 +181,15 @@ def show(
         for number, row in enumerate(values, start=1):
             show_record(f"row {number}", zip(rows.columns, row, strict=True), console, most)
     else:
+        words = sum(max(map(_longest_word, column)) for column in zip(*lines, strict=True))
         table = Table(
-            *columns, title=title, title_justify="left", title_style="bold", pad_edge=False
+            *columns,
+            title=title,
+            title_justify="left",
+            title_style="bold",
+            pad_edge=False,
+            # Rather than to cut a name, cells stand close.
+            padding=(0, int(words + 3 * len(columns) - 1 <= console.width)),
         )
         for line in lines[1:]:
             table.add_row(*map(Text, line))
@@ -223,6 +230,10 @@ def _least_width(column: Column, texts: Sequence[str]) -> int:
     if column.no_wrap:
         return longest
     return max(min(longest, LEAST_WIDTH), min(-(-longest // CELL_LINES), ENOUGH_WIDTH))
+
+
+def _longest_word(text: str) -> int:
+    return max(map(cell_len, text.split()), default=0)
 
 
 def as_csv(rows: pa.Table | Rows, safe: bool = False) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterable
 
 from rich.console import Console
@@ -10,7 +11,8 @@ from rich.panel import Panel
 from rich.text import Text
 
 from alignment_assets.commands.rows import show
-from alignment_assets.commands.terminal import as_text
+from alignment_assets.commands.terminal import as_text, say, say_next
+from alignment_assets.recipe.environment import limit_from_environment
 from alignment_assets.recipe.run import Run
 from alignment_assets.warehouse import sql_files
 from alignment_assets.warehouse.database import Database
@@ -99,24 +101,23 @@ def consent_line(warehouse: Database, run: Run) -> str:
     return f"Consent, by rows: {', '.join(parts)}. `query consent_decisions` tells more."
 
 
-def print_next_steps(warehouse: Database, named: str | None, console: Console) -> None:
+def print_next_steps(warehouse: Database, named: str | None) -> None:
     """Print where the database is and what a user would do next.
 
     Args:
         warehouse: the recipe's database.
         named: how the user named the recipe; None if not at all.
-        console: where to print.
     """
-    recipe = f" --recipe {named}" if named else ""
+    same = f" --recipe {shlex.quote(named)}" if named else ""
+    if limit := limit_from_environment():
+        same += f" --limit {limit}"
     steps = {
-        f"alignment-assets dev{recipe}": "the asset graph in the browser",
-        f"alignment-assets status{recipe}": "what is done, missing or stale",
-        f"alignment-assets query win_rate_by_model{recipe}": "a question of sql/analysis",
+        f"alignment-assets dev{same}": "the asset graph in the browser",
+        f"alignment-assets status{same}": "what is done, missing or stale",
+        f"alignment-assets query win_rate_by_model{same}": "a question of sql/analysis",
     }
-    width = max(map(len, steps))
-    lines = [f"  {command:{width}}  {what}" for command, what in steps.items()]
-    for line in (f"Database: {warehouse.path}", "Next:", *lines):
-        console.print(as_text(line), soft_wrap=True)
+    say(f"Database: {warehouse.path}")
+    say_next(steps)
 
 
 def _short(text: str) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import signal
 import sys
+from collections.abc import Mapping
 from typing import Literal
 
 from rich.console import Console
@@ -43,6 +44,14 @@ def as_text(text: str) -> Text:
 def say(text: str) -> None:
     """Print a line as it is."""
     console.print(as_text(text), soft_wrap=True)
+
+
+def say_next(steps: Mapping[str, str]) -> None:
+    """Print what a user would do next: commands, each with what it shows."""
+    width = max(map(len, steps))
+    say("Next:")
+    for command, shown in steps.items():
+        say(f"  {command:{width}}  {shown}".rstrip())
 
 
 def tell(text: str) -> None:

@@ -106,7 +106,7 @@ class Inference(ConfigurableResource[None], ABC):
         """Return a hash of all that makes one of the recipe's models answer as it does.
 
         Raises:
-            ModelError, RevisionError, UnsetError: its weights cannot be found.
+            ModelError, PackageError, RevisionError, UnsetError: its weights cannot be found.
         """
         weights = resolve_weights(model, run)
         return model_fingerprint(weights, run.recipe.models[model], run.recipe)

@@ -15,6 +15,7 @@ from alignment_assets.host.durable import read_record, write_record
 from alignment_assets.host.expected import Expected
 from alignment_assets.host.hub import hub_commit
 from alignment_assets.host.locking import locked
+from alignment_assets.inference.packaged import unpacked
 from alignment_assets.recipe.environment import from_environment
 from alignment_assets.recipe.model import Model, Recipe
 from alignment_assets.recipe.run import Run
@@ -42,10 +43,11 @@ class Weights:
 
 
 def resolve_weights(name: str, run: Run) -> Weights:
-    """Find the weights of one of the recipe's models.
+    """Find the weights of one of the recipe's models; those in a package are unpacked at first use.
 
     Raises:
         ModelError: no such folder.
+        PackageError: no such package, or one without weights.
         RevisionError: the hub does not answer for the revision.
         UnsetError: ``env:NAME`` names a variable that is not set.
     """
@@ -58,11 +60,14 @@ def resolve_weights(name: str, run: Run) -> Weights:
         repository = value.removeprefix("hf:")
         commit = hub_commit("model", repository, model.revision, run.revisions)
         return Weights(repository, commit, commit)
-    folder = recipe.resolve(value)
+    if value.startswith("package:"):
+        folder = unpacked(value.removeprefix("package:"))
+    else:
+        folder = recipe.resolve(value)
     if not (folder / "config.json").is_file():
         raise ModelError(
             f"recipe {recipe.name}: models.{name}.weights: no model in {folder} (no config.json); "
-            f"for the demo's run `alignment-assets models prepare-demo`"
+            f"name a folder that has one, hf:owner/name or package:NAME"
         )
     return Weights(str(folder), None, _folder_content(folder, run.file_hashes))
 

@@ -1,10 +1,17 @@
-"""Values of a recipe that stand in the environment: ``env:NAME``."""
+"""What the environment says: values that a recipe takes from it, and a limit over the recipe's."""
 
 from __future__ import annotations
 
 import os
 
 from alignment_assets.host.expected import Expected
+
+# Stands over the recipe's limit, for this process and those that it starts; ``--limit`` sets it.
+LIMIT = "ALIGNMENT_LIMIT"
+
+
+class LimitError(Expected):
+    """ALIGNMENT_LIMIT holds no number of prompts."""
 
 
 class UnsetError(Expected):
@@ -25,3 +32,19 @@ def from_environment(value: str, where: str) -> str:
             f"{where}: the environment variable {name} is not set; set it and run again"
         )
     return os.environ[name]
+
+
+def limit_from_environment() -> int | None:
+    """Return how many prompts ALIGNMENT_LIMIT lets a run take; None where it is not set.
+
+    Raises:
+        LimitError: it holds something else.
+    """
+    said = os.environ.get(LIMIT)
+    if not said:
+        return None
+    if not (said.isascii() and said.isdigit() and int(said)):
+        raise LimitError(
+            f"{LIMIT}={said!r} is no number of prompts; set it to 1 or more, or unset it"
+        )
+    return int(said)

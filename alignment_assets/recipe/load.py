@@ -36,12 +36,14 @@ class _UniqueKeys(yaml.SafeLoader):
 def find_recipe(name: str | None = None) -> Path:
     """Return the file of a recipe given by name or path.
 
-    Without one, ``ALIGNMENT_RECIPE`` names it, and without that it is ``demo``.
+    Without one, ``ALIGNMENT_RECIPE`` names it; without that it is ``recipe.yaml`` in the working
+    directory, and where that is missing ``demo``.
 
     Raises:
         RecipeError: there is no such file; the message lists the recipes that come along.
     """
-    wanted = name or os.environ.get("ALIGNMENT_RECIPE") or "demo"
+    here = "recipe.yaml" if Path("recipe.yaml").is_file() else "demo"
+    wanted = name or os.environ.get("ALIGNMENT_RECIPE") or here
     if Path(wanted).suffix in {".yaml", ".yml"}:
         path = Path(wanted).expanduser().absolute()
     else:

@@ -48,8 +48,9 @@ class Model(Part):
     """Weights, how they are asked, and the backend that answers for them."""
 
     weights: str = Field(
-        description="hf:owner/name, a local folder, env:NAME holding either, or served:NAME for "
-        "weights that only servers know"
+        description="hf:owner/name, a local folder, package:NAME for those that a Python package "
+        "carries as GGUF, env:NAME holding one of these, or served:NAME for weights that only "
+        "servers know"
     )
     revision: str = Field("main", description="of hub weights; resolved to a commit and recorded")
     backend: dict[str, dict[str, Any]] = Field(

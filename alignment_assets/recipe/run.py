@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from alignment_assets.host.paths import home_folder
+from alignment_assets.recipe.environment import limit_from_environment
 from alignment_assets.recipe.model import Recipe
 
 
@@ -24,8 +25,17 @@ class Run:
 
     @classmethod
     def of(cls, recipe: Recipe) -> Run:
-        """Return the run of a recipe in the home that the environment gives it."""
-        return cls(recipe, home_folder(recipe.name))
+        """Return the run of a recipe in the home that the environment gives it.
+
+        A limit that the environment gives stands over the recipe's, in a home of its own.
+
+        Raises:
+            LimitError: it is none.
+        """
+        home, limit = home_folder(recipe.name), limit_from_environment()
+        if limit is None:
+            return cls(recipe, home)
+        return cls(recipe.model_copy(update={"limit": limit}), home / f"limit-{limit}")
 
     @property
     def database(self) -> Path:

@@ -54,7 +54,7 @@ def test_every_command_that_is_printed_exists_with_its_options(document: str) ->
     commands = commands_of(REPOSITORY / document)
     assert len(commands) >= 6
     for _, command, *arguments in commands:
-        group = [command, arguments[0]] if command in ("models", "spool") else [command]
+        group = [command, arguments[0]] if command == "spool" else [command]
         shown = run(*group, "--help")
         assert shown.exit_code == 0, group
         for option in re.findall(r"(?<!\S)(--?[a-z]+)", " ".join(arguments)):

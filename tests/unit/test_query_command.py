@@ -179,6 +179,15 @@ def test_wide_rows_are_a_block_each_and_narrow_ones_a_table() -> None:
     assert shown(Rows(names, ["BIGINT"] * 12, []), 80)  # no rows: what the columns are
 
 
+def test_cells_stand_close_before_a_name_is_cut() -> None:
+    names = ["completion_requests", "controversy_agreement", "polyglot_toxicity_prompts"]
+    rows = Rows(["a", "b", "c"], ["VARCHAR"] * 3, [names])
+    for width in (76, 73, 69):
+        assert all(name in "".join(shown(rows, width)) for name in names), width
+    assert f"│{names[0]} │ {names[1]} │ {names[2]}│" in shown(rows, 73)
+    assert f"│{'│'.join(names)}│" in shown(rows, 69)
+
+
 def test_a_number_or_an_id_is_never_divided(made: Graph) -> None:
     ((pair,),) = made.query("SELECT min(pair_id) FROM dpo_pairs")
     text = (

