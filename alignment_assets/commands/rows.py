@@ -22,7 +22,7 @@ from rich.text import Text
 from alignment_assets.commands.terminal import Format, as_text
 from alignment_assets.host.durable import written_whole
 from alignment_assets.host.expected import Expected
-from alignment_assets.host.shown import ascii_controls, with_text_keys
+from alignment_assets.host.shown import ascii_controls, cell_text, json_text
 from alignment_assets.warehouse.query import QueryError, Rows
 
 if TYPE_CHECKING:
@@ -44,12 +44,6 @@ SUFFIXES: dict[str, Format] = {
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 # What may mean something in a line of Markdown, `<` and `&` apart, which are written as entities.
 _MARKDOWN = re.compile(r"[\\`*_\[\]!|~$]|(?<=www)\.|:(?=//)")
-# The names of types, Arrow's and DuckDB's, whose values stand flush right.
-_NUMBERS = {
-    *("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float", "double"),
-    *("tinyint", "smallint", "integer", "bigint", "hugeint"),
-    *("utinyint", "usmallint", "uinteger", "ubigint", "uhugeint"),
-}
 
 
 def chosen_format(format: Format | None, output: Path | None) -> Format:
@@ -167,12 +161,12 @@ def show(
     columns = [
         Column(
             Text(name),
-            justify="right" if kind.lower() in _NUMBERS else "left",
+            justify="right" if is_number else "left",
             overflow="fold",
             no_wrap=bool(values)
             and not any(isinstance(row[place], str | list | dict) for row in values),
         )
-        for place, (name, kind) in enumerate(zip(lines[0], rows.types, strict=True))
+        for place, (name, is_number) in enumerate(zip(lines[0], rows.are_numbers, strict=True))
     ]
     least = map(_least_width, columns, zip(*lines, strict=True))
     if values and sum(least) + 3 * len(columns) - 1 > console.width:
@@ -211,7 +205,7 @@ def show_record(
 
 
 def _shown(value: Any, most: int | None) -> str:
-    text = _cell(value)
+    text = cell_text(value)
     if most is None or len(text) <= most:
         return ascii_controls(text)
     return ascii_controls(text[: most - 1]) + "…"
@@ -237,7 +231,7 @@ def as_csv(rows: pa.Table | Rows, safe: bool = False) -> str:
 
 
 def _csv_line(row: Sequence[Any], safe: bool) -> str:
-    cells = [_json(value) if isinstance(value, list | dict) else value for value in row]
+    cells = [json_text(value) if isinstance(value, list | dict) else value for value in row]
     if safe:
         cells = [
             f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA) else cell
@@ -255,11 +249,11 @@ def as_markdown(rows: pa.Table | Rows) -> str:
     Line breaks of a text are ``<br>``, other control characters escapes.
     """
     rows = _plain(rows)
-    rules = ["---:" if kind.lower() in _NUMBERS else "---" for kind in rows.types]
+    rules = ["---:" if is_number else "---" for is_number in rows.are_numbers]
     lines = [
         [_markdown_text(name) for name in rows.columns],
         rules,
-        *([_markdown_text(_cell(value)) for value in row] for row in rows.values),
+        *([_markdown_text(cell_text(value)) for value in row] for row in rows.values),
     ]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
@@ -274,8 +268,7 @@ def _markdown_text(text: str) -> str:
 def as_json(rows: pa.Table | Rows) -> str:
     """Return rows as a JSON array of objects."""
     rows = _plain(rows)
-    listed = [dict(zip(rows.columns, row, strict=True)) for row in rows.values]
-    return _json(listed, indent=2) + "\n"
+    return json_text(rows.records, indent=2) + "\n"
 
 
 def _for_eyes(text: str, form: Format) -> str:
@@ -295,19 +288,3 @@ def _plain(rows: pa.Table | Rows) -> Rows:
     types = [str(field.type) for field in rows.schema]
     columns = [column.to_pylist() for column in rows.columns]
     return Rows(rows.column_names, types, list(zip(*columns, strict=True)))
-
-
-def _json(value: Any, indent: int | None = None) -> str:
-    return json.dumps(with_text_keys(value), ensure_ascii=False, default=str, indent=indent)
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, float):
-        return f"{value:,.4g}" if abs(value) < 1e5 else f"{value:,.0f}"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, int):
-        return f"{value:,}"
-    return _json(value) if isinstance(value, (list, dict)) else str(value)
