@@ -83,29 +83,6 @@ def write(
     Raises:
         QueryError: the file cannot be written, or Parquet has no such type.
     """
-    try:
-        _write(rows, form, output, console, safe_csv)
-    except OSError as error:
-        if output is None:
-            raise
-        reason = os.strerror(error.errno) if error.errno else str(error)  # Arrow says more
-        raise QueryError(f"-o {output}: {reason}; name a file that you may write") from error
-
-
-@contextmanager
-def _written(output: Path) -> Iterator[BinaryIO]:
-    """Yield what becomes a file when it is whole: until then the old one stays."""
-    if output.exists() and not output.is_file():  # a pipe, or a terminal
-        with output.open("wb") as file:
-            yield file
-        return
-    with written_whole(output) as file:
-        yield file
-
-
-def _write(
-    rows: pa.Table | Rows, form: Format, output: Path | None, console: Console, safe_csv: bool
-) -> None:
     if form == "parquet":
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -115,7 +92,7 @@ def _write(
             rows = pa.table({name: [row[place] for row in rows.values] for place, name in named})
         assert output
         try:
-            with _written(output) as file:
+            with written(output) as file:
                 pq.write_table(rows, file)
         except pa.ArrowException as error:
             raise QueryError(f"{output}: {error}; cast that column in the query") from error
@@ -125,7 +102,7 @@ def _write(
             return
         drawn = io.StringIO()
         show(rows, Console(file=drawn, width=200))
-        with _written(output) as file:
+        with written(output) as file:
             file.write(drawn.getvalue().encode())
     else:
         if form == "csv":
@@ -133,12 +110,31 @@ def _write(
         else:
             text = as_json(rows) if form == "json" else as_markdown(rows)
         if output is not None:
-            with _written(output) as file:
+            with written(output) as file:
                 file.write(text.encode())
         elif console.is_terminal:
             console.file.write(_for_eyes(text, form))
         else:
             console.file.write(text)
+
+
+@contextmanager
+def written(output: Path) -> Iterator[BinaryIO]:
+    """Yield what becomes a file when it is whole: until then the old one stays.
+
+    Raises:
+        QueryError: it cannot be written.
+    """
+    try:
+        if output.exists() and not output.is_file():  # a pipe, or a terminal
+            with output.open("wb") as file:
+                yield file
+        else:
+            with written_whole(output) as file:
+                yield file
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else str(error)  # Arrow says more
+        raise QueryError(f"-o {output}: {reason}; name a file that you may write") from error
 
 
 def show(

@@ -110,6 +110,7 @@ def print_next_steps(warehouse: Database, named: str | None, console: Console) -
     steps = {
         f"alignment-assets dev{recipe}": "the asset graph in the browser",
         f"alignment-assets status{recipe}": "what is done, missing or stale",
+        f"alignment-assets report{recipe}": "all of it as one HTML page",
         f"alignment-assets query win_rate_by_model{recipe}": "a question of sql/analysis",
     }
     width = max(map(len, steps))

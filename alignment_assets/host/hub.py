@@ -14,9 +14,10 @@ class RevisionError(Expected):
     """A repository or revision that the hub does not give; the message says which and why."""
 
 
-def hub_commit(
-    kind: Literal["model", "dataset"], repository: str, revision: str, record: Path
-) -> str:
+Kind = Literal["model", "dataset"]
+
+
+def hub_commit(kind: Kind, repository: str, revision: str, record: Path) -> str:
     """Return the commit of a revision: the one recorded, else the hub's.
 
     Args:
@@ -37,7 +38,7 @@ def hub_commit(
     lock = record.with_name(f"{record.name}.lock")
     with locked(lock, exclusive=True, timeout=600, purpose="resolving a revision"):
         known = read_record(record)
-        key = f"{kind}/{repository}@{revision}"
+        key = _key(kind, repository, revision)
         if key not in known:
             from huggingface_hub import HfApi
 
@@ -48,3 +49,12 @@ def hub_commit(
             known[key] = str(found)
             write_record(record, known)
         return known[key]
+
+
+def recorded_commit(kind: Kind, repository: str, revision: str, record: Path) -> str | None:
+    """Return the commit of a revision that is recorded; None while it was never asked for."""
+    return read_record(record).get(_key(kind, repository, revision))
+
+
+def _key(kind: Kind, repository: str, revision: str) -> str:
+    return f"{kind}/{repository}@{revision}"
