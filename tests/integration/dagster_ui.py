@@ -11,7 +11,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -176,25 +176,42 @@ def until(happened: Callable[[], Any], seconds: float) -> Any:
 @contextmanager
 def serve(folder: Path, seconds_per_request: float) -> Iterator[Ui]:
     """Run `dg dev` on the records and data of a folder."""
+    workspace = folder / "workspace.yaml"
+    workspace.write_text(WORKSPACE, encoding="utf-8")
+    command = [Path(sys.executable).with_name("dg"), "dev", "-w", workspace, "--host", "127.0.0.1"]
+    environment = {
+        "DAGSTER_HOME": str(folder),
+        "ALIGNMENT_HOME": str(folder / "home"),
+        "ALIGNMENT_RECIPE": "demo",
+        "FAKE_SECONDS_PER_REQUEST": str(seconds_per_request),
+        "PYTHONPATH": f"{IMPATIENCE}:{REPOSITORY}",
+    }
+    with _running(command, folder, {**os.environ, **environment}) as running:
+        yield running
+
+
+@contextmanager
+def develop(folder: Path, recipe: str) -> Iterator[Ui]:
+    """Run `alignment-assets dev` in a folder that recipes have their homes in."""
+    command = [Path(sys.executable).with_name("alignment-assets"), "dev", "--recipe", recipe]
+    chosen = {"DAGSTER_HOME", "ALIGNMENT_HOME", "ALIGNMENT_RECIPE"}
+    environment = {name: value for name, value in os.environ.items() if name not in chosen}
+    with _running(command, folder, environment) as running:
+        yield running
+
+
+@contextmanager
+def _running(
+    command: Sequence[str | Path], folder: Path, environment: Mapping[str, str]
+) -> Iterator[Ui]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    workspace = folder / "workspace.yaml"
-    workspace.write_text(WORKSPACE, encoding="utf-8")
-    command = Path(sys.executable).parent / "dg"
-    address = ["--host", "127.0.0.1", "--port", str(port)]
     with (folder / "dev.log").open("w") as log:
         server = subprocess.Popen(
-            [command, "dev", *address, "-w", workspace],
+            [*command, "--port", str(port)],
             cwd=folder,
-            env={
-                **os.environ,
-                "DAGSTER_HOME": str(folder),
-                "ALIGNMENT_HOME": str(folder / "home"),
-                "ALIGNMENT_RECIPE": "demo",
-                "FAKE_SECONDS_PER_REQUEST": str(seconds_per_request),
-                "PYTHONPATH": f"{IMPATIENCE}:{REPOSITORY}",
-            },
+            env=environment,
             stdout=log,
             stderr=log,
             start_new_session=True,
