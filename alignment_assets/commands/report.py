@@ -47,6 +47,7 @@ EXCLUDED = {
     "losses": "Nothing was lost.",
     "selection_exclusions_by_reason": "No prompt has come to selection.",
 }
+OTHERS = ("prompts_by_track", "forecast_against_actual", "engines_by_model")
 NO_FORECAST = "No run has followed a forecast: `alignment-assets forecast` makes one."
 NO_ENGINES = "No engine has answered."
 # From what has to be looked at to what is well.
@@ -134,9 +135,7 @@ def _find(run: Run, snapshot: bool) -> Found:
     defs = build_defs(run, resources)
     tables = _by_stage(defs)
     pages = [one.name for of in tables.values() for table in of for one in questions_of(table)]
-    names = dict.fromkeys([*EXCLUDED, *pages, "forecast_against_actual", "engines_by_model"])
-    if run.recipe.published_prompts:
-        names["prompts_by_track"] = None
+    names = dict.fromkeys([*EXCLUDED, *pages, *OTHERS])
     with opened_to_ask(resources["warehouse"], snapshot=snapshot) as connection:
         there = look_into(connection, run, defs)
         answers = ask_published(connection, names, run.recipe.settings())

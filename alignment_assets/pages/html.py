@@ -11,7 +11,7 @@ import base64
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,7 +43,7 @@ class Block:
         form: how they are shown; bars and lines have a picture beside the table.
         picture: a PNG.
         empty: what stands there if there are no rows.
-        marked: the column whose first word says how a row stands, which is then seen by its colour.
+        marked: the column whose first word says how a row stands, which is seen by its colour.
     """
 
     title: str
@@ -61,12 +61,12 @@ class Block:
             return None
         return f"data:image/png;base64,{base64.b64encode(self.picture).decode()}"
 
-    @property
+    @cached_property
     def shown(self) -> list[list[str]]:
         """The cells of the rows that are shown."""
         return [[cell(value) for value in row] for row in self.rows.values[:ROWS]]
 
-    @property
+    @cached_property
     def long(self) -> list[bool]:
         """Of each column, whether it has texts that need lines of their own."""
         rows = self.shown
@@ -143,5 +143,6 @@ def _template() -> Template:
     environment.filters |= {
         "words": lambda name: name.replace("_", " "),
         "anchor": lambda text: re.sub(r"\W+", "-", text.lower()).strip("-"),
+        "first_word": lambda text: next(iter(re.findall(r"[a-z]+", text)), ""),
     }
     return environment.from_string(Path(__file__).with_name("page.html").read_text("utf-8"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 import shutil
 from collections.abc import Callable
@@ -11,10 +12,13 @@ from typing import Any
 
 import pytest
 from dagster import DagsterInstance
+from rich.console import Console
 from typer.testing import CliRunner
 
 from alignment_assets.commands.app import app
 from alignment_assets.commands.report import EXCLUDED, report_page
+from alignment_assets.commands.summary import print_next_steps
+from alignment_assets.host.durable import write_record
 from alignment_assets.host.expected import Expected
 from alignment_assets.host.shown import cell_text
 from alignment_assets.pages import pictures
@@ -197,15 +201,18 @@ def test_the_same_database_gives_the_same_report(home: Path, written: str) -> No
     assert made.sub("", again) == made.sub("", written)
 
 
-def test_who_left_is_left_out_and_what_was_published_stands_beside(home: Path) -> None:
+def test_who_left_is_left_out_and_what_was_published_and_read_stands_beside(home: Path) -> None:
     recipe = changed_recipe(
         {
             "completions.models": ["smollm2-135m"],
             "published_prompts": {"standard": 1000, "controversial": 0},
+            "personas.dataset": "hf:lab/personas",
+            "human_labels.dataset": "hf:lab/labels",
         }
     )
     run = Run(recipe, home)
     Warehouse(**run.database_settings).snapshot()
+    write_record(run.revisions, {"dataset/lab/personas@main": "0123abcd"})
     page = Page(report_page(run, "'my recipe.yaml'", snapshot=True))
     assert "of the last snapshot" in page.text
     tables = page.tables
@@ -215,6 +222,10 @@ def test_who_left_is_left_out_and_what_was_published_stands_beside(home: Path) -
     (standard,) = (row for row in tables["prompts-beside-the-published"] if row[0] == "standard")
     assert standard[2] == "1,000" and float(standard[3]) == int(standard[1]) / 1000
     assert "alignment-assets materialize --recipe 'my recipe.yaml'" in page.text
+    assert ["personas", "hf:lab/personas", "main", "0123abcd"] in tables["datasets"]
+    assert ["human labels", "hf:lab/labels", "main", "not looked up yet"] in tables["datasets"]
+    engines = {(row[0], row[1], row[2]) for row in tables["engines-by-model"][1:]}
+    assert {("smollm2-135m", "generate", "fake"), (POLICY, "generate", "fake")} <= engines
 
 
 def test_what_is_missing_is_told_with_the_command_that_makes_it(
@@ -260,6 +271,13 @@ def test_a_report_that_cannot_be_written_leaves_the_old_one(
     assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
     assert CliRunner().invoke(app, ["report", "-o", str(old)]).exit_code == 0
     assert old.read_text(encoding="utf-8").startswith("<!doctype html>")
+
+
+def test_what_a_run_ends_with_names_the_report(home: Path) -> None:
+    console = Console(file=io.StringIO(), width=100)
+    run = Run(changed_recipe(), home)
+    print_next_steps(Warehouse(**run.database_settings), "mine", console)
+    assert "alignment-assets report --recipe mine " in console.file.getvalue()  # type: ignore[attr-defined]
 
 
 def test_a_picture_of_many_numbers_adds_up_neighbours() -> None:
