@@ -8,7 +8,6 @@ there are is said in ``sql/analysis``; see `alignment_assets.pages`.
 from __future__ import annotations
 
 import base64
-import json
 import math
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -17,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 from dagster import MetadataValue, TableColumn, TableRecord, TableSchema
 
-from alignment_assets.host.shown import ascii_controls, with_text_keys
+from alignment_assets.host.shown import ascii_controls, json_text
 from alignment_assets.pages.answers import Answer
 from alignment_assets.pages.pictures import picture
 from alignment_assets.warehouse.query import Rows
@@ -121,12 +120,5 @@ def _cell(value: Any, kind: str) -> str | int | float | bool | None:
         return float(value) if math.isfinite(value) else None  # JSON has no other
     if kind == "int":
         return int(value)
-    text = value if isinstance(value, str) else _json(value)
-    text = ascii_controls(text)
+    text = ascii_controls(json_text(value) if isinstance(value, list | dict) else str(value))
     return text if len(text) <= CHARACTERS else f"{text[: CHARACTERS - 1]}…"
-
-
-def _json(value: Any) -> str:
-    if not isinstance(value, list | dict):
-        return str(value)
-    return json.dumps(with_text_keys(value), ensure_ascii=False, default=str)

@@ -265,6 +265,30 @@ def status(
     status(recipe, format, output)
 
 
+@app.command(epilog=example("report --recipe demo -o report.html"))
+def report(
+    recipe: RecipeOption = None,
+    limit: LimitOption = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="A file to write to; by default report.html beside the database."
+        ),
+    ] = None,
+    snapshot: Annotated[
+        bool, typer.Option("--snapshot", help="Report the last snapshot; no writer waits for it.")
+    ] = False,
+) -> None:
+    """Write what the run made as one HTML page, for whoever opens no Dagster.
+
+    It has the answers that the assets' pages have, of all partitions together, what is fresh, what
+    was excluded and why, forecast against actual, and versions. It loads nothing from elsewhere.
+    """
+    from alignment_assets.commands.report import report
+
+    report(recipe, output, snapshot)
+
+
 @app.command(epilog=example("tidy --recipe demo --apply"))
 def tidy(
     recipe: RecipeOption = None,

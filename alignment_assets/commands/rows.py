@@ -22,7 +22,7 @@ from rich.text import Text
 from alignment_assets.commands.terminal import Format, as_text
 from alignment_assets.host.durable import written_whole
 from alignment_assets.host.expected import Expected
-from alignment_assets.host.shown import ascii_controls, with_text_keys
+from alignment_assets.host.shown import ascii_controls, cell_text, json_text
 from alignment_assets.warehouse.query import QueryError, Rows
 
 if TYPE_CHECKING:
@@ -44,12 +44,6 @@ SUFFIXES: dict[str, Format] = {
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 # What may mean something in a line of Markdown, `<` and `&` apart, which are written as entities.
 _MARKDOWN = re.compile(r"[\\`*_\[\]!|~$]|(?<=www)\.|:(?=//)")
-# The names of types, Arrow's and DuckDB's, whose values stand flush right.
-_NUMBERS = {
-    *("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float", "double"),
-    *("tinyint", "smallint", "integer", "bigint", "hugeint"),
-    *("utinyint", "usmallint", "uinteger", "ubigint", "uhugeint"),
-}
 
 
 def chosen_format(format: Format | None, output: Path | None) -> Format:
@@ -89,29 +83,6 @@ def write(
     Raises:
         QueryError: the file cannot be written, or Parquet has no such type.
     """
-    try:
-        _write(rows, form, output, console, safe_csv)
-    except OSError as error:
-        if output is None:
-            raise
-        reason = os.strerror(error.errno) if error.errno else str(error)  # Arrow says more
-        raise QueryError(f"-o {output}: {reason}; name a file that you may write") from error
-
-
-@contextmanager
-def _written(output: Path) -> Iterator[BinaryIO]:
-    """Yield what becomes a file when it is whole: until then the old one stays."""
-    if output.exists() and not output.is_file():  # a pipe, or a terminal
-        with output.open("wb") as file:
-            yield file
-        return
-    with written_whole(output) as file:
-        yield file
-
-
-def _write(
-    rows: pa.Table | Rows, form: Format, output: Path | None, console: Console, safe_csv: bool
-) -> None:
     if form == "parquet":
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -121,7 +92,7 @@ def _write(
             rows = pa.table({name: [row[place] for row in rows.values] for place, name in named})
         assert output
         try:
-            with _written(output) as file:
+            with written(output) as file:
                 pq.write_table(rows, file)
         except pa.ArrowException as error:
             raise QueryError(f"{output}: {error}; cast that column in the query") from error
@@ -131,7 +102,7 @@ def _write(
             return
         drawn = io.StringIO()
         show(rows, Console(file=drawn, width=200))
-        with _written(output) as file:
+        with written(output) as file:
             file.write(drawn.getvalue().encode())
     else:
         if form == "csv":
@@ -139,12 +110,31 @@ def _write(
         else:
             text = as_json(rows) if form == "json" else as_markdown(rows)
         if output is not None:
-            with _written(output) as file:
+            with written(output) as file:
                 file.write(text.encode())
         elif console.is_terminal:
             console.file.write(_for_eyes(text, form))
         else:
             console.file.write(text)
+
+
+@contextmanager
+def written(output: Path) -> Iterator[BinaryIO]:
+    """Yield what becomes a file when it is whole: until then the old one stays.
+
+    Raises:
+        QueryError: it cannot be written.
+    """
+    try:
+        if output.exists() and not output.is_file():  # a pipe, or a terminal
+            with output.open("wb") as file:
+                yield file
+        else:
+            with written_whole(output) as file:
+                yield file
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else str(error)  # Arrow says more
+        raise QueryError(f"-o {output}: {reason}; name a file that you may write") from error
 
 
 def show(
@@ -167,12 +157,12 @@ def show(
     columns = [
         Column(
             Text(name),
-            justify="right" if kind.lower() in _NUMBERS else "left",
+            justify="right" if is_number else "left",
             overflow="fold",
             no_wrap=bool(values)
             and not any(isinstance(row[place], str | list | dict) for row in values),
         )
-        for place, (name, kind) in enumerate(zip(lines[0], rows.types, strict=True))
+        for place, (name, is_number) in enumerate(zip(lines[0], rows.are_numbers, strict=True))
     ]
     least = map(_least_width, columns, zip(*lines, strict=True))
     if values and sum(least) + 3 * len(columns) - 1 > console.width:
@@ -218,7 +208,7 @@ def show_record(
 
 
 def _shown(value: Any, most: int | None) -> str:
-    text = _cell(value)
+    text = cell_text(value)
     if most is None or len(text) <= most:
         return ascii_controls(text)
     return ascii_controls(text[: most - 1]) + "…"
@@ -248,7 +238,7 @@ def as_csv(rows: pa.Table | Rows, safe: bool = False) -> str:
 
 
 def _csv_line(row: Sequence[Any], safe: bool) -> str:
-    cells = [_json(value) if isinstance(value, list | dict) else value for value in row]
+    cells = [json_text(value) if isinstance(value, list | dict) else value for value in row]
     if safe:
         cells = [
             f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA) else cell
@@ -266,11 +256,11 @@ def as_markdown(rows: pa.Table | Rows) -> str:
     Line breaks of a text are ``<br>``, other control characters escapes.
     """
     rows = _plain(rows)
-    rules = ["---:" if kind.lower() in _NUMBERS else "---" for kind in rows.types]
+    rules = ["---:" if is_number else "---" for is_number in rows.are_numbers]
     lines = [
         [_markdown_text(name) for name in rows.columns],
         rules,
-        *([_markdown_text(_cell(value)) for value in row] for row in rows.values),
+        *([_markdown_text(cell_text(value)) for value in row] for row in rows.values),
     ]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
@@ -285,8 +275,7 @@ def _markdown_text(text: str) -> str:
 def as_json(rows: pa.Table | Rows) -> str:
     """Return rows as a JSON array of objects."""
     rows = _plain(rows)
-    listed = [dict(zip(rows.columns, row, strict=True)) for row in rows.values]
-    return _json(listed, indent=2) + "\n"
+    return json_text(rows.records, indent=2) + "\n"
 
 
 def _for_eyes(text: str, form: Format) -> str:
@@ -306,19 +295,3 @@ def _plain(rows: pa.Table | Rows) -> Rows:
     types = [str(field.type) for field in rows.schema]
     columns = [column.to_pylist() for column in rows.columns]
     return Rows(rows.column_names, types, list(zip(*columns, strict=True)))
-
-
-def _json(value: Any, indent: int | None = None) -> str:
-    return json.dumps(with_text_keys(value), ensure_ascii=False, default=str, indent=indent)
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, float):
-        return f"{value:,.4g}" if abs(value) < 1e5 else f"{value:,.0f}"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, int):
-        return f"{value:,}"
-    return _json(value) if isinstance(value, (list, dict)) else str(value)

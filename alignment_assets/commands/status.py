@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import duckdb
 import pyarrow as pa
 from dagster import AssetKey, DagsterInstance, Definitions
 
@@ -60,7 +61,11 @@ def table_status(
     longer asked do not count. For ``status`` see `statuses`; sources, models and policies that left
     the recipe come last.
     """
-    there = look(warehouse, run, defs)
+    return status_rows(look(warehouse, run, defs), run, defs, instance)
+
+
+def status_rows(there: There, run: Run, defs: Definitions, instance: DagsterInstance) -> pa.Table:
+    """Return the rows of `table_status` of what was seen in a database."""
     lines = []
     for (table, partition), status in statuses(there, run, defs, instance).items():
         asked, answered = there.requested.get((table, partition), (None, None))
@@ -113,6 +118,16 @@ def look(warehouse: Database, run: Run, defs: Definitions) -> There:
     Raises:
         QueryError: there is none, or it cannot be read.
     """
+    with opened_to_ask(warehouse) as connection:
+        return look_into(connection, run, defs)
+
+
+def look_into(connection: duckdb.DuckDBPyConnection, run: Run, defs: Definitions) -> There:
+    """Return what is in an open database; after that the connection is isolated.
+
+    Raises:
+        duckdb.Error: it cannot be read.
+    """
     settings = run.recipe.settings()
     counts = " UNION ALL ".join(
         f"SELECT '{table}' AS name, {PARTITION_COLUMNS.get(table, 'NULL')} AS partition, "
@@ -120,18 +135,17 @@ def look(warehouse: Database, run: Run, defs: Definitions) -> There:
         for table in sql_files.tables()
     )
     unanswered = sql_files.read_sql("analysis", "unanswered_requests")
-    with opened_to_ask(warehouse) as connection:
-        lineage = Lineage(connection, settings)
-        misfits = {
-            place: [misfit.how for misfit in lineage.misfits_of(TablePart(*place))]
-            for place in _places(defs)
-        }
-        left = find_left(connection, run)
-        isolate(connection, warehouse.members)
-        rows = ask(connection, counts, {}).to_pylist()
-        graded = ask(connection, REQUESTED, settings).to_pylist()
-        asked = ask(connection, unanswered, settings).to_pylist()
-        (created,) = ask(connection, "SELECT created_at FROM database_info", {}).to_pylist()
+    lineage = Lineage(connection, settings)
+    misfits = {
+        place: [misfit.how for misfit in lineage.misfits_of(TablePart(*place))]
+        for place in _places(defs)
+    }
+    left = find_left(connection, run)
+    isolate(connection, run.recipe.members)
+    rows = ask(connection, counts, {}).to_pylist()
+    graded = ask(connection, REQUESTED, settings).to_pylist()
+    asked = ask(connection, unanswered, settings).to_pylist()
+    (created,) = ask(connection, "SELECT created_at FROM database_info", {}).to_pylist()
     requested = {
         (row["name"], row["partition"]): (row["requested"], row["answered"]) for row in graded
     }

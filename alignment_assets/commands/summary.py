@@ -12,11 +12,12 @@ from rich.text import Text
 
 from alignment_assets.commands.rows import show
 from alignment_assets.commands.terminal import as_text, say, say_next
+from alignment_assets.pages.answers import Answer, ask_published
 from alignment_assets.recipe.environment import limit_from_environment
 from alignment_assets.recipe.run import Run
 from alignment_assets.warehouse import sql_files
 from alignment_assets.warehouse.database import Database
-from alignment_assets.warehouse.query import run_query
+from alignment_assets.warehouse.query import isolate, opened_to_ask, run_query
 
 EXAMPLE_CHARACTERS = 320
 # What decides about consent (sql/macros.sql, `consent_basis`), as a sentence names it.
@@ -27,14 +28,13 @@ DECIDED_BY = {
     "blocked_list": "a list of domains",
     "no_rule": "no rule",
 }
-EXAMPLES = """
-SELECT prompt[-1].content AS prompt, chosen[1].content AS chosen, rejected[1].content AS rejected,
-    track, chosen_model, rejected_model, chosen_variant, rejected_variant,
-    chosen_reward, rejected_reward
-FROM dpo_pairs
-ORDER BY chosen_reward - rejected_reward DESC, pair_id
-LIMIT 3
-"""
+# What the summary shows of sql/analysis: as tables, with their titles, and in words of its own.
+TABLES = {
+    "exclusions_by_rule": "Rows dropped, and why",
+    "reward_by_model_and_variant": "Rewards by model and variant",
+}
+TOLD = ("consent_decisions", "rules_without_rows", "sample_pairs")
+EXAMPLES = 3
 
 
 def print_rows(warehouse: Database, console: Console, tables: Iterable[str]) -> None:
@@ -47,25 +47,22 @@ def print_rows(warehouse: Database, console: Console, tables: Iterable[str]) -> 
 
 def print_summary(warehouse: Database, run: Run, console: Console) -> None:
     """Print what is in a recipe's database."""
-    recipe, settings = run.recipe, run.recipe.settings()
+    recipe = run.recipe
     print_rows(warehouse, console, sql_files.tables())
-    for title, question in (
-        ("Rows dropped, and why", "exclusions_by_rule"),
-        ("Rewards by model and variant", "reward_by_model_and_variant"),
-    ):
-        show(
-            run_query(warehouse, sql_files.read_sql("analysis", question), settings), console, title
-        )
-    console.print(consent_line(warehouse, run), soft_wrap=True)
-    question = sql_files.read_sql("analysis", "rules_without_rows")
-    for idle in run_query(warehouse, question, settings).to_pylist():
+    with opened_to_ask(warehouse) as connection:
+        isolate(connection, warehouse.members)
+        answers = ask_published(connection, (*TABLES, *TOLD), recipe.settings())
+    for question, title in TABLES.items():
+        show(answers[question].rows, console, title)
+    console.print(consent_line(answers["consent_decisions"]), soft_wrap=True)
+    for idle in answers["rules_without_rows"].rows.records:
         line = (
             f"No row is of {idle['about']!r}: the rule about it ({idle['rule']}) decides nothing."
         )
         console.print(as_text(line), soft_wrap=True)
     if recipe.published_prompts:
         console.print(f"The report had {json.dumps(recipe.published_prompts)} prompts per track.")
-    for row in run_query(warehouse, EXAMPLES, {}).to_pylist():
+    for row in answers["sample_pairs"].rows.records[:EXAMPLES]:
         text = Text()
         for part, who in (("prompt", row["track"]), ("chosen", "chosen"), ("rejected", "rejected")):
             about = (
@@ -82,14 +79,16 @@ def print_summary(warehouse: Database, run: Run, console: Console) -> None:
         console.print(Panel(text, title="example pair", title_align="left"))
 
 
-def consent_line(warehouse: Database, run: Run) -> str:
+def consent_line(answer: Answer) -> str:
     """Return how many rows robots.txt decided about, how many their source's rule, and what else.
 
     Beside each number stands how many of them were admitted and how many refused.
+
+    Args:
+        answer: to the question ``consent_decisions``.
     """
-    question = sql_files.read_sql("analysis", "consent_decisions")
     found = {name: [0, 0] for name in ("robots_txt", "source_rule")}
-    for row in run_query(warehouse, question, run.recipe.settings()).to_pylist():
+    for row in answer.rows.records:
         counted = found.setdefault(row["decided_by"], [0, 0])
         counted[0] += row["admitted"]
         counted[1] += row["refused"]
@@ -114,6 +113,7 @@ def print_next_steps(warehouse: Database, named: str | None) -> None:
     steps = {
         f"alignment-assets dev{same}": "the asset graph in the browser",
         f"alignment-assets status{same}": "what is done, missing or stale",
+        f"alignment-assets report{same}": "all of it as one HTML page",
         f"alignment-assets query win_rate_by_model{same}": "a question of sql/analysis",
     }
     say(f"Database: {warehouse.path}")

@@ -14,13 +14,13 @@ class RevisionError(Expected):
     """A repository or revision that the hub does not give; the message says which and why."""
 
 
+Kind = Literal["model", "dataset"]
+
 # Whether the hub answers at all shows soon.
 HUB_SECONDS = 30.0
 
 
-def hub_commit(
-    kind: Literal["model", "dataset"], repository: str, revision: str, record: Path
-) -> str:
+def hub_commit(kind: Kind, repository: str, revision: str, record: Path) -> str:
     """Return the commit of a revision: the one recorded, else the hub's.
 
     Args:
@@ -48,12 +48,7 @@ def hub_commit(
         return known[key]
 
 
-def ask_hub(
-    kind: Literal["model", "dataset"],
-    repository: str,
-    revision: str,
-    record: Path | None = None,
-) -> str:
+def ask_hub(kind: Kind, repository: str, revision: str, record: Path | None = None) -> str:
     """Return the commit of a revision as the hub tells it now; nothing is recorded.
 
     Args:
@@ -68,13 +63,20 @@ def ask_hub(
     from huggingface_hub import HfApi
 
     key = _key(kind, repository, revision)
-    wanted = (read_record(record) if record else {}).get(key, revision)
+    known = recorded_commit(kind, repository, revision, record) if record else None
     try:
-        found = HfApi().repo_info(repository, revision=wanted, repo_type=kind, timeout=HUB_SECONDS)
+        found = HfApi().repo_info(
+            repository, revision=known or revision, repo_type=kind, timeout=HUB_SECONDS
+        )
     except Exception as error:  # offline, gated, no such repository: all end the same way
         raise RevisionError(f"{key}: the hub does not answer for it: {error}") from error
     return str(found.sha)
 
 
-def _key(kind: str, repository: str, revision: str) -> str:
+def recorded_commit(kind: Kind, repository: str, revision: str, record: Path) -> str | None:
+    """Return the commit of a revision that is recorded; None while it was never asked for."""
+    return read_record(record).get(_key(kind, repository, revision))
+
+
+def _key(kind: Kind, repository: str, revision: str) -> str:
     return f"{kind}/{repository}@{revision}"

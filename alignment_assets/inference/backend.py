@@ -17,6 +17,7 @@ from typing import ClassVar, Literal
 from dagster import ConfigurableResource
 
 from alignment_assets.gpus.pool import GpuPool
+from alignment_assets.host.expected import Expected
 from alignment_assets.inference.fingerprint import model_fingerprint, resolve_weights
 from alignment_assets.inference.progress import Progress
 from alignment_assets.inference.types import Kind
@@ -27,6 +28,10 @@ from alignment_assets.recipe.run import Run
 logger = logging.getLogger(__name__)
 
 Verdict = Literal["ok", "warning", "problem"]
+
+
+class BackendError(Expected):
+    """No engine can answer; the message says which failed, why, and what to do."""
 
 
 @dataclass(frozen=True)

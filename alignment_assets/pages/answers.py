@@ -1,16 +1,16 @@
-"""The questions of a page, asked of rows that are about to be published."""
+"""Questions asked: of rows that are about to be published, or of those that are."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import duckdb
 
-from alignment_assets.pages.questions import Question, questions_of
+from alignment_assets.pages.questions import Question, question, questions_of
 from alignment_assets.warehouse import sql_files
-from alignment_assets.warehouse.query import Rows
+from alignment_assets.warehouse.query import Rows, fetch
 from alignment_assets.warehouse.removed import Members, rows_hidden
 from alignment_assets.warehouse.schema import WarehouseError
 from alignment_assets.warehouse.staging import Staging
@@ -21,7 +21,7 @@ TEXT_IDS = ("row_id", "prompt_id")
 
 @dataclass(frozen=True)
 class Answer:
-    """What a question of a page gives."""
+    """What a question gives: the same to whoever shows it, who decides how a cell is written."""
 
     question: Question
     rows: Rows
@@ -55,29 +55,46 @@ def ask_about(staging: Staging, members: Members, parameters: Mapping[str, Any])
         return []
     seen = {**members, **{column: [value] for column, value in staging.partition.items()}}
     with rows_hidden(staging.connection, seen, staging.reads, but=table):
-        return [Answer(one, _answer(staging, one, parameters)) for one in asked]
+        try:
+            return [_answer(staging.connection, one, parameters) for one in asked]
+        except WarehouseError as error:
+            raise WarehouseError(
+                f"{staging.label}: {error}, or take its line `-- Page:` out: it is shown with the "
+                f"new rows"
+            ) from error
 
 
-def _answer(staging: Staging, question: Question, parameters: Mapping[str, Any]) -> Rows:
+def ask_published(
+    connection: duckdb.DuckDBPyConnection, names: Iterable[str], parameters: Mapping[str, Any]
+) -> dict[str, Answer]:
+    """Answer questions from what is published, all partitions of a table together.
+
+    Args:
+        connection: to the database, `isolate`d: it sees no rows of those who left the recipe.
+        names: of the questions.
+        parameters: the recipe's settings, which questions may name.
+
+    Raises:
+        WarehouseError: a question cannot be answered; the message names its file.
+    """
+    return {name: _answer(connection, question(name), parameters) for name in names}
+
+
+def _answer(
+    connection: duckdb.DuckDBPyConnection, question: Question, parameters: Mapping[str, Any]
+) -> Answer:
     try:
         values = sql_files.named_parameters(question.text, parameters)
-        connection = staging.connection.execute(question.text, values)
-        described = connection.description or []
-        rows = Rows(
-            [column[0] for column in described],
-            [str(column[1]) for column in described],
-            connection.fetchall(),
-        )
+        rows = fetch(connection, question.text, values)
     except (duckdb.Error, KeyError) as error:
         reason = str(error).splitlines()[0]
         raise WarehouseError(
-            f"{staging.label}: sql/analysis/{question.name}.sql, which is shown with it, fails on "
-            f"the new rows: {reason}; mend it, or take its line `-- Page:` out"
+            f"sql/analysis/{question.name}.sql fails: {reason}; mend it"
         ) from error
     wanted = [*question.columns, *(TEXT_IDS if question.form == "texts" else ())]
     if not set(wanted) <= set(rows.columns):
         raise WarehouseError(
-            f"{staging.label}: sql/analysis/{question.name}.sql gives the columns "
-            f"{list(rows.columns)}; its line `-- Page:` wants {wanted}"
+            f"sql/analysis/{question.name}.sql gives the columns {list(rows.columns)}; its line "
+            f"`-- Page:` wants {wanted}: mend it"
         )
-    return rows
+    return Answer(question, rows)

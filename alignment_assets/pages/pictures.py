@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -47,13 +48,14 @@ def _drawn(
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 4), dpi=dots)
-    # Room for slanted labels and the legend; to have it worked out would take as long as the rest.
-    figure.subplots_adjust(left=0.1, right=0.76, bottom=0.3, top=0.9)
     axes = FigureCanvasAgg(figure).figure.add_subplot()
     (_bars if form == "bars" else _lines)(axes, columns, rows)
     axes.set_xlabel(columns[0].replace("_", " "))
     axes.set_title(title)
     axes.spines[["top", "right"]].set_visible(False)
+    # Room for labels and the legend; to have it worked out would take as long as the rest.
+    slanted = any(label.get_rotation() for label in axes.get_xticklabels())
+    figure.subplots_adjust(left=0.1, right=0.73, bottom=0.3 if slanted else 0.15, top=0.9)
     written = io.BytesIO()
     with warnings.catch_warnings():
         # A letter that the font lacks is drawn as a box.
@@ -65,6 +67,9 @@ def _drawn(
 def _bars(axes: Axes, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     along = list(dict.fromkeys(row[0] for row in rows))
     if all(isinstance(value, int | float) for value in along):
+        if len(along) > PLACES and all(map(math.isfinite, along)):
+            rows = _in_steps(rows, min(along), max(along))
+            along = list(dict.fromkeys(row[0] for row in rows))
         along.sort()
     places, along = len(along), along[:PLACES]
     kinds = list(dict.fromkeys(row[2] for row in rows)) if len(columns) > 2 else [None]
@@ -88,7 +93,7 @@ def _bars(axes: Axes, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> 
         )
     labels = [_plain(value) for value in along]
     step = -(-len(labels) // LABELS)
-    slanted = sum(map(len, labels[::step])) > 60
+    slanted = sum(map(len, labels[::step])) > 45
     axes.set_xticks(
         range(0, len(labels), step),
         labels[::step],
@@ -101,6 +106,19 @@ def _bars(axes: Axes, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> 
     axes.set_ylabel(columns[1].replace("_", " "))
     if len(columns) > 2:
         _legend(axes, columns[2])
+
+
+def _in_steps(
+    rows: Sequence[Sequence[Any]], lowest: float, highest: float
+) -> Sequence[Sequence[Any]]:
+    """Return rows whose places are so many that neighbours share the lower end of a step."""
+    width = (highest - lowest) / PLACES
+    digits = 1 - math.floor(math.log10(width))
+    steps = (min(int((row[0] - lowest) / width), PLACES - 1) for row in rows)
+    return [
+        (round(lowest + step * width, digits), *row[1:])
+        for step, row in zip(steps, rows, strict=True)
+    ]
 
 
 def _lines(axes: Axes, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:

@@ -39,11 +39,11 @@ class PageError(Expected):
 
 @dataclass(frozen=True)
 class Question:
-    """A question as it is shown with tables.
+    """A question as it is shown.
 
     Attributes:
         name: of its file.
-        tables: with whose pages it is shown.
+        tables: with whose pages it is shown, if any.
         form: how.
         columns: of its answer, those that are drawn.
     """
@@ -63,6 +63,11 @@ class Question:
         """Its name as words."""
         return self.name.replace("_", " ")
 
+    @property
+    def about(self) -> str:
+        """What its file says of it."""
+        return sql_files.comment(self.text)
+
 
 def questions_of(table: str) -> list[Question]:
     """Return the questions that are shown with a table, by name.
@@ -71,6 +76,16 @@ def questions_of(table: str) -> list[Question]:
         PageError: a line that says where a question is shown is none.
     """
     return [question for question in _questions() if table in question.tables]
+
+
+def question(name: str) -> Question:
+    """Return a question of ``sql/analysis`` in its form; one that no table's page has is a table.
+
+    Raises:
+        PageError: a line that says where a question is shown is none.
+    """
+    shown = (one for one in _questions() if one.name == name)
+    return next(shown, Question(name, ()))
 
 
 def check_pages() -> None:

@@ -25,6 +25,12 @@ from alignment_assets.warehouse.schema import WarehouseError
 if TYPE_CHECKING:
     import pyarrow as pa
 
+# The names of types, Arrow's and DuckDB's, whose values are numbers.
+_NUMBERS = {
+    *("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float", "double"),
+    *("tinyint", "smallint", "integer", "bigint", "hugeint"),
+    *("utinyint", "usmallint", "uinteger", "ubigint", "uhugeint"),
+}
 _PLAIN = re.compile(r"-?\d{1,18}(\.\d+)?|true|false|null|\[.*\]")
 
 # What DuckDB says of a text where a UUID should be.
@@ -78,9 +84,7 @@ def questions() -> Rows:
 
 
 def _first_sentence(text: str) -> str:
-    lines = takewhile(lambda line: line.startswith("--"), text.splitlines())
-    comment = " ".join(line.removeprefix("--").strip() for line in lines)
-    return re.split(r"(?<=[.?!])\s", comment, maxsplit=1)[0]
+    return re.split(r"(?<=[.?!])\s", sql_files.comment(text), maxsplit=1)[0]
 
 
 def parse_parameters(given: Sequence[str]) -> dict[str, Any]:
@@ -219,7 +223,7 @@ class Rows:
 
     Attributes:
         columns: their names.
-        types: DuckDB's name of each column's type.
+        types: DuckDB's name of each column's type, or Arrow's.
         values: row by row.
     """
 
@@ -231,6 +235,16 @@ class Rows:
     def num_rows(self) -> int:
         """How many they are."""
         return len(self.values)
+
+    @property
+    def records(self) -> list[dict[str, Any]]:
+        """Each row with its columns' names."""
+        return [dict(zip(self.columns, row, strict=True)) for row in self.values]
+
+    @property
+    def are_numbers(self) -> list[bool]:
+        """Of each column, whether its values are numbers, which stand flush right."""
+        return [kind.lower() in _NUMBERS for kind in self.types]
 
 
 def fetch_rows(

@@ -114,7 +114,7 @@ def stored_bytes(
             _STORED.format(database=database, table=table)
         ).fetchone() or (0,)
         ours, all_rows = connection.execute(
-            f"SELECT count(*) FILTER ({condition}), count(*) FROM {database}.main.{table}",
+            f'SELECT count(*) FILTER ({condition}), count(*) FROM "{database}".main.{table}',
             dict(values),
         ).fetchone() or (0, 0)
         total += int(stored * ours / all_rows) if all_rows else 0

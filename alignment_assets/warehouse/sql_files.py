@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cache
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,16 @@ def sql_names(kind: str) -> list[str]:
 def _names(folder: Path) -> tuple[str, ...]:
     found = (str(path.relative_to(folder).with_suffix("")) for path in folder.rglob("*.sql"))
     return tuple(sorted(found))
+
+
+def comment(sql: str) -> str:
+    """Return what a file says of itself: the comment that it begins with, in one line.
+
+    A line ``-- Page: …`` is for the product and left out.
+    """
+    lines = takewhile(lambda line: line.startswith("--"), sql.splitlines())
+    told = (line.removeprefix("--").strip() for line in lines if not line.startswith("-- Page:"))
+    return " ".join(told)
 
 
 @cache

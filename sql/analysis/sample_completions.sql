@@ -13,8 +13,8 @@ SELECT
     variant,
     finish_reason,
     text_tokens,
-    left(alignment_prompts.messages[-1].content, 400) AS prompt,
-    left(completions.text, 400) AS text
+    alignment_prompts.messages[-1].content AS prompt,
+    completions.text
 FROM completions
 SEMI JOIN drawn USING (completion_id)
 LEFT JOIN alignment_prompts USING (prompt_id)

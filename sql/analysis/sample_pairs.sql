@@ -12,12 +12,14 @@ SELECT
     policy,
     track,
     chosen_model,
+    chosen_variant,
     rejected_model,
+    rejected_variant,
     round(chosen_reward, 4) AS chosen_reward,
     round(rejected_reward, 4) AS rejected_reward,
-    left(prompt[-1].content, 400) AS prompt,
-    left(chosen[1].content, 400) AS chosen,
-    left(rejected[1].content, 400) AS rejected
+    prompt[-1].content AS prompt,
+    chosen[1].content AS chosen,
+    rejected[1].content AS rejected
 FROM dpo_pairs
 SEMI JOIN drawn USING (pair_id)
 ORDER BY policy, pair_id

@@ -12,7 +12,7 @@ SELECT
     min(source_prompts.row_number) AS row_number,
     arg_min(source, source_prompts.row_number) AS collection,
     len(arg_min(messages, source_prompts.row_number)) AS messages,
-    left(arg_min(messages, source_prompts.row_number)[-1].content, 400) AS prompt
+    arg_min(messages, source_prompts.row_number)[-1].content AS prompt
 FROM source_prompts
 SEMI JOIN drawn USING (dataset, prompt_id)
 GROUP BY dataset, prompt_id

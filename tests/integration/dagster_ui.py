@@ -192,6 +192,16 @@ def serve(folder: Path, seconds_per_request: float) -> Iterator[Ui]:
 
 
 @contextmanager
+def develop(folder: Path, recipe: str) -> Iterator[Ui]:
+    """Run `alignment-assets dev` in a folder that recipes have their homes in."""
+    command = [Path(sys.executable).with_name("alignment-assets"), "dev", "--recipe", recipe]
+    chosen = {"DAGSTER_HOME", "ALIGNMENT_HOME", "ALIGNMENT_RECIPE", "ALIGNMENT_LIMIT"}
+    environment = {name: value for name, value in os.environ.items() if name not in chosen}
+    with serving(command, folder, environment) as running:
+        yield running
+
+
+@contextmanager
 def serving(
     command: Sequence[str | Path], folder: Path, environment: Mapping[str, str]
 ) -> Iterator[Ui]:

@@ -10,9 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
-from tests.conftest import changed_recipe
-from tests.integration.dagster_ui import LOCATION, Ui, prepare, serve, until
+from alignment_assets.commands.app import app
+from alignment_assets.host.shown import cell_text
+from alignment_assets.pages import pictures
+from tests.conftest import DRAWN, Graph, changed_recipe
+from tests.integration.dagster_ui import LOCATION, Ui, develop, prepare, serve, until
 
 pytestmark = pytest.mark.integration
 
@@ -72,6 +76,7 @@ def browser(tmp_path: Path) -> Iterator[Any]:
         "window-size=1600,1000", f"user-data-dir={tmp_path / 'chromium'}",
     ):  # fmt: skip
         options.add_argument(f"--{argument}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     driver = webdriver.Chrome(options, webdriver.ChromeService(shutil.which("chromedriver")))
     driver.implicitly_wait(20)
     yield driver
@@ -228,6 +233,66 @@ def test_a_run_of_the_command_shows_its_target_and_runs_again_from_the_ui(
     told = until(lambda: page_text(browser, "Materialize first, in this order"), 30)
     assert "selected_pairs" in told.partition("Materialize first, in this order")[2]
     screenshot(browser, "refused", ui.folder)
+
+
+@pytest.mark.needs("browser")
+def test_the_report_is_a_file_that_loads_nothing_and_in_which_no_text_takes_effect(
+    made: Graph, browser: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from selenium.webdriver.common.by import By
+
+    hostile = "<img src='http://127.0.0.1:9/x' onerror='document.title=1'><script>alert(1)</script>"
+    with made.warehouse.get_connection() as connection:
+        connection.execute("UPDATE completions SET text = $text || text", {"text": hostile})
+    ((mean,),) = made.query("SELECT round(avg(reward), 4) FROM rewards")
+    monkeypatch.setattr(pictures, "_drawn", DRAWN)
+    report = made.home / "report.html"
+    assert CliRunner().invoke(app, ["report"]).exit_code == 0
+    browser.get(report.as_uri())
+
+    told = browser.find_element(By.ID, "rewards-in-numbers").text
+    assert cell_text(mean) in told.split("mean reward", 1)[1]
+    assert hostile in browser.find_element(By.ID, "sample-completions").text
+    widths = browser.execute_script("return [...document.images].map(image => image.naturalWidth)")
+    assert len(widths) > 8 and min(widths) > 300
+    asked = "return performance.getEntriesByType('resource').map(entry => entry.name)"
+    assert [url for url in browser.execute_script(asked) if not url.startswith("data:")] == []
+    assert browser.title == "demo: preference-alignment data"
+    assert browser.get_log("browser") == []
+    papers = []
+    for scheme, width in (("light", 1600), ("dark", 390)):
+        browser.execute_cdp_cmd(
+            "Emulation.setDeviceMetricsOverride",
+            {"width": width, "height": 1000, "deviceScaleFactor": 1, "mobile": width < 500},
+        )
+        browser.execute_cdp_cmd(
+            "Emulation.setEmulatedMedia",
+            {"features": [{"name": "prefers-color-scheme", "value": scheme}]},
+        )
+        # Wide tables scroll by themselves, the page does not.
+        assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+        papers.append(
+            browser.execute_script("return getComputedStyle(document.body).backgroundColor")
+        )
+        screenshot(browser, f"report-{scheme}", made.home)
+    assert papers[0] != papers[1]
+
+
+@pytest.mark.needs("browser")
+def test_the_pages_of_a_recipe_that_never_ran_are_empty_beside_one_that_did(
+    asking: Path, browser: Any, tmp_path: Path
+) -> None:
+    ran = tmp_path / "data" / "demo"
+    shutil.copytree(asking / "home", ran)
+    shutil.copytree(asking, ran / "dagster", ignore=shutil.ignore_patterns("home"))
+    second = changed_recipe().file.read_text(encoding="utf-8")
+    recipe = tmp_path / "second.yaml"
+    recipe.write_text(second.replace("name: demo", "name: second", 1), encoding="utf-8")
+    with develop(tmp_path, "second.yaml") as ui:
+        for table in ("source_prompts", "licensed_prompts"):
+            browser.get(f"{ui.url}/assets/{table}")
+            told = until(lambda: page_text(browser, "Never materialized"), 30)
+            assert "rows_left_by_rule" not in told and "prompts_read" not in told
 
 
 def test_what_is_downstream_runs_once_and_after_all_models(

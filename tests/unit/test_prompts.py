@@ -8,9 +8,11 @@ from typing import Any
 
 from alignment_assets.commands.summary import consent_line
 from alignment_assets.host.paths import project_folder
+from alignment_assets.pages.answers import ask_published
 from alignment_assets.recipe.load import load_recipe
 from alignment_assets.sources.origins import suffix_list_version
 from alignment_assets.warehouse import sql_files
+from alignment_assets.warehouse.query import opened_to_ask
 from tests.conftest import Graph
 from tests.support.prompt_sources import GRADED, READ, RULED, on_sources, row
 
@@ -349,7 +351,9 @@ def test_each_rule_about_a_source_or_sub_collection_is_named_by_what_it_drops(
         ("here and there", [], None),
         ("told.example/a", ["https://told.example/a"], "told.example"),
     ]
-    assert consent_line(graph.warehouse, graph.run).startswith(
+    with opened_to_ask(graph.warehouse) as connection:
+        told = ask_published(connection, ["consent_decisions"], graph.recipe.settings())
+    assert consent_line(told["consent_decisions"]).startswith(
         "Consent, by rows: robots.txt decided about 3 (2 admitted, 1 refused), "
         "their source's rule about 5 (4 admitted, 1 refused), "
     )

@@ -17,7 +17,7 @@ from typing import Any
 
 import aiohttp
 
-from alignment_assets.host.expected import Expected
+from alignment_assets.inference.backend import BackendError
 from alignment_assets.inference.backends.openai.endpoint import retry_after
 from alignment_assets.inference.backends.openai.json_text import read_json, write_json
 from alignment_assets.inference.backends.openai.protocol import as_text, error_message
@@ -37,7 +37,7 @@ OTHER_FILES = 512
 _MISCONFIGURED = {401, 402, 403, 404, 405, 501}
 
 
-class EndpointError(Expected):
+class EndpointError(BackendError):
     """Endpoints that cannot answer under the recipe's settings, or are all gone.
 
     The message has the url, what the server said and what to do, never the key.

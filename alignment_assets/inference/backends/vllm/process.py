@@ -16,13 +16,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from alignment_assets.host.expected import Expected
+from alignment_assets.inference.backend import BackendError
 
 LOG_LINES = 20
 _CAUSE = re.compile(r"(^|[\] ])([A-Za-z_]+\.)*[A-Za-z_]*(Error|Exception): ")
 
 
-class WorkerError(Expected):
+class WorkerError(BackendError):
     """The worker failed or died; the message ends with the last lines of its log."""
 
 
