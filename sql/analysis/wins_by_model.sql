@@ -1,6 +1,6 @@
 -- Whose answers does the judge put first? The judge's ranking of the controversial prompts, by model and variant;
 -- place 1 is the best.
--- Page: judge_rankings as bars: model, first_share, variant
+-- Page: judge_rankings as bars: model, placed_first, variant
 SELECT
     policy,
     model,
