@@ -139,8 +139,6 @@ UNCHANGED = {
     "models": "models leave and join by a step of their own",
     "models.*.backend": "who answers is the fake",
     "models.*.price": "told in forecasts alone",
-    "models.*.price.prompt": "told in forecasts alone",
-    "models.*.price.completion": "told in forecasts alone",
     "models.*.system_prompt": "test_requests has it; the checker knows whole conversations",
     "models.*.chat_template": "its file would be read by a real engine alone",
     "completions.models": "models leave and join by a step of their own",

@@ -96,7 +96,9 @@ def test_each_edge_of_the_graph_is_a_file(made: Graph) -> None:
         *(f"completions/{name}" for name in ("alignment_prompts", "wordings", "personas")),
         "judge_comparisons/completions",
     }
-    assert edges == declared - named
+    # The recipe comes first for Dagster's UI; what a table takes of it is told of the table.
+    begun = {name for name in declared if name.endswith("/recipes")}
+    assert edges == declared - named - begun
 
 
 def test_answers_that_were_asked_again_are_scored_again(made: Graph) -> None:
