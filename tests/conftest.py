@@ -64,6 +64,10 @@ class Graph:
     instance: DagsterInstance
     inference: FakeInference
     lock_timeout: float = 30
+    checks: bool = False  # a quarter of a run; its rules are enforced in any case
+
+    def with_checks(self) -> Graph:
+        return replace(self, checks=True)
 
     def with_recipe(self, recipe: Recipe) -> Graph:
         return replace(self, recipe=recipe)
@@ -85,7 +89,17 @@ class Graph:
 
     @property
     def defs(self) -> Definitions:
-        return build_defs(self.run, {"warehouse": self.warehouse, "inference": self.inference})
+        own = {"warehouse": self.warehouse, "inference": self.inference}
+        defs = build_defs(self.run, own)
+        if self.checks:
+            return defs
+        return Definitions(
+            assets=defs.assets,
+            jobs=defs.jobs,
+            sensors=defs.sensors,
+            executor=defs.executor,
+            resources=defs.resources,
+        )
 
     def materialize(
         self, selection: str | None = None, partition: str | None = None

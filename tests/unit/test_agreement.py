@@ -44,7 +44,7 @@ def test_agreement_is_what_one_computes_by_hand(graph: Graph, tmp_path: Path) ->
         writer.writerow(["", "a0", "1"])
     mix = [row(prompt, prompt) for prompt in labels if prompt != "never graded"]
     changes = {"human_labels.dataset": str(path), "controversy.min_accuracy": 0.75}
-    graph = on_sources(graph, tmp_path, mix, changes=changes)
+    graph = on_sources(graph.with_checks(), tmp_path, mix, changes=changes)
     agreement = "key:human_labels or key:controversy_agreement"
     enough = graph.materialize(f"{READ} or {RULED} or {GRADED} or {agreement}")
     assert bounded(enough) == [(True, "WARN")]

@@ -38,7 +38,7 @@ def partition_statuses(graph: Graph, table: str) -> dict[str | None, str]:
 
 
 def test_a_run_fills_every_table_and_every_check_passes(graph: Graph) -> None:
-    results = graph.materialize()
+    results = graph.with_checks().materialize()
 
     evaluations = [e for result in results for e in result.get_asset_check_evaluations()]
     assert len(evaluations) > 40

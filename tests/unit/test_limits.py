@@ -268,7 +268,7 @@ def test_labels_that_match_no_prompt_are_a_warning(graph: Graph, tmp_path: Path)
 def test_a_check_shows_the_shares(graph: Graph, tmp_path: Path) -> None:
     mix = [*MIX[:4], *({**one, "chosen": "a bare text"} for one in MIX[4:])]
     graph = strictly(graph, tmp_path, mix, changes={"limits.malformed": 0.6})
-    results = graph.materialize("key:source_prompts")
+    results = graph.with_checks().materialize("key:source_prompts")
     checks = [
         check
         for result in results

@@ -296,7 +296,7 @@ def test_a_materialization_names_the_file_that_its_rows_are_in(made: Graph) -> N
 
 
 def test_a_check_carries_its_numbers_and_its_sql(materialized: Callable[..., Graph]) -> None:
-    graph = materialized("+key:controversy_labels")
+    graph = materialized("+key:controversy_labels").with_checks()
     with graph.warehouse.get_connection() as connection:
         connection.execute("UPDATE controversy_labels SET grade = 9 WHERE grade IS NOT NULL")
     job = graph.defs.resolve_implicit_global_asset_job_def()

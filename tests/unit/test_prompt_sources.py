@@ -106,7 +106,7 @@ def test_a_new_source_takes_an_entry_in_the_recipe_and_nothing_else(
     mine = replace(
         graph, recipe=load_recipe(str(recipe)), inference=StatedGrader(log=graph.inference.log)
     )
-    results = mine.materialize(ALL)
+    results = mine.with_checks().materialize(ALL)
 
     assert [e for r in results for e in r.get_asset_check_evaluations() if not e.passed] == []
     new = "dataset IN ('town-hall', 'homework', 'chats')"
