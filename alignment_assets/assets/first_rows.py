@@ -13,6 +13,7 @@ from alignment_assets.inference.backend import Finding
 from alignment_assets.recipe.datasets import DatasetReference, PromptSource
 from alignment_assets.recipe.run import Run
 from alignment_assets.sources import hints, readers
+from alignment_assets.sources.consent import Evidence
 from alignment_assets.sources.files import Row
 from alignment_assets.sources.rows import human_label_row, persona_row, source_prompt_row
 
@@ -30,6 +31,7 @@ def look_at_datasets(run: Run) -> Iterator[Finding]:
     yield _first_rows(run, "personas", recipe.personas, row_of)
     if recipe.human_labels:
         yield _first_rows(run, "human_labels", recipe.human_labels, human_label_row)
+    yield from _evidence(run)
 
 
 def _first_rows(
@@ -53,4 +55,18 @@ def _first_rows(
     text = f"{reference.dataset}: of its first {len(read)} rows {len(read) - lost} can be used"
     allowed = run.recipe.limits.allowed("malformed", place.removeprefix("prompts."))
     text = f"{text}; malformed: {said}" if lost else text
+    if lost == len(read) and allowed < 1:
+        return Finding(place, "problem", f"{text}; look at {place}.columns in the recipe")
     return Finding(place, "warning" if lost / len(read) > allowed else "ok", text)
+
+
+def _evidence(run: Run) -> Iterator[Finding]:
+    rule = run.recipe.consent
+    if rule.robots or rule.blocked_domains:
+        try:
+            found = Evidence.of(run.recipe, [])
+        except EXPECTED as error:
+            yield Finding("consent", "problem", told(error))
+        else:
+            domains = sum(len(listed.domains) for listed in found.blocked_domains)
+            yield Finding("consent", "ok", f"robots.txt can be read; {domains:,} blocked domains")

@@ -104,8 +104,9 @@ def _recipes_asset(run: Run) -> AssetsDefinition:
         with warehouse.stage("recipes", reads=False) as staging:
             staging.insert_arrow(pa.Table.from_pylist([row]))
             made = publish(context, run, staging, recipe.settings(), {"file": str(recipe.file)})
-        # What a change of the recipe makes stale is told of each table (docs/staleness.md).
-        return MaterializeResult(metadata=made.metadata, data_version=DataVersion(recipe.name))
+        # As of an asset that was never made: what a change of the recipe makes stale is told of
+        # each table (docs/staleness.md), and sources may be read first.
+        return MaterializeResult(metadata=made.metadata, data_version=DataVersion("INITIAL"))
 
     return build
 
@@ -161,7 +162,6 @@ def _dataset_asset(
         table,
         group=group,
         kinds=_kinds(*([reference] if reference else [])),
-        deps=["recipes"],
         version=sql_files.digest([_READING, entry, run.recipe.max_row_bytes, *version]),
     )
     def build(context: AssetExecutionContext, warehouse: Warehouse) -> MaterializeResult[None]:
@@ -207,13 +207,7 @@ def _wordings_asset(run: Run) -> AssetsDefinition:
     recipe = run.recipe
     texts = [row["wording_hash"] for row in wordings.read_wordings(recipe)]
 
-    @table_asset(
-        "wordings",
-        group=GROUP,
-        kinds={"python"},
-        deps=["recipes"],
-        version=sql_files.digest(texts),
-    )
+    @table_asset("wordings", group=GROUP, kinds={"python"}, version=sql_files.digest(texts))
     def build(context: AssetExecutionContext, warehouse: Warehouse) -> MaterializeResult[None]:
         with warehouse.stage("wordings", reads=False) as staging:
             _insert(staging, wordings.read_wordings(recipe))

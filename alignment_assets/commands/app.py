@@ -8,7 +8,6 @@ or the version waits for no library of another command.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -17,7 +16,35 @@ import typer
 from alignment_assets.commands import completing
 from alignment_assets.commands.terminal import Ended, Format, complain, say
 from alignment_assets.host.expected import EXPECTED, told
-from alignment_assets.recipe.environment import LIMIT
+from alignment_assets.host.proposed import LIMIT, RECIPE
+
+
+def set_variable(variable: str, context: typer.Context, value: str) -> None:
+    """Give a variable to what this command opens and starts, until it ends."""
+    before = os.environ.get(variable)
+    os.environ[variable] = value
+    context.call_on_close(lambda: _restore(variable, before))
+
+
+def _restore(variable: str, before: str | None) -> None:
+    del os.environ[variable]
+    if before is not None:
+        os.environ[variable] = before
+
+
+def set_recipe(context: typer.Context, recipe: str | None) -> str | None:
+    """Let whatever this command opens, starts and proposes be of the recipe that it names."""
+    if recipe is not None:
+        set_variable(RECIPE, context, recipe)
+    return recipe
+
+
+def set_limit(context: typer.Context, limit: int | None) -> int | None:
+    """Let whatever this command opens, starts and proposes have the limit that it names."""
+    if limit is not None:
+        set_variable(LIMIT, context, str(limit))
+    return limit
+
 
 RecipeOption = Annotated[
     str | None,
@@ -25,23 +52,10 @@ RecipeOption = Annotated[
         "--recipe",
         help="Name or path of the recipe (default: ALIGNMENT_RECIPE, then ./recipe.yaml, then "
         "demo).",
+        callback=set_recipe,
         autocompletion=completing.recipes,
     ),
 ]
-
-
-def set_limit(context: typer.Context, limit: int | None) -> int | None:
-    """Give a limit to what this command opens and starts, until it ends."""
-    if limit is not None:
-        before = dict(os.environ)
-        os.environ[LIMIT] = str(limit)
-        context.call_on_close(lambda: _restore(before))
-    return limit
-
-
-def _restore(before: Mapping[str, str]) -> None:
-    del os.environ[LIMIT]
-    os.environ.update(before)
 
 
 LimitOption = Annotated[
@@ -387,6 +401,9 @@ def main() -> None:
     except RuntimeError as error:  # what DuckDB makes of Ctrl-C in a question
         if not isinstance(error.__cause__, KeyboardInterrupt):
             raise
+        complain("ended by SIGINT")
+        raise SystemExit(130) from None
+    except KeyboardInterrupt:
         complain("ended by SIGINT")
         raise SystemExit(130) from None
     except EXPECTED as error:

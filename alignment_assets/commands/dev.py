@@ -29,8 +29,6 @@ def dev(recipe: str | None, port: int) -> None:
         # dagster.yaml says so too; without this the UI makes empty folders for what it sends not.
         "DAGSTER_DISABLE_TELEMETRY": "1",
     }
-    if recipe:
-        environment["ALIGNMENT_RECIPE"] = recipe
     workspace = dagster_home(run) / "workspace.yaml"
     workspace.write_text(WORKSPACE, encoding="utf-8")
     command = Path(sys.executable).with_name("dg")

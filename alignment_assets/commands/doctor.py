@@ -16,6 +16,7 @@ from alignment_assets.commands.terminal import console, say
 from alignment_assets.host.locking import LockTimeout
 from alignment_assets.host.machine import GIBI
 from alignment_assets.host.paths import why_unwritable
+from alignment_assets.host.proposed import proposed
 from alignment_assets.inference.backend import Examination, Finding
 from alignment_assets.recipe.run import Run
 from alignment_assets.requests.forecast import all_expected_completions
@@ -84,7 +85,7 @@ def _look(run: Run, warehouse: Database) -> Iterator[Finding]:
             "left the recipe",
             "warning",
             f"{names}: {rows:,} rows and their answers, about {taken:,} bytes, which nothing "
-            f"uses; `alignment-assets tidy` shows and removes them",
+            f"uses; `{proposed('tidy')}` shows and removes them",
         )
     yield _disk(run, expected)
 

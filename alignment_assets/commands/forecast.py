@@ -12,6 +12,7 @@ from alignment_assets.assets.graph import default_resources
 from alignment_assets.commands.chosen import chosen_run
 from alignment_assets.commands.rows import chosen_format, show, write
 from alignment_assets.commands.terminal import Format, console, say, tell
+from alignment_assets.host.proposed import proposed
 from alignment_assets.requests.forecast import Forecaster, now_utc
 from alignment_assets.warehouse.query import ask, isolate, question_text
 
@@ -110,7 +111,7 @@ def total_line(rows: pa.Table) -> str:
     if not listed:
         return "Nothing is pending."
     text = f"Total: {total('pending', listed):,} requests"
-    hint = "`alignment-assets forecast --pilot 50` asks 50 requests of each that is ready."
+    hint = f"`{proposed('forecast --pilot 50')}` asks 50 requests of each that is ready."
     if not known:
         return f"{text}; nothing measured yet. {hint}"
     text += (

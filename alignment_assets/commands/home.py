@@ -16,6 +16,7 @@ from alignment_assets.commands.terminal import say
 from alignment_assets.host.expected import Expected
 from alignment_assets.host.locking import locked
 from alignment_assets.host.paths import dagster_settings, why_denied, why_unwritable
+from alignment_assets.recipe.environment import limit_from_environment
 from alignment_assets.recipe.run import Run
 
 # Making the records of a home takes a second; a machine may be busy.
@@ -94,8 +95,11 @@ def end_killed(instance: DagsterInstance) -> None:
 
 
 def _records_folder(run: Run) -> Path:
-    named = os.environ.get("DAGSTER_HOME")
-    return Path(named).expanduser().absolute() if named else run.home / "dagster"
+    """Return DAGSTER_HOME, but for a small run if that holds the whole run's records."""
+    named, own = os.environ.get("DAGSTER_HOME"), run.home / "dagster"
+    folder = Path(named).expanduser().absolute() if named else own
+    small = limit_from_environment() is not None
+    return own if small and folder == run.home.parent / "dagster" else folder
 
 
 def _why_closed(folder: Path) -> str | None:

@@ -70,5 +70,7 @@ def _recipe_name(folder: Path) -> str:
     """Return a folder's name as a recipe may be called."""
     letters = unicodedata.normalize("NFKD", folder.resolve().name.lower())
     plain = "".join(one for one in letters if not unicodedata.combining(one))
-    name = re.sub(r"[^a-z0-9._-]+", "-", plain)
-    return name.strip("._-") or "recipe"
+    name = re.sub(r"[^a-z0-9._-]+", "-", plain).strip("._-") or "recipe"
+    # A recipe that comes along would be taken for it, in the same home.
+    comes_along = {path.stem for path in project_folder("recipes").glob("*.yaml")}
+    return f"my-{name}" if name in comes_along else name

@@ -11,11 +11,13 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from dagster import (
+    AssetCheckEvaluation,
+    AssetCheckSeverity,
     AssetKey,
     AssetSelection,
     DagsterEventType,
@@ -39,6 +41,7 @@ from alignment_assets.commands.signals import ended_by_signals
 from alignment_assets.commands.summary import print_next_steps, print_rows, print_summary
 from alignment_assets.commands.terminal import console, say, tell
 from alignment_assets.host.expected import Expected
+from alignment_assets.host.proposed import proposed
 from alignment_assets.inference.run_process import process_tag
 from alignment_assets.recipe.run import Run
 
@@ -204,12 +207,16 @@ def materialize(
 ) -> None:
     """Do what the command says; its words are in `app`."""
     run = chosen_run(recipe)
-    with told_in_a_block(run, traceback), ended_by_signals():
-        _materialize(run, recipe, select, partition, plan)
+    with told_in_a_block(run, traceback), ended_by_signals() as ended:
+        _materialize(run, select, partition, plan, ended)
 
 
 def _materialize(
-    run: Run, recipe: str | None, select: str | None, partition: str | None, plan: bool
+    run: Run,
+    select: str | None,
+    partition: str | None,
+    plan: bool,
+    ended: Callable[[], None],
 ) -> None:
     resources = default_resources(run)
     defs = build_defs(run, resources)
@@ -229,7 +236,7 @@ def _materialize(
         "tokens_out": 0,
         "seconds_answering": 0.0,
     }
-    failed_checks: list[str] = []
+    failed_checks: list[AssetCheckEvaluation] = []
     tags = {"recipe": run.recipe.name, "selection": select or "everything"}
     assets = sum(len(launch.assets) for launch in launches)
     with dagster_instance(run) as instance, shown_progress(console, assets) as shown:
@@ -240,6 +247,7 @@ def _materialize(
             for _, result in execute(defs, [launch], instance, tags):
                 failed_checks += _count(result, totals)
             shown.ended(len(launch.assets))
+            ended()
     seconds = time.monotonic() - started
     if select is None and partition is None:
         print_summary(warehouse, run, console)
@@ -247,14 +255,22 @@ def _materialize(
         made = {key.to_user_string() for launch in launches for key in launch.assets}
         print_rows(warehouse, console, made)
     console.print(_spent(totals, seconds), highlight=False)
-    print_next_steps(warehouse, recipe)
-    if failed_checks:
-        raise Expected(
-            f"checks failed: {', '.join(failed_checks)}; see them in the UI or run sql/checks"
+    print_next_steps(warehouse)
+    names = {
+        severity: ", ".join(
+            f"{check.asset_key.to_user_string()}: {check.check_name}"
+            for check in failed_checks
+            if check.severity == severity
         )
+        for severity in AssetCheckSeverity
+    }
+    if warned := names[AssetCheckSeverity.WARN]:
+        tell(f"warning: checks warn: {warned}; see them in the UI (`{proposed('dev')}`)")
+    if failed := names[AssetCheckSeverity.ERROR]:
+        raise Expected(f"checks failed: {failed}; see them in the UI (`{proposed('dev')}`)")
 
 
-def _count(result: ExecuteInProcessResult, totals: dict[str, float]) -> list[str]:
+def _count(result: ExecuteInProcessResult, totals: dict[str, float]) -> list[AssetCheckEvaluation]:
     """Add up what a run's materializations say they did; return the checks that failed."""
     for event in result.all_events:
         if event.is_step_materialization:
@@ -263,11 +279,7 @@ def _count(result: ExecuteInProcessResult, totals: dict[str, float]) -> list[str
                 value = metadata[name].value if name in metadata else None
                 if isinstance(value, int | float):
                     totals[name] += value
-    return [
-        f"{e.asset_key.to_user_string()}: {e.check_name}"
-        for e in result.get_asset_check_evaluations()
-        if not e.passed
-    ]
+    return [check for check in result.get_asset_check_evaluations() if not check.passed]
 
 
 def _spent(totals: dict[str, float], seconds: float) -> str:

@@ -6,10 +6,10 @@ Here belongs what stands on the page, and in which order; `pages.html` writes it
 from __future__ import annotations
 
 import platform
-import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from graphlib import TopologicalSorter
 from importlib.metadata import version
 from pathlib import Path
@@ -21,9 +21,10 @@ from alignment_assets.assets.graph import build_defs, default_resources
 from alignment_assets.commands.chosen import chosen_run
 from alignment_assets.commands.home import dagster_instance
 from alignment_assets.commands.rows import written
-from alignment_assets.commands.status import look_into, status_rows
+from alignment_assets.commands.status import kept, look_into, status_rows, statuses
 from alignment_assets.commands.terminal import say
 from alignment_assets.host.hub import Kind, recorded_commit
+from alignment_assets.host.proposed import proposed
 from alignment_assets.pages.answers import Answer, ask_published
 from alignment_assets.pages.html import Block, Section, answer_block, html_page
 from alignment_assets.pages.questions import questions_of
@@ -34,25 +35,27 @@ from alignment_assets.requests.forecast import now_utc
 from alignment_assets.warehouse import sql_files
 from alignment_assets.warehouse.query import Rows, fetch, opened_to_ask
 from alignment_assets.warehouse.schema import product_version
+from alignment_assets.warehouse.snapshots import snapshot_to_read
 
 # What a run comes down to, from what was read to what a trainer takes.
 FIGURES = (
     *("source_prompts", "licensed_prompts", "alignment_prompts", "completions", "rewards"),
     *("dpo_pairs", "qrpo_samples"),
 )
-# The questions that tell what was excluded, with what it means that one has no rows.
+# The questions that tell what was excluded: the table that has to be made first, and what it means
+# that the answer has no rows.
 EXCLUDED = {
-    "exclusions_by_rule": "No row was read.",
-    "rules_without_rows": "Every rule of the recipe meets some row.",
-    "losses": "Nothing was lost.",
-    "selection_exclusions_by_reason": "No prompt has come to selection.",
+    "exclusions_by_rule": ("prompt_exclusions", "No row was read."),
+    "rules_without_rows": ("prompt_exclusions", "Every rule of the recipe meets some row."),
+    "losses": ("source_prompts", "Nothing was lost."),
+    "selection_exclusions_by_reason": ("selection_exclusions", "No prompt has no pair."),
 }
 OTHERS = ("prompts_by_track", "forecast_against_actual", "engines_by_model")
-NO_FORECAST = "No run has followed a forecast: `alignment-assets forecast` makes one."
+NO_FORECAST = "No run has followed a forecast."
 NO_ENGINES = "No engine has answered."
 # From what has to be looked at to what is well.
-STATUSES = ("inconsistent", "missing", "stale", "empty", "fresh")
-WELL = ("empty", "fresh")
+STATUSES = ("inconsistent", "missing", "stale", "empty", "kept", "fresh")
+WELL = ("empty", "kept", "fresh")
 ABOUT_DATABASE = "SELECT recipe, product_version, created_at, migrated_at FROM database_info"
 
 
@@ -65,16 +68,22 @@ class Found:
         status: rows of `commands.status.status_rows`.
         answers: to all questions of the report, by name.
         database: the row of ``database_info``.
+        snapshot: which snapshot it is, and of when; None for the database itself.
     """
 
     tables: Mapping[str, Sequence[str]]
     status: Sequence[Mapping[str, Any]]
     answers: Mapping[str, Answer]
     database: Rows
+    snapshot: str | None = None
 
     def of(self, table: str) -> list[Mapping[str, Any]]:
         """Return the status of a table's partitions."""
         return [row for row in self.status if row["table"] == table and _word(row) != "left"]
+
+    def is_missing(self, table: str) -> bool:
+        """Return whether a table was never made, no partition of it."""
+        return not self.rows(table) and {_word(part) for part in self.of(table)} == {"missing"}
 
     def rows(self, table: str) -> int:
         """Return how many rows a table has."""
@@ -84,19 +93,18 @@ class Found:
 def report(recipe: str | None, output: Path | None, snapshot: bool) -> None:
     """Do what the command says; its words are in `app`."""
     run = chosen_run(recipe)
-    page = report_page(run, shlex.quote(recipe or run.recipe.name), snapshot=snapshot)
+    page = report_page(run, snapshot=snapshot)
     path = output or run.home / "report.html"
     with written(path) as file:
         file.write(page.encode())
     say(f"{path}: {len(page.encode()) / 1e3:,.0f} kB; open it in a browser")
 
 
-def report_page(run: Run, named: str, *, snapshot: bool = False) -> str:
+def report_page(run: Run, *, snapshot: bool = False) -> str:
     """Return the report of a run as HTML.
 
     Args:
         run: the recipe and its home.
-        named: how commands are to name the recipe.
         snapshot: of the last snapshot, for which no writer waits.
 
     Raises:
@@ -109,15 +117,16 @@ def report_page(run: Run, named: str, *, snapshot: bool = False) -> str:
         ("Fingerprint", recipe.fingerprint),
         ("Seed", str(recipe.seed)),
         ("Limit", "none: all prompts" if recipe.limit is None else f"{recipe.limit:,} prompts"),
-        ("Made", f"{now_utc():%Y-%m-%d %H:%M} UTC{', of the last snapshot' if snapshot else ''}"),
+        ("Made", f"{now_utc():%Y-%m-%d %H:%M} UTC"),
+        *([("Snapshot", found.snapshot)] if found.snapshot else []),
     ]
     sections = [
-        _state(found, run, named),
+        _state(found, run),
         Section(
             "what was excluded, and why",
-            blocks=[answer_block(found.answers[name], empty) for name, empty in EXCLUDED.items()],
+            blocks=list(_excluded(found)),
         ),
-        *_stages(found, named),
+        *_stages(found),
         Section(
             "forecast and versions",
             blocks=[
@@ -140,8 +149,13 @@ def _find(run: Run, snapshot: bool) -> Found:
         there = look_into(connection, run, defs)
         answers = ask_published(connection, names, run.recipe.settings())
         database = fetch(connection, ABOUT_DATABASE, {})
+    if snapshot:
+        path = snapshot_to_read(run.home)
+        made = datetime.fromtimestamp(path.stat().st_mtime, UTC)
+        status = status_rows(there, kept(there, defs)).to_pylist()
+        return Found(tables, status, answers, database, f"{path.name}, {made:%Y-%m-%d %H:%M} UTC")
     with dagster_instance(run) as instance:
-        status = status_rows(there, run, defs, instance).to_pylist()
+        status = status_rows(there, statuses(there, run, defs, instance)).to_pylist()
     return Found(tables, status, answers, database)
 
 
@@ -158,7 +172,7 @@ def _by_stage(defs: Definitions) -> dict[str, list[str]]:
     return {stage: tables[stage] for stage in stages.static_order()}
 
 
-def _state(found: Found, run: Run, named: str) -> Section:
+def _state(found: Found, run: Run) -> Section:
     numbers = Rows(FIGURES, ["BIGINT"] * len(FIGURES), [[found.rows(name) for name in FIGURES]])
     rows, told = [], []
     for table in (name for tables in found.tables.values() for name in tables):
@@ -182,15 +196,15 @@ def _state(found: Found, run: Run, named: str) -> Section:
         named_by = ("table", "partition", "status")
         reasons = [[row[name] for name in named_by] for row in told]
         blocks.append(Block("in detail", _texts(named_by, reasons), marked="status"))
+    if found.snapshot:
+        return Section("what is there", ["What the snapshot holds."], None, blocks)
     if all(_word(row) in (*WELL, "left") for row in found.status):
-        lines, command = ["All tables are what the recipe asks for."], None
-    else:
-        lines = [
-            "Not all tables are what the recipe asks for. This makes them; requests that are "
-            "answered are not asked again:"
-        ]
-        command = f"alignment-assets materialize --recipe {named}"
-    return Section("what is there", lines, command, blocks)
+        return Section("what is there", ["All tables are what the recipe asks for."], None, blocks)
+    told_of_all = (
+        "Not all tables are what the recipe asks for. This makes them; requests that are answered "
+        "are not asked again:"
+    )
+    return Section("what is there", [told_of_all], proposed("materialize"), blocks)
 
 
 def _sum(counts: Iterable[int | None]) -> int | None:
@@ -220,7 +234,16 @@ def _beside_published(found: Found, run: Run) -> Iterator[Block]:
     yield Block("prompts beside the published", Rows(columns, types, rows))
 
 
-def _stages(found: Found, named: str) -> Iterator[Section]:
+def _excluded(found: Found) -> Iterator[Block]:
+    for name, (table, empty) in EXCLUDED.items():
+        answer = found.answers[name]
+        if found.is_missing(table):
+            answer = replace(answer, rows=Rows(answer.rows.columns, answer.rows.types, []))
+            empty = f"Nothing is known yet: {table} is not made."
+        yield answer_block(answer, empty)
+
+
+def _stages(found: Found) -> Iterator[Section]:
     """Yield the tables of each stage that questions are about, each question where it is first."""
     shown = set(EXCLUDED)
     for stage, tables in found.tables.items():
@@ -230,8 +253,8 @@ def _stages(found: Found, named: str) -> Iterator[Section]:
             if not questions:
                 continue
             about = [sql_files.tables()[table].description]
-            if not found.rows(table) and {_word(part) for part in found.of(table)} == {"missing"}:
-                command = f"alignment-assets materialize --recipe {named} --select '+key:{table}'"
+            if found.is_missing(table):
+                command = proposed(f"materialize --select '+key:{table}'")
                 sections.append(Section(table, [*about, "Not made yet:"], command))
                 continue
             again = [one.title for one in questions if one.name in shown]

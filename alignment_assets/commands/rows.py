@@ -125,6 +125,8 @@ def written(output: Path) -> Iterator[BinaryIO]:
     Raises:
         QueryError: it cannot be written.
     """
+    if output.suffix == ".duckdb" and output.exists():
+        raise QueryError(f"-o {output}: is a database, which would be lost; name another file")
     try:
         if output.exists() and not output.is_file():  # a pipe, or a terminal
             with output.open("wb") as file:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from alignment_assets.commands.terminal import Ended
@@ -13,11 +14,15 @@ _ENDING = (signal.SIGINT, signal.SIGTERM)
 
 
 @contextmanager
-def ended_by_signals() -> Iterator[None]:
+def ended_by_signals() -> Iterator[Callable[[], None]]:
     """End the body on SIGINT and SIGTERM, at the next point where that is safe.
 
     A shell starts what it puts behind (`&`) with SIGINT ignored, and around each run Dagster gives
     SIGTERM the meaning of SIGINT: without this, neither would end the command.
+
+    Yields:
+        What to call between parts of the work: it ends the body if a signal came that was lost, as
+        all are that are raised while Python finalizes an object.
 
     Raises:
         Ended: it was asked to end.
@@ -30,14 +35,27 @@ def ended_by_signals() -> Iterator[None]:
     woken = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     for number in _ENDING:
         signal.signal(number, signal.default_int_handler)
-    try:
-        yield
-    except BaseException as error:  # libraries make errors of their own of it
+    lost: list[signal.Signals] = []
+
+    def check() -> None:
         asked_by = _last(reader)
+        if asked_by is not None:
+            lost.append(asked_by)
+            raise KeyboardInterrupt
+
+    # It tells with a traceback of connections that a signal closed.
+    pool = logging.getLogger("sqlalchemy.pool")
+    level = pool.level
+    pool.setLevel(logging.CRITICAL)
+    try:
+        yield check
+    except BaseException as error:  # libraries make errors of their own of it
+        asked_by = lost[-1] if lost else _last(reader)
         if asked_by is None:
             raise
         raise Ended(asked_by) from error
     finally:
+        pool.setLevel(level)
         for number, handler in before.items():
             signal.signal(number, handler)
         signal.set_wakeup_fd(woken)

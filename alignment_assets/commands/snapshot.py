@@ -8,6 +8,7 @@ from pathlib import Path
 from alignment_assets.commands.chosen import run_to_read
 from alignment_assets.commands.terminal import say
 from alignment_assets.host.expected import Expected
+from alignment_assets.host.proposed import proposed
 from alignment_assets.warehouse.database import Database
 
 
@@ -15,6 +16,6 @@ def snapshot(recipe: str | None, output: Path | None, table: Sequence[str]) -> N
     """Do what the command says; its words are in `app`."""
     warehouse = Database(**run_to_read(recipe).database_settings)
     if not warehouse.is_there:
-        raise Expected(f"no database {warehouse.path} yet; run `alignment-assets materialize`")
+        raise Expected(f"no database {warehouse.path} yet; run `{proposed('materialize')}`")
     made = warehouse.export(table, output) if table else warehouse.snapshot(output)
     say(f"{made}")

@@ -16,13 +16,14 @@ from alignment_assets.commands.dagster_private import StaleCauses
 from alignment_assets.commands.home import dagster_instance
 from alignment_assets.commands.rows import chosen_format, show, write
 from alignment_assets.commands.terminal import Format, console
+from alignment_assets.host.proposed import proposed
 from alignment_assets.recipe.run import Run
 from alignment_assets.recipe.settings import partition_settings
 from alignment_assets.requests.removals import find_left
 from alignment_assets.warehouse import sql_files
 from alignment_assets.warehouse.database import Database
 from alignment_assets.warehouse.lineage import PARTITION_COLUMNS, Lineage, TablePart
-from alignment_assets.warehouse.query import ask, isolate, opened_to_ask
+from alignment_assets.warehouse.query import ask, check_there, isolate, opened_to_ask
 from alignment_assets.warehouse.records import Record, last_record
 from alignment_assets.warehouse.removed import RemovedPart
 
@@ -44,6 +45,7 @@ def status(recipe: str | None, format: Format | None, output: Path | None) -> No
     form = chosen_format(format, output)
     run = chosen_run(recipe)
     resources = default_resources(run)
+    check_there(resources["warehouse"])
     with dagster_instance(run) as instance:
         rows = table_status(resources["warehouse"], run, build_defs(run, resources), instance)
     if form == "table" and output is None:
@@ -61,13 +63,19 @@ def table_status(
     longer asked do not count. For ``status`` see `statuses`; sources, models and policies that left
     the recipe come last.
     """
-    return status_rows(look(warehouse, run, defs), run, defs, instance)
+    there = look(warehouse, run, defs)
+    return status_rows(there, statuses(there, run, defs, instance))
 
 
-def status_rows(there: There, run: Run, defs: Definitions, instance: DagsterInstance) -> pa.Table:
-    """Return the rows of `table_status` of what was seen in a database."""
+def status_rows(there: There, found: Mapping[Place, str]) -> pa.Table:
+    """Return the rows of `table_status` of what was seen in a database.
+
+    Args:
+        there: what was seen.
+        found: the status of each table and partition, upstream first.
+    """
     lines = []
-    for (table, partition), status in statuses(there, run, defs, instance).items():
+    for (table, partition), status in found.items():
         asked, answered = there.requested.get((table, partition), (None, None))
         lines.append(
             {
@@ -85,7 +93,7 @@ def status_rows(there: There, run: Run, defs: Definitions, instance: DagsterInst
             "partition": one.part.partition,
             "rows": one.rows,
             "status": f"left the recipe, about {one.bytes:,} bytes: "
-            "`alignment-assets tidy` removes it",
+            f"`{proposed('tidy')}` removes it",
         }
         for one in there.left
     ]
@@ -159,6 +167,14 @@ def look_into(connection: duckdb.DuckDBPyConnection, run: Run, defs: Definitions
         requested,
         left,
     )
+
+
+def kept(there: There, defs: Definitions) -> dict[Place, str]:
+    """Return what can be said of a snapshot: Dagster's records are of the present."""
+    return {
+        place: "kept" if there.rows.get(place) else "missing" if there.misfits[place] else "empty"
+        for place in _places(defs)
+    }
 
 
 def _places(defs: Definitions) -> Iterator[Place]:

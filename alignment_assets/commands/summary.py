@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Iterable
 
 from rich.console import Console
@@ -12,8 +11,8 @@ from rich.text import Text
 
 from alignment_assets.commands.rows import show
 from alignment_assets.commands.terminal import as_text, say, say_next
+from alignment_assets.host.proposed import proposed
 from alignment_assets.pages.answers import Answer, ask_published
-from alignment_assets.recipe.environment import limit_from_environment
 from alignment_assets.recipe.run import Run
 from alignment_assets.warehouse import sql_files
 from alignment_assets.warehouse.database import Database
@@ -100,24 +99,17 @@ def consent_line(answer: Answer) -> str:
     return f"Consent, by rows: {', '.join(parts)}. `query consent_decisions` tells more."
 
 
-def print_next_steps(warehouse: Database, named: str | None) -> None:
-    """Print where the database is and what a user would do next.
-
-    Args:
-        warehouse: the recipe's database.
-        named: how the user named the recipe; None if not at all.
-    """
-    same = f" --recipe {shlex.quote(named)}" if named else ""
-    if limit := limit_from_environment():
-        same += f" --limit {limit}"
-    steps = {
-        f"alignment-assets dev{same}": "the asset graph in the browser",
-        f"alignment-assets status{same}": "what is done, missing or stale",
-        f"alignment-assets report{same}": "all of it as one HTML page",
-        f"alignment-assets query win_rate_by_model{same}": "a question of sql/analysis",
-    }
+def print_next_steps(warehouse: Database) -> None:
+    """Print where the database is and what a user would do next."""
     say(f"Database: {warehouse.path}")
-    say_next(steps)
+    say_next(
+        {
+            proposed("dev"): "the asset graph in the browser",
+            proposed("status"): "what is done, missing or stale",
+            proposed("report"): "all of it as one HTML page",
+            proposed("query win_rate_by_model"): "a question of sql/analysis",
+        }
+    )
 
 
 def _short(text: str) -> str:

@@ -8,6 +8,7 @@ from alignment_assets.commands.chosen import run_to_read
 from alignment_assets.commands.rows import show_record
 from alignment_assets.commands.terminal import console
 from alignment_assets.host.expected import Expected
+from alignment_assets.host.proposed import proposed
 from alignment_assets.warehouse import sql_files
 from alignment_assets.warehouse.database import Database
 from alignment_assets.warehouse.query import fetch, isolate, opened_to_ask
@@ -37,10 +38,10 @@ def trace(id: str | None, recipe: str | None) -> None:
         ]
     if not pairs:
         raise Expected(
-            "dpo_pairs has no rows; `alignment-assets status` says what is missing"
+            f"dpo_pairs has no rows; `{proposed('status')}` says what is missing"
             if id is None
             else f"no pair has the id {id}, nor a prompt or completion of one; "
-            f"`alignment-assets query selection_exclusions_by_reason` says why prompts have no pair"
+            f"`{proposed('query selection_exclusions_by_reason')}` says why prompts have no pair"
         )
     for facts in traces:
         for (step, about), named in groupby(facts, key=lambda row: row[:2]):

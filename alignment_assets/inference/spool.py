@@ -24,6 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from alignment_assets.host.expected import Expected
+from alignment_assets.host.proposed import proposed
 from alignment_assets.inference.answer_log import settle_logs
 from alignment_assets.inference.log_writer import LogWriter
 from alignment_assets.inference.spool_files import (
@@ -273,7 +274,7 @@ def raise_unreadable(files: Sequence[Path], error: Exception) -> None:
             ) from error
         if reason := what_is_wrong(path):
             raise SpoolError(
-                f"{path}: cannot be read ({reason}); run `alignment-assets spool verify`, which "
+                f"{path}: cannot be read ({reason}); run `{proposed('spool verify')}`, which "
                 f"quarantines such files, then run this again"
             ) from error
 

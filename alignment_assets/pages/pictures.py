@@ -94,6 +94,8 @@ def _bars(axes: Axes, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> 
     labels = [_plain(value) for value in along]
     step = -(-len(labels) // LABELS)
     slanted = sum(map(len, labels[::step])) > 45
+    if slanted and max(map(len, labels)) > LABEL_CHARACTERS // 2:
+        axes.figure.subplots_adjust(left=0.16, bottom=0.42)
     axes.set_xticks(
         range(0, len(labels), step),
         labels[::step],

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 
 from alignment_assets.host.expected import Expected
+from alignment_assets.host.proposed import LIMIT
 
-# Stands over the recipe's limit, for this process and those that it starts; ``--limit`` sets it.
-LIMIT = "ALIGNMENT_LIMIT"
+# More prompts there are nowhere.
+LIMIT_DIGITS = 19
 
 
 class LimitError(Expected):
@@ -43,8 +44,9 @@ def limit_from_environment() -> int | None:
     said = os.environ.get(LIMIT)
     if not said:
         return None
-    if not (said.isascii() and said.isdigit() and int(said)):
+    if not (said.isascii() and said.isdigit() and len(said) < LIMIT_DIGITS and int(said)):
         raise LimitError(
-            f"{LIMIT}={said!r} is no number of prompts; set it to 1 or more, or unset it"
+            f"{LIMIT}={said[:LIMIT_DIGITS]!r} is no number of prompts; set it to 1 or more, or "
+            f"unset it"
         )
     return int(said)

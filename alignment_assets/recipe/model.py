@@ -40,8 +40,12 @@ WORDINGS = Path(__file__).resolve().parent / "wordings"
 class Price(Part):
     """What a million tokens cost, in one currency for all models."""
 
-    prompt: Annotated[float, Field(ge=0, description="of a million tokens of prompts")]
-    completion: Annotated[float, Field(ge=0, description="of a million tokens generated")]
+    prompt: Annotated[
+        float, Field(ge=0, allow_inf_nan=False, description="of a million tokens of prompts")
+    ]
+    completion: Annotated[
+        float, Field(ge=0, allow_inf_nan=False, description="of a million tokens generated")
+    ]
 
 
 class Model(Part):
@@ -188,6 +192,14 @@ class Recipe(Part):
         if twice:
             raise ValueError(f"{', '.join(twice)} names two sources; give each its own name")
         return prompts
+
+    @model_validator(mode="after")
+    def _accuracy_has_labels(self) -> Recipe:
+        if self.controversy.min_accuracy is not None and self.human_labels is None:
+            raise ValueError(
+                "controversy.min_accuracy: nothing is compared without human_labels; leave it out"
+            )
+        return self
 
     @model_validator(mode="after")
     def _names_are_defined(self) -> Recipe:

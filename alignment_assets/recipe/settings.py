@@ -42,6 +42,8 @@ def partition_settings(recipe: Recipe, table: str, partition: str | None) -> dic
         The hashes by whose settings they are, such as ``this model`` or ``the judge qwen3-32b``;
         none for a table that is made of other tables alone.
     """
+    if table == "recipes":
+        return {"the recipe": recipe.fingerprint[:16]}
     if table == "source_prompts":
         (source,) = (source for source in recipe.prompts if source.name == partition)
         return {"this source": _hash(source.model_dump(exclude={"name", "track", "keep"}))}

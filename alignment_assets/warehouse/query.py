@@ -17,6 +17,7 @@ import duckdb
 
 from alignment_assets.host.expected import Expected
 from alignment_assets.host.locking import LockTimeout
+from alignment_assets.host.proposed import proposed
 from alignment_assets.warehouse import sql_files
 from alignment_assets.warehouse.database import Database
 from alignment_assets.warehouse.removed import Members, hide_removed
@@ -309,10 +310,7 @@ def _execute(connection: duckdb.DuckDBPyConnection, text: str, values: Mapping[s
 def check_there(warehouse: Database) -> None:
     """Raise a QueryError if there is no database yet."""
     if not warehouse.is_there:
-        raise QueryError(
-            f"no database {warehouse.path} yet; "
-            f"run `alignment-assets materialize --recipe {warehouse.recipe}`"
-        )
+        raise QueryError(f"no database {warehouse.path} yet; run `{proposed('materialize')}`")
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from duckdb import sqltype
 from duckdb.sqltypes import DuckDBPyType
 
 from alignment_assets.host.expected import Expected
+from alignment_assets.host.proposed import proposed
 from alignment_assets.warehouse import sql_files
 
 # Tables that no asset makes: they cannot be made again.
@@ -115,7 +116,7 @@ def plan_migration(
                 statements.append(step.statement)
                 changes.append(f"{name}: {step.text}")
     if obstacles:
-        raise WarehouseError(_refusal(path, obstacles, info.get("product_version"), named))
+        raise WarehouseError(_refusal(path, obstacles, info.get("product_version")))
     # Of what was in a table that somebody has dropped nothing is left.
     statements += [f"DELETE FROM lineage WHERE table_name = '{name}'" for name in new]
     if not statements and (owner, info.get("schema_version")) == (
@@ -268,21 +269,18 @@ def _differences(wanted: sql_files.Table, found: sql_files.Table) -> Iterator[_D
         yield _Difference("new comment", statement)
 
 
-def _refusal(
-    path: Path, obstacles: dict[str, list[str]], made_by: str | None, recipe: str | None
-) -> str:
+def _refusal(path: Path, obstacles: dict[str, list[str]], made_by: str | None) -> str:
     lines = [f"{path} differs from sql/schema in what cannot be changed without losing rows:"]
     lines += [f"  {table}: {'; '.join(texts)}" for table, texts in obstacles.items()]
     if made_by not in (None, product_version()):
         lines.append(f"alignment-assets {made_by} wrote it, this is {product_version()}.")
     made_again = [table for table in obstacles if table not in RECORDS]
-    of = f" --recipe {recipe}" if recipe else ""
     if len(made_again) > MANY_TABLES:
         old = path.with_name(f"{path.name}.old")
         lines.append(
             "To rebuild, put it aside and materialize all again (answers come from the spool):\n"
             f"  mv {shlex.quote(str(path))} {shlex.quote(str(old))}\n"
-            f"  alignment-assets materialize{of}"
+            f"  {proposed('materialize')}"
         )
     elif made_again:
         drops = "; ".join(f"DROP TABLE {table}" for table in made_again)
@@ -290,7 +288,7 @@ def _refusal(
         lines.append(
             "To rebuild, drop them and materialize them again (answers come from the spool):\n"
             f'  python -c "import duckdb; duckdb.connect({str(path)!r}).execute({drops!r})"\n'
-            f"  alignment-assets materialize{of} --select {selected!r}"
+            f"  {proposed(f'materialize --select {selected!r}')}"
         )
     for table in obstacles:
         if table in RECORDS:

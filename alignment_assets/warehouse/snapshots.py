@@ -18,6 +18,7 @@ import duckdb
 
 from alignment_assets.host.durable import read_record, sync, write_record
 from alignment_assets.host.machine import ensure_room
+from alignment_assets.host.proposed import proposed
 from alignment_assets.warehouse import sql_files
 from alignment_assets.warehouse.rewrite import settle_row_groups
 from alignment_assets.warehouse.schema import WarehouseError
@@ -60,7 +61,7 @@ def snapshot_to_read(home: Path) -> Path:
     last = last_snapshot(home)
     if last is None:
         raise WarehouseError(
-            f"no snapshot in {snapshots_folder(home)} yet; run `alignment-assets snapshot`"
+            f"no snapshot in {snapshots_folder(home)} yet; run `{proposed('snapshot')}`"
         )
     return last
 

@@ -16,6 +16,7 @@ from uuid import UUID
 import duckdb
 
 from alignment_assets.host.machine import ensure_room
+from alignment_assets.host.proposed import proposed
 from alignment_assets.warehouse import sql_files
 from alignment_assets.warehouse.lineage import Input, TablePart, lineage_rows
 from alignment_assets.warehouse.rewrite import (
@@ -226,7 +227,7 @@ class Staging:
         if rows == 0 and not may_be_empty:
             raise WarehouseError(
                 f"{self.label}: no rows came out, and the old ones stay; is everything upstream "
-                f"materialized? `alignment-assets status` shows it"
+                f"materialized? `{proposed('status')}` shows it"
             )
         made = None if inputs is None else lineage_rows(self.part, rows, content, inputs)
         records = {"lineage": made, "losses": losses, "shown_texts": shown}

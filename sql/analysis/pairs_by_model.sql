@@ -15,7 +15,7 @@ SELECT
     side,
     count(*) AS completions,
     round(count(*) / sum(count(*)) OVER (PARTITION BY policy, track, side), 4) AS share_of_side,
-    model || ', ' || variant AS answered_by
+    model || ' ' || variant AS answered_by
 FROM sides
 GROUP BY policy, track, model, variant, side
 ORDER BY policy, track, completions DESC, model, variant, side

@@ -62,7 +62,8 @@ asset, so a setting of one model, policy or source must not be in it: all partit
 stale. Dagster's own UI knows nothing of the hash and goes on showing such a partition as fresh;
 the partition's page shows the hash, as `settings of …`, and `status` says `stale: settings of
 this model changed`. What is made from a stale table becomes stale when that is made again and its
-rows differ.
+rows differ. `recipes`, which has the recipe as it was last made, is stale after any change, and
+makes nothing else so.
 
 The hash is of the recipe's words. What they stand for is looked up when a partition is made: the
 commit of a hub branch, the files of a folder, the value of an environment variable. The text of a

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -20,6 +21,7 @@ from alignment_assets.assets import graph as graph_module
 from alignment_assets.commands import materialize as materialize_module
 from alignment_assets.commands.app import app
 from alignment_assets.host.expected import Expected
+from alignment_assets.recipe.load import find_recipe
 from alignment_assets.warehouse import sql_files
 from alignment_assets.warehouse.database import Database
 from tests.conftest import REPOSITORY, Graph
@@ -443,3 +445,33 @@ def test_status_comes_as_json_and_help_by_its_letter(
     assert run("status", "-o", str(tmp_path / "status.csv")).exit_code == 0
     assert (tmp_path / "status.csv").read_text().startswith("table,partition,rows,")
     assert run("status", "-h").output == run("status", "--help").output
+
+
+def test_a_check_that_warns_does_not_fail_the_command(made: Graph, tmp_path: Path) -> None:
+    path = find_recipe("demo")
+    text = path.read_text(encoding="utf-8").replace(
+        "threshold: 2", "threshold: 2\n  min_accuracy: 1.0"
+    )
+    mine = tmp_path / "mine.yaml"
+    mine.write_text(text.replace("dataset: demo/", f"dataset: {path.parent}/demo/"))
+    result = run("materialize", "--recipe", str(mine), "--select", "key:controversy_agreement")
+    assert result.exit_code == 0, result.output
+    assert "warning: checks warn: controversy_agreement: agreement_accuracy_bounds_check" in (
+        result.output
+    )
+
+
+def test_what_is_proposed_names_the_recipe_and_limit_as_they_were_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ALIGNMENT_HOME", str(tmp_path / "home"))
+    missing = run("status", "--recipe", "demo", "--limit", "3")
+    assert "`alignment-assets materialize --recipe demo --limit 3`" in str(missing.exception)
+    assert not (tmp_path / "home").exists()  # a limit that is mistyped leaves nothing behind
+    assert "ALIGNMENT_RECIPE" not in os.environ
+
+
+def test_a_database_is_not_written_over(made: Graph) -> None:
+    result = run("query", "SELECT 1 AS one", "--format", "csv", "-o", str(made.warehouse.path))
+    assert "is a database, which would be lost" in str(result.exception)
+    assert made.query("SELECT count(*) > 0 FROM rewards") == [(True,)]

@@ -253,8 +253,13 @@ class Finished:
         return statuses(self.there, graph.run, graph.defs, graph.instance)
 
     def not_fresh(self, changes: dict[str, Any]) -> dict[Place, str]:
-        """Return what `status` says of all that is not as it should be."""
+        """Return what `status` says of all that is not as it should be.
+
+        The recipe in the database is another after any change, and nothing is stale by that.
+        """
         found = self.statuses(changes)
+        said = found.pop(("recipes", None))
+        assert said in ("fresh", "missing") or said == "stale: settings of the recipe changed"
         return {place: said for place, said in found.items() if said not in ("fresh", "empty")}
 
     @cached_property
@@ -262,7 +267,7 @@ class Finished:
         """Every table and partition of the recipe as it is, all of them as they should be."""
         found = self.statuses({})
         assert set(found.values()) == {"fresh", "empty"}
-        return set(found)
+        return set(found) - {("recipes", None)}
 
     def places_of(self, tables: set[str]) -> set[Place]:
         """Return all partitions of some tables."""

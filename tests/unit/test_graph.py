@@ -10,6 +10,7 @@ import pytest
 from alignment_assets.commands.status import look, statuses
 from alignment_assets.inference.types import Answer, Request
 from alignment_assets.recipe.load import find_recipe, parse_recipe
+from alignment_assets.recipe.model import Recipe
 from alignment_assets.requests.runner import TooManyFailures
 from alignment_assets.warehouse.lineage import InconsistentError
 from tests.conftest import Graph, changed_recipe
@@ -248,3 +249,21 @@ def test_what_is_made_and_rightly_empty_is_not_missing(graph: Graph) -> None:
     assert set(found.values()) == {"missing: materialized by recipe demo"}
     with pytest.raises(InconsistentError, match="selected_pairs"):
         other.materialize("key:dpo_pairs")
+
+
+def test_the_recipe_may_be_made_last_and_makes_nothing_stale(graph: Graph) -> None:
+    def said(recipe: Recipe) -> set[str]:
+        of = graph.with_recipe(recipe)
+        there = look(of.warehouse, of.run, of.defs)
+        found = statuses(there, of.run, of.defs, of.instance)
+        assert found["recipes", None] == "fresh"
+        return {status for (table, _), status in found.items() if table == "source_prompts"}
+
+    graph.materialize("key:source_prompts")
+    graph.materialize("key:recipes")
+    assert said(graph.recipe) == {"fresh"}
+    other = changed_recipe({"seed": 7})
+    graph.with_recipe(other).materialize("key:recipes")
+    assert said(other) == {"fresh"}
+    ((seed,),) = graph.query("SELECT settings ->> 'seed' FROM recipes")
+    assert seed == "7"

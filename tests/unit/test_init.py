@@ -61,7 +61,13 @@ def test_a_folder_begins_with_a_recipe_that_is_whole_by_itself(
 
 @pytest.mark.parametrize(
     ("folder", "name"),
-    [("2025", "2025"), ("_Vier·Fünf_", "vier-funf"), ("数据", "recipe"), ("null", "null")],
+    [
+        ("2025", "2025"),
+        ("_Vier·Fünf_", "vier-funf"),
+        ("数据", "recipe"),
+        ("null", "null"),
+        ("demo", "my-demo"),
+    ],
 )
 def test_the_recipe_is_called_after_the_folder(folder: str, name: str) -> None:
     assert init(folder).exit_code == 0

@@ -127,7 +127,7 @@ def _no_records_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
 def written(home: Path) -> str:
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("DAGSTER_HOME", raising=False)
-        return report_page(Run(changed_recipe(), home), "demo")
+        return report_page(Run(changed_recipe(), home))
 
 
 @pytest.fixture(scope="module")
@@ -193,7 +193,7 @@ def test_a_cell_is_text_and_no_longer_than_it_may_be() -> None:
 
 
 def test_the_same_database_gives_the_same_report(home: Path, written: str) -> None:
-    again = report_page(Run(changed_recipe(), home), "demo")
+    again = report_page(Run(changed_recipe(), home))
     made = re.compile(r"<dt>Made</dt><dd>.*?</dd>")
     assert len(made.findall(written)) == 1
     assert made.sub("", again) == made.sub("", written)
@@ -211,15 +211,15 @@ def test_who_left_is_left_out_and_what_was_published_and_read_stands_beside(home
     run = Run(recipe, home)
     Warehouse(**run.database_settings).snapshot()
     write_record(run.revisions, {"dataset/lab/personas@main": "0123abcd"})
-    page = Page(report_page(run, "'my recipe.yaml'", snapshot=True))
-    assert "of the last snapshot" in page.text
+    page = Page(report_page(run, snapshot=True))
+    assert re.search(r"Snapshot\s+\S+\.duckdb, 20\d\d-", page.text)
+    assert "What the snapshot holds." in page.text  # Dagster's records are of the present
     tables = page.tables
     told = [row for row in tables["in-detail"] if COOL in row]
     assert told and all("`alignment-assets tidy` removes it" in row[2] for row in told)
     assert {row[0] for row in tables["truncation-by-model"][1:]} == {"smollm2-135m", POLICY}
     (standard,) = (row for row in tables["prompts-beside-the-published"] if row[0] == "standard")
     assert standard[2] == "1,000" and float(standard[3]) == int(standard[1]) / 1000
-    assert "alignment-assets materialize --recipe 'my recipe.yaml'" in page.text
     assert ["personas", "hf:lab/personas", "main", "0123abcd"] in tables["datasets"]
     assert ["human labels", "hf:lab/labels", "main", "not looked up yet"] in tables["datasets"]
     engines = {(row[0], row[1], row[2]) for row in tables["engines-by-model"][1:]}
@@ -233,7 +233,7 @@ def test_what_is_missing_is_told_with_the_command_that_makes_it(
     monkeypatch.chdir(tmp_path)
     none = CliRunner().invoke(app, ["report"])
     assert isinstance(none.exception, Expected)
-    assert "run `alignment-assets materialize --recipe demo`" in str(none.exception)
+    assert "run `alignment-assets materialize`" in str(none.exception)
     assert not (tmp_path / "home").exists()
 
     records = tmp_path / "home" / "dagster"
@@ -243,7 +243,7 @@ def test_what_is_missing_is_told_with_the_command_that_makes_it(
         graph.materialize("key:source_prompts", "prism_prompts")
         graph.materialize("key:wordings")
 
-    told = CliRunner().invoke(app, ["report"])
+    told = CliRunner().invoke(app, ["report", "--recipe", "demo"])
     file = tmp_path / "home" / "report.html"
     assert told.output.startswith(f"{file}: ")
     page = Page(file.read_text(encoding="utf-8"))
@@ -252,7 +252,9 @@ def test_what_is_missing_is_told_with_the_command_that_makes_it(
     assert state["dpo_pairs"] == "missing"
     assert ["source_prompts", "preference_mix", "missing"] in page.tables["in-detail"]
     assert not [row for row in page.tables["in-detail"] if row[0] == "dpo_pairs"]
-    assert "alignment-assets materialize --recipe demo --select '+key:dpo_pairs'" in page.text
+    assert "alignment-assets materialize --select '+key:dpo_pairs' --recipe demo" in page.text
+    assert "Nothing is known yet: prompt_exclusions is not made." in page.text
+    assert "exclusions-by-rule" not in page.tables
     assert "prompts-read" in page.ids and "bands-of-pairs" not in page.ids
 
 
@@ -272,11 +274,13 @@ def test_a_report_that_cannot_be_written_leaves_the_old_one(
 
 
 def test_what_a_run_ends_with_names_the_report(
-    home: Path, capsys: pytest.CaptureFixture[str]
+    home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = Run(changed_recipe(), home)
-    print_next_steps(Warehouse(**run.database_settings), "mine")
-    assert "alignment-assets report --recipe mine" in capsys.readouterr().out
+    monkeypatch.setenv("ALIGNMENT_RECIPE", "my recipe.yaml")
+    monkeypatch.setenv("ALIGNMENT_LIMIT", "3")
+    print_next_steps(Warehouse(**Run(changed_recipe(), home).database_settings))
+    said = capsys.readouterr().out
+    assert "alignment-assets report --recipe 'my recipe.yaml' --limit 3 " in said
 
 
 def test_a_picture_of_many_numbers_adds_up_neighbours() -> None:

@@ -85,7 +85,7 @@ def test_who_writes_waits_while_tables_are_open_and_not_for_a_snapshot(made: Gra
 
 def test_what_is_not_there_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ALIGNMENT_HOME", str(tmp_path))
-    with pytest.raises(QueryError, match="alignment-assets materialize --recipe demo"):
+    with pytest.raises(QueryError, match="run `alignment-assets materialize`"):
         alignment_assets.open("demo")
     with pytest.raises(Exception, match=r"no recipe 'nonesuch'.*demo"):
         alignment_assets.open("nonesuch")
