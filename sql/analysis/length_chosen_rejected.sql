@@ -7,8 +7,6 @@ SELECT
     round(avg(chosen_tokens), 4) AS mean_chosen_tokens,
     round(avg(rejected_tokens), 4) AS mean_rejected_tokens,
     round(median(chosen_tokens - rejected_tokens), 4) AS median_difference,
-    round(avg(length(chosen[1].content)), 4) AS mean_chosen_characters,
-    round(avg(length(rejected[1].content)), 4) AS mean_rejected_characters,
     round(count(*) FILTER (chosen_tokens > rejected_tokens) / count(*), 4) AS chosen_longer_share,
     round(count(*) FILTER (chosen_tokens < rejected_tokens) / count(*), 4) AS rejected_longer_share
 FROM dpo_pairs

@@ -10,6 +10,6 @@ SELECT
     count(*) FILTER (position = 1) AS placed_first,
     round(count(*) FILTER (position = 1) / count(*), 4) AS first_share
 FROM judge_rankings
-JOIN rewards USING (completion_id)
+JOIN (SELECT completion_id, model, variant FROM rewards WHERE track = 'controversial') USING (completion_id)
 GROUP BY policy, model, variant
 ORDER BY policy, first_share DESC, model, variant

@@ -99,4 +99,5 @@ def test_a_command_is_documented_with_an_example_that_it_takes(path: str) -> Non
     _, _, example = rest.split("\n#")[0].rpartition("\nExample: `")
     assert example.startswith(f"{path} ") or example.startswith(f"{path}`"), f"{path}: no example"
     arguments = shlex.split(example.strip().removesuffix("`").removeprefix(path))
-    COMMANDS[path].make_context(path, arguments)
+    with COMMANDS[path].make_context(path, arguments):
+        pass

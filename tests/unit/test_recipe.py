@@ -198,6 +198,10 @@ def test_an_integer_will_do_for_a_fraction_and_every_problem_is_told() -> None:
         ({"controversy.sampling.temperature": 0}, "attempts above 1"),
         ({"prompts": [TEXTS, TEXTS]}, "prompts: texts names two sources; give each its own name"),
         ({"prompts": []}, "prompts: "),
+        (
+            {"human_labels": None, "controversy.min_accuracy": 0.5},
+            "nothing is compared without human_labels",
+        ),
     ],
 )
 def test_names_and_settings_that_do_not_fit_together_are_refused(

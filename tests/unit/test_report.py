@@ -212,7 +212,7 @@ def test_who_left_is_left_out_and_what_was_published_and_read_stands_beside(home
     Warehouse(**run.database_settings).snapshot()
     write_record(run.revisions, {"dataset/lab/personas@main": "0123abcd"})
     page = Page(report_page(run, snapshot=True))
-    assert re.search(r"Snapshot\s+\S+\.duckdb, 20\d\d-", page.text)
+    assert re.search(r"Snapshot\S+\.duckdb, 20\d\d-", page.text)
     assert "What the snapshot holds." in page.text  # Dagster's records are of the present
     tables = page.tables
     told = [row for row in tables["in-detail"] if COOL in row]
