@@ -52,7 +52,7 @@ from benchmarks.synthetic import (
 )
 
 # Of the memory that is promised, what is left over is for Python and what DuckDB does not count.
-MEMORY_LIMIT = "2200MiB"
+MEMORY_LIMIT = "2100MiB"
 MEMORY_LIMITS = {"selected_pairs": "1000MiB", "dpo_pairs": "1400MiB", "qrpo_samples": "1400MiB"}
 THREADS = 2
 CHARACTERS = 1_000
@@ -89,6 +89,7 @@ class World:
     characters: int
     steps: list[Step] = field(default_factory=list)
     memory_limit: str = MEMORY_LIMIT
+    made: int = 0
 
     @property
     def warehouse(self) -> Warehouse:
@@ -310,6 +311,7 @@ def main() -> None:
             world = World(folder, prompts, arguments.characters)
             worlds.append(world)
             rehearse(world)
+            world.made = world.size()
             world.run("(plain scan)", bare.scan)
             world.run("(bare group)", bare.group)
             world.run("(bare texts)", bare.copy_texts)
@@ -342,7 +344,7 @@ def main() -> None:
         ),
         Claim(
             "the database, of what it took before (9,000 MiB)",
-            big.size() / (BYTES_BEFORE * big.prompts / PROMPTS),
+            big.made / (BYTES_BEFORE * big.prompts / PROMPTS),
             at_most=SIZE,
         ),
     ]
