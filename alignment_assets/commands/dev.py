@@ -12,6 +12,7 @@ from alignment_assets.commands.chosen import chosen_run
 from alignment_assets.commands.home import check_home, dagster_home, dagster_instance, end_killed
 from alignment_assets.commands.workspace import WORKSPACE
 from alignment_assets.host.expected import Expected
+from alignment_assets.host.proposed import RECIPE
 
 HOST = "127.0.0.1"
 
@@ -29,6 +30,8 @@ def dev(recipe: str | None, port: int) -> None:
         # dagster.yaml says so too; without this the UI makes empty folders for what it sends not.
         "DAGSTER_DISABLE_TELEMETRY": "1",
     }
+    if recipe:
+        environment[RECIPE] = recipe
     workspace = dagster_home(run) / "workspace.yaml"
     workspace.write_text(WORKSPACE, encoding="utf-8")
     command = Path(sys.executable).with_name("dg")

@@ -295,6 +295,7 @@ def test_the_pages_of_a_recipe_that_never_ran_are_empty_beside_one_that_did(
             assert "rows_left_by_rule" not in told and "prompts_read" not in told
 
 
+@pytest.mark.soak
 def test_what_is_downstream_runs_once_and_after_all_models(
     start: Callable[..., Ui], answered: Path
 ) -> None:

@@ -85,7 +85,9 @@ def engine_processes(home: Path) -> list[psutil.Process]:
     return found
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "how", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.soak)]
+)
 def test_no_engine_process_outlives_its_step_and_no_answer_is_lost(
     how: signal.Signals, smollm2: Path, tmp_path: Path
 ) -> None:

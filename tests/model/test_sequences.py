@@ -129,7 +129,7 @@ def test_a_build_refuses_or_all_that_it_used_fits(finished: World, tmp_path: Pat
         return
     seed = int(os.environ.get("MODEL_SEED") or random.SystemRandom().randrange(1_000_000))
     print(f"MODEL_SEED={seed}")
-    run_sequences(25, seed, finished, tmp_path / "home", longest=12)
+    run_sequences(12, seed, finished, tmp_path / "home", longest=12)
 
 
 @pytest.mark.soak
