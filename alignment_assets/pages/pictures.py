@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 BYTES = 60_000
 # Along an axis more cannot be read; as many colours can be told apart (Okabe and Ito's).
 PLACES, COLOURS = 40, ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#999999")
-LABELS, LABEL_CHARACTERS = 14, 24
+LABELS, LABEL_CHARACTERS = 14, 32
 
 
 def picture(answer: Answer) -> bytes | None:
@@ -94,12 +94,14 @@ def _bars(axes: Axes, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> 
     labels = [_plain(value) for value in along]
     step = -(-len(labels) // LABELS)
     slanted = sum(map(len, labels[::step])) > 45
-    if slanted and max(map(len, labels)) > LABEL_CHARACTERS // 2:
-        axes.figure.subplots_adjust(left=0.16, bottom=0.42)
+    long = slanted and max(map(len, labels)) > LABEL_CHARACTERS // 2
+    if long:
+        axes.figure.subplots_adjust(left=0.2, bottom=0.44)
     axes.set_xticks(
         range(0, len(labels), step),
         labels[::step],
         rotation=40 if slanted else 0,
+        fontsize=7.5 if long else None,
         ha="right" if slanted else "center",
     )
     axes.set_xlim(-1, max(len(labels), 2))
