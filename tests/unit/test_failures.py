@@ -9,6 +9,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -18,6 +19,8 @@ from dagster import DagsterEventType
 
 from alignment_assets.assets import graph as graph_module
 from alignment_assets.commands.failures import told_in_a_block
+from alignment_assets.commands.signals import ended_by_signals
+from alignment_assets.commands.terminal import Ended
 from alignment_assets.host.expected import Expected
 from alignment_assets.inference.backend import Job
 from alignment_assets.warehouse.lineage import InconsistentError
@@ -200,3 +203,13 @@ def test_who_ends_the_command_is_told_what_is_kept(
     asked = [request["request_id"] for request in graph.asked()[before:]]
     assert ended - before < len(set(asked))
     assert len(asked) - len(set(asked)) <= 1  # the one that was being answered
+
+
+def test_a_signal_that_a_library_loses_ends_the_command_before_its_next_part() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(Ended, match="ended by SIGINT"), ended_by_signals() as ended:
+        ended()
+        with suppress(KeyboardInterrupt):  # as Python does while it finalizes an object
+            signal.raise_signal(signal.SIGINT)
+        ended()
+    assert signal.getsignal(signal.SIGINT) is before
