@@ -242,6 +242,14 @@ def materialized(
 
 
 @pytest.fixture
+def folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty folder to work in, where nothing names a recipe, a home or a limit."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("ALIGNMENT_RECIPE", "ALIGNMENT_HOME", "ALIGNMENT_LIMIT", "DAGSTER_HOME"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
 def made(
     materialized: Callable[..., Graph], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Graph:

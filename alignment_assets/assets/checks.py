@@ -64,9 +64,7 @@ def bounds_checks(run: Run) -> Sequence[AssetChecksDefinition]:
 
 def describe_rule(rule: str) -> str:
     """Return the comment that a rule's file starts with, and when the rule is enforced."""
-    lines = sql_files.read_sql("checks", rule).splitlines()
-    said = " ".join(line.removeprefix("--").strip() for line in lines if line.startswith("--"))
-    return f"{said} {_ENFORCED}"
+    return f"{sql_files.comment(sql_files.read_sql('checks', rule))} {_ENFORCED}"
 
 
 def _checks_of(run: Run, table: str) -> AssetChecksDefinition:

@@ -7,7 +7,6 @@ there are is said in ``sql/analysis``; see `alignment_assets.pages`.
 
 from __future__ import annotations
 
-import base64
 import math
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -18,7 +17,7 @@ from dagster import MetadataValue, TableColumn, TableRecord, TableSchema
 
 from alignment_assets.host.shown import ascii_controls, json_text
 from alignment_assets.pages.answers import Answer
-from alignment_assets.pages.pictures import picture
+from alignment_assets.pages.pictures import as_url, picture
 from alignment_assets.warehouse.query import Rows
 
 ROWS, CHARACTERS = 50, 400
@@ -65,10 +64,7 @@ def drawn_answers(answers: Sequence[Answer]) -> dict[str, Any]:
             shown[name] = f"cannot be drawn: {error}"[:CHARACTERS]
         else:
             if drawn:
-                encoded = base64.b64encode(drawn).decode()
-                shown[name] = MetadataValue.md(
-                    f"![{answer.question.title}](data:image/png;base64,{encoded})"
-                )
+                shown[name] = MetadataValue.md(f"![{answer.question.title}]({as_url(drawn)})")
     return shown
 
 

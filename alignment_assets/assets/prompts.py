@@ -84,7 +84,7 @@ def prompt_assets(run: Run) -> list[AssetsDefinition]:
 
 
 def _recipes_asset(run: Run) -> AssetsDefinition:
-    """Make the asset that all others start from.
+    """Make the asset that the sources start from.
 
     The UI backfills a selection by the partitions of its first assets, and goes no further than
     assets with partitions reach from there: with the sources first it would leave out all models,

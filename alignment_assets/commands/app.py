@@ -335,12 +335,10 @@ def main() -> None:
     except Ended as error:
         complain(str(error))
         raise SystemExit(error.status) from None
-    except RuntimeError as error:  # what DuckDB makes of Ctrl-C in a question
-        if not isinstance(error.__cause__, KeyboardInterrupt):
+    except (KeyboardInterrupt, RuntimeError) as error:
+        # DuckDB makes a RuntimeError of Ctrl-C in a question.
+        if not isinstance(error.__cause__ or error, KeyboardInterrupt):
             raise
-        complain("ended by SIGINT")
-        raise SystemExit(130) from None
-    except KeyboardInterrupt:
         complain("ended by SIGINT")
         raise SystemExit(130) from None
     except EXPECTED as error:

@@ -7,7 +7,6 @@ forbids both to browsers. What texts of datasets and models hold is shown, and t
 
 from __future__ import annotations
 
-import base64
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from alignment_assets.host.shown import ascii_controls, cell_text
 from alignment_assets.pages.answers import Answer
-from alignment_assets.pages.pictures import picture
+from alignment_assets.pages.pictures import as_url, picture
 from alignment_assets.pages.questions import Form
 from alignment_assets.warehouse.query import Rows
 
@@ -57,9 +56,7 @@ class Block:
     @property
     def picture_url(self) -> str | None:
         """The picture in the page itself."""
-        if self.picture is None:
-            return None
-        return f"data:image/png;base64,{base64.b64encode(self.picture).decode()}"
+        return None if self.picture is None else as_url(self.picture)
 
     @cached_property
     def shown(self) -> list[list[str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import math
 import warnings
@@ -38,6 +39,11 @@ def picture(answer: Answer) -> bytes | None:
         if len(drawn) <= BYTES:
             return drawn
     return None
+
+
+def as_url(png: bytes) -> str:
+    """Return a picture as a link that holds it."""
+    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
 
 
 def _drawn(

@@ -20,11 +20,7 @@ WRITTEN = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    for name in ("ALIGNMENT_RECIPE", "ALIGNMENT_HOME", "ALIGNMENT_LIMIT", "DAGSTER_HOME"):
-        monkeypatch.delenv(name, raising=False)
+pytestmark = pytest.mark.usefixtures("folder_of_its_own")
 
 
 def init(*arguments: str) -> Result:
