@@ -337,7 +337,7 @@ def main() -> None:
         raise SystemExit(error.status) from None
     except (KeyboardInterrupt, RuntimeError) as error:
         # DuckDB makes a RuntimeError of Ctrl-C in a question.
-        if not isinstance(error.__cause__ or error, KeyboardInterrupt):
+        if not any(isinstance(one, KeyboardInterrupt) for one in (error, error.__cause__)):
             raise
         complain("ended by SIGINT")
         raise SystemExit(130) from None
