@@ -65,3 +65,12 @@ def test_a_hub_that_does_not_answer_is_told(
     hub = found(tmp_path, **{"personas.dataset": "hf:owner/people"})["personas"]
     assert hub.verdict == "problem"
     assert "dataset/owner/people@main: the hub does not answer for it" in hub.text
+
+
+def test_what_stops_a_run_for_certain_is_a_problem(tmp_path: Path) -> None:
+    people = tmp_path / "people.jsonl"
+    people.write_text('{"persona": 5}\n')
+    lacking = found(tmp_path, **{"personas.dataset": str(people), "consent.robots": "nowhere"})
+    assert lacking["personas"].verdict == "problem"
+    assert "of its first 1 rows 0 can be used" in lacking["personas"].text
+    assert lacking["consent"].verdict == "problem" and "nowhere" in lacking["consent"].text

@@ -265,5 +265,6 @@ def test_the_recipe_may_be_made_last_and_makes_nothing_stale(graph: Graph) -> No
     other = changed_recipe({"seed": 7})
     graph.with_recipe(other).materialize("key:recipes")
     assert said(other) == {"fresh"}
-    ((seed,),) = graph.query("SELECT settings ->> 'seed' FROM recipes")
+    ((seed, settings),) = graph.query("SELECT settings ->> 'seed', settings FROM recipes")
     assert seed == "7"
+    assert "backend" not in settings  # where a model runs, and by whose key

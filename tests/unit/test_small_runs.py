@@ -11,6 +11,7 @@ from typer.testing import CliRunner, Result
 
 import alignment_assets
 from alignment_assets.commands.app import app
+from alignment_assets.commands.home import dagster_home
 from alignment_assets.host.expected import Expected
 from alignment_assets.recipe.load import load_recipe
 from alignment_assets.recipe.run import Run
@@ -67,3 +68,16 @@ def test_what_is_no_limit_is_told_in_a_line(monkeypatch: pytest.MonkeyPatch, lim
     failed = run("status")
     assert isinstance(failed.exception, Expected)
     assert str(failed.exception).startswith(f"ALIGNMENT_LIMIT={limit!r} is no number of prompts")
+
+
+def test_a_small_run_leaves_the_whole_runs_records_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, elsewhere = tmp_path / "home", tmp_path / "records"
+    monkeypatch.setenv("ALIGNMENT_HOME", str(home))
+    monkeypatch.setenv("ALIGNMENT_LIMIT", "2")
+    run_of_two = Run.of(load_recipe("demo"))
+    monkeypatch.setenv("DAGSTER_HOME", str(home / "dagster"))
+    assert dagster_home(run_of_two) == home / "limit-2" / "dagster"
+    monkeypatch.setenv("DAGSTER_HOME", str(elsewhere))
+    assert dagster_home(run_of_two) == elsewhere
