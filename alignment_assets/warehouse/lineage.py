@@ -32,8 +32,9 @@ PARTITION_COLUMNS = {
     **dict.fromkeys(("completion_requests", "completions", "rewards"), "model"),
     **dict.fromkeys(
         (
-            *("judge_comparisons", "judge_rankings", "quantile_rewards", "selected_pairs"),
-            *("dpo_pairs", "qrpo_samples", "selection_exclusions"),
+            *("judge_comparisons", "judge_rankings", "policy_tokens", "quantile_rewards"),
+            *("selected_pairs", "dpo_pairs", "qrpo_samples", "selection_exclusions"),
+            *("reference_logprobs", "training_export"),
         ),
         "policy",
     ),
