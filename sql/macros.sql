@@ -28,6 +28,10 @@ CREATE OR REPLACE TEMP MACRO sampled_index(seed, purpose, hashed, size) AS
 CREATE OR REPLACE TEMP MACRO request_hash(about, task, fingerprint, asked, sampling, answer_schema) AS
     as_id(content_hash([about, task, fingerprint, asked, sampling, answer_schema]));
 
+-- A training row by its content, as a tokenizer has it: what has the same is counted once. NULL without a tokenizer.
+CREATE OR REPLACE TEMP MACRO training_row_id(tokenizer, messages_hash, text_hash) AS
+    as_id(sha256(tokenizer || chr(31) || messages_hash || chr(31) || text_hash));
+
 -- A conversation with our system prompt before it; a system message of its own is kept, after ours.
 -- One message holds both, because many chat templates take only one.
 CREATE OR REPLACE TEMP MACRO with_system(system_prompt, messages) AS

@@ -79,9 +79,11 @@ MAY_BE_EMPTY = {
     "controversy_labels",
     "judge_comparisons",
     "judge_rankings",
+    "policy_tokens",
     "selected_pairs",
     "dpo_pairs",
     "qrpo_samples",
+    "reference_logprobs",
     "selection_exclusions",
 }
 

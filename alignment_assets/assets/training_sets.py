@@ -1,6 +1,6 @@
-"""Stage five: quantile rewards, the selected pairs and samples, and the prompts that gave none.
+"""Stage five: lengths, quantile rewards, the selected pairs and samples, and what trainers need.
 
-All of it is SQL; see ``sql/assets`` and ``sql/selection`` for the published rules.
+The rules are SQL; see ``sql/assets`` and ``sql/selection`` for the published ones.
 """
 
 from collections.abc import Mapping
@@ -12,13 +12,16 @@ from dagster import AssetDep, AssetExecutionContext, AssetsDefinition, Materiali
 from alignment_assets.assets.factory import (
     count_values,
     from_models,
+    llm_asset,
     publish,
     sql_asset,
     table_asset,
 )
 from alignment_assets.assets.partitions import model_feeds_policies, policy_partitions
+from alignment_assets.assets.policy_tokens import policy_tokens_asset
 from alignment_assets.recipe.run import Run
 from alignment_assets.recipe.settings import table_settings
+from alignment_assets.requests.request_sets import measuring
 from alignment_assets.warehouse import sql_files
 from alignment_assets.warehouse.lineage import Lineage
 from alignment_assets.warehouse.resource import Warehouse, WarehouseError
@@ -33,25 +36,35 @@ def training_set_assets(run: Run) -> list[AssetsDefinition]:
     texts = from_models(["completions"], model_feeds_policies(recipe))
     upstream: dict[str, tuple[list[str | AssetDep], str]] = {
         "dpo_pairs": (
-            ["selected_pairs", "quantile_rewards", "alignment_prompts", *texts],
+            ["selected_pairs", "quantile_rewards", "policy_tokens", "alignment_prompts", *texts],
             "chosen_band",
         ),
         "qrpo_samples": (["dpo_pairs"], "selected_as"),
         "selection_exclusions": (["quantile_rewards", "selected_pairs"], "reason"),
     }
     return [
+        policy_tokens_asset(run),
         sql_asset(
             run,
             "quantile_rewards",
             group=GROUP,
             deps=[
-                "judge_rankings",
+                *("judge_rankings", "policy_tokens"),
                 *from_models(["rewards", "completions"], model_feeds_policies(recipe)),
             ],
             partitions=policy_partitions(recipe),
             counts="band",
         ),
         _selected_pairs_asset(run),
+        llm_asset(
+            run,
+            "reference_logprobs",
+            measuring,
+            group=GROUP,
+            deps=["selected_pairs", "quantile_rewards", "alignment_prompts", *texts],
+            partitions=policy_partitions(recipe),
+            files=["reference_logprobs/loglikelihood"],
+        ),
         *(
             sql_asset(
                 run,

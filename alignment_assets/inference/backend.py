@@ -18,9 +18,16 @@ from dagster import ConfigurableResource
 
 from alignment_assets.gpus.pool import GpuPool
 from alignment_assets.host.expected import Expected
-from alignment_assets.inference.fingerprint import model_fingerprint, resolve_weights
+from alignment_assets.inference.counting import count_tokens
+from alignment_assets.inference.fingerprint import (
+    ModelError,
+    model_fingerprint,
+    resolve_weights,
+    tokenizer_fingerprint,
+    tokenizer_settings,
+)
 from alignment_assets.inference.progress import Progress
-from alignment_assets.inference.types import Kind
+from alignment_assets.inference.types import KINDS, Kind
 from alignment_assets.recipe.model import Model
 from alignment_assets.recipe.part import Part
 from alignment_assets.recipe.run import Run
@@ -102,10 +109,12 @@ class Inference(ConfigurableResource[None], ABC):
     Attributes:
         Settings: what the recipe may say to it, for each model that names it as its backend.
         loads_weights: whether its engines load a model's weights, on this host or another of ours.
+        kinds: what its engines do.
     """
 
     Settings: ClassVar[type[Part]] = Part
     loads_weights: ClassVar[bool] = True
+    kinds: ClassVar[frozenset[Kind]] = KINDS
 
     def fingerprint(self, model: str, run: Run) -> str:
         """Return a hash of all that makes one of the recipe's models answer as it does.
@@ -115,6 +124,32 @@ class Inference(ConfigurableResource[None], ABC):
         """
         weights = resolve_weights(model, run)
         return model_fingerprint(weights, run.recipe.models[model], run.recipe)
+
+    def tokenizer(self, model: str, run: Run) -> str | None:
+        """Return a hash of all that makes one of the recipe's models count tokens as it does.
+
+        Returns:
+            None if servers alone know its tokenizer.
+
+        Raises:
+            ModelError, PackageError, RevisionError, UnsetError: it cannot be found.
+        """
+        settings = tokenizer_settings(model, run)
+        return tokenizer_fingerprint(settings) if settings else None
+
+    def count_tokens(
+        self, model: str, run: Run, uncounted: Path, counted: Path, report: Callable[[str], None]
+    ) -> None:
+        """Count the tokens of training rows by a model's tokenizer; see `counting.count_tokens`.
+
+        Raises:
+            CountingError: see there.
+            ModelError: servers alone know the tokenizer.
+        """
+        settings = tokenizer_settings(model, run)
+        if settings is None:
+            raise ModelError(f"models.{model}: servers alone know its tokenizer")
+        count_tokens(settings, uncounted, counted, report)
 
     @abstractmethod
     def limits(self, model: Model) -> str:

@@ -15,12 +15,18 @@ from alignment_assets.host.durable import read_record, write_record
 from alignment_assets.host.expected import Expected
 from alignment_assets.host.hub import hub_commit
 from alignment_assets.host.locking import locked
+from alignment_assets.inference.counting import TokenizerSettings
 from alignment_assets.inference.packaged import unpacked
 from alignment_assets.recipe.environment import from_environment
 from alignment_assets.recipe.model import Model, Recipe
 from alignment_assets.recipe.run import Run
 
 CHUNK = 1 << 22
+# What tokenizers and chat templates are in, of all that stands beside a model's weights.
+TOKENIZER_FILES = (
+    *("tokenizer*", "chat_template*", "chat_templates/*", "special_tokens_map.json"),
+    *("added_tokens.json", "vocab*", "merges.txt", "*.tiktoken", "*.model", "config.json"),
+)
 
 
 class ModelError(Expected):
@@ -70,6 +76,57 @@ def resolve_weights(name: str, run: Run) -> Weights:
             f"name a folder that has one, hf:owner/name or package:NAME"
         )
     return Weights(str(folder), None, _folder_content(folder, run.file_hashes))
+
+
+def tokenizer_settings(name: str, run: Run) -> TokenizerSettings | None:
+    """Find the tokenizer of one of the recipe's models; None if servers alone know the weights.
+
+    Of a hub repository those files are fetched that a tokenizer is made of.
+
+    Raises:
+        ModelError: the hub does not give them, and `resolve_weights`.
+    """
+    model, recipe = run.recipe.models[name], run.recipe
+    weights = resolve_weights(name, run)
+    if weights.content.startswith("served:"):
+        return None
+    folder = weights.location
+    if weights.commit is not None:
+        from huggingface_hub import snapshot_download
+
+        try:
+            folder = snapshot_download(
+                weights.location, revision=weights.commit, allow_patterns=list(TOKENIZER_FILES)
+            )
+        except Exception as error:  # offline, gated, no such repository: all end the same way
+            raise ModelError(
+                f"recipe {recipe.name}: models.{name}.weights: the hub does not give the tokenizer "
+                f"of {weights.location} at {weights.commit}: {error}"
+            ) from error
+    template = (
+        recipe.resolve(model.chat_template).read_text("utf-8") if model.chat_template else None
+    )
+    return TokenizerSettings(folder, template, model.chat_template_arguments, recipe.template_date)
+
+
+def tokenizer_fingerprint(settings: TokenizerSettings) -> str:
+    """Return sha256 over all that makes a tokenizer count as it does, wherever it stands."""
+    folder = Path(settings.folder)
+    files = sorted(
+        {path for pattern in TOKENIZER_FILES for path in folder.glob(pattern) if path.is_file()}
+    )
+    hashes = {
+        path.relative_to(folder).as_posix(): _hash_file(path)
+        for path in files
+        if path.name != "config.json"  # of the model: another one may have the same tokenizer
+    }
+    content = [
+        hashes,
+        settings.chat_template,
+        settings.chat_template_arguments,
+        settings.template_date,
+    ]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def model_fingerprint(weights: Weights, model: Model, recipe: Recipe) -> str:

@@ -13,19 +13,19 @@ from typing import Any, Literal, get_args
 
 import pyarrow as pa
 
-Kind = Literal["generate", "weigh", "classify"]
+Kind = Literal["generate", "weigh", "classify", "loglikelihood"]
 KINDS: frozenset[Kind] = frozenset(get_args(Kind))
 
 FinishReason = Literal["stop", "length", "context_length", "rejected", "failed"]
 
-_MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
+MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
 
 REQUEST_SCHEMA = pa.schema(
     [
         ("request_id", pa.string()),
         ("task", pa.string()),
         ("kind", pa.string()),
-        ("messages", _MESSAGES),
+        ("messages", MESSAGES),
         ("sampling", pa.string()),
         ("labels", pa.list_(pa.string())),
         ("answer_schema", pa.string()),
@@ -72,7 +72,9 @@ class Request:
         request_id: names the request; the same content has the same id.
         task: what it is asked for, a name of the product's own: the file in ``sql/requests``.
         kind: what the engine does: generate (text), weigh (the log-probability of each of
-            ``labels`` as the answer's first token), classify (a sequence classifier's logit).
+            ``labels`` as the answer's first token), classify (a sequence classifier's logit),
+            loglikelihood (the summed log-probability of the last message as the answer to those
+            before it, tokenized as a trainer does it: `ChatEncoder.training_row`).
         messages: the conversation, ``{role, content}`` each.
         sampling: sampling parameters, to generate by; of a judge that thinks, ``thinking_tokens``;
             else empty for the other kinds.
@@ -98,9 +100,11 @@ class Answer:
             under the engine's settings); failed (no answer in spite of retries: a later run asks
             again).
         text: what was generated.
-        value: the classifier's logit.
+        value: the classifier's logit, or the log-likelihood.
         label_logprobs: the log-probability of each label that was weighed.
         error: why it was refused or failed.
+        prompt_tokens: of the conversation; of a log-likelihood, those before the answer.
+        completion_tokens: generated; of a log-likelihood, those of which it is the sum.
         seconds: from submission to end.
     """
 

@@ -61,13 +61,15 @@ _RULE_OF_CONSENT = graph("prompt_exclusions", "licensed_prompts")
 _EVIDENCE = graph("prompt_exclusions", why="an exclusion tells it")
 _OF_MODEL = partition(
     *("completion_requests", "controversy_labels", "rewards", "judge_comparisons"),
-    why="of the model where it answers, and of every partition that it grades, scores or judges: "
-    "a request is named by it",
+    *("policy_tokens", "reference_logprobs"),
+    why="of the model where it answers, of every partition that it grades, scores or judges, and "
+    "of the policy that it is: a request is named by it, and tokens are counted by it",
 )
 _LIMITS = partition(
     *("completions", "controversy_labels", "rewards", "judge_comparisons"),
-    why="of the model where it answers, and of every partition that it grades, scores or judges: "
-    "what was refused is asked again under other limits",
+    "reference_logprobs",
+    why="of the model where it answers, of every partition that it grades, scores or judges, and "
+    "of the policy that it is: what was refused is asked again under other limits",
 )
 _OWN_SAMPLING = partition("completion_requests", why="of the model, where it answers")
 _SAMPLING_OF_ALL = partition(
@@ -94,6 +96,7 @@ CONSEQUENCES: dict[str, Consequence] = {
     "wordings_placeholders": nothing("what the texts become by it counts"),
     "template_date": graph(
         *("completion_requests", "controversy_labels", "rewards", "judge_comparisons"),
+        *("policy_tokens", "reference_logprobs"),
         why="a request is named by it",
     ),
     "max_prompt_characters": graph("prompt_exclusions"),
@@ -165,7 +168,7 @@ CONSEQUENCES: dict[str, Consequence] = {
     "controversy.min_accuracy": nothing("a check warns; what is published stays"),
     **{f"controversy.sampling.{field}": graph("controversy_labels") for field in _SAMPLING},
     "completions.models": graph(
-        *("judge_comparisons", "judge_rankings", "quantile_rewards"),
+        *("judge_comparisons", "judge_rankings", "policy_tokens", "quantile_rewards"),
         why="whose candidates a policy has; a new model's own partitions are missing, the other "
         "models' are fresh",
     ),
@@ -203,6 +206,7 @@ CONSEQUENCES: dict[str, Consequence] = {
     "selection.max_sequence_tokens": graph("quantile_rewards"),
     "selection.allow_truncated": graph("quantile_rewards"),
     "selection.references": graph("quantile_rewards", "dpo_pairs"),
+    "reference_logprobs.scope": graph("reference_logprobs"),
     "warehouse.memory_limit": _RESOURCES,
     "warehouse.threads": _RESOURCES,
     "warehouse.temp_directory": _RESOURCES,

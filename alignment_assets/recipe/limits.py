@@ -21,6 +21,7 @@ LimitName = Literal[
     "unscored",
     "massless",
     "uncompared",
+    "uncounted",
 ]
 
 
@@ -56,6 +57,10 @@ class Limits(Part):
     ] = 0.1
     uncompared: Annotated[
         Share, Field(description="of a policy's comparisons, those that say nothing")
+    ] = 0.1
+    uncounted: Annotated[
+        Share,
+        Field(description="of a policy's candidates, those whose tokens cannot be counted"),
     ] = 0.1
     exceptions: dict[Name, dict[LimitName, Share]] = Field(
         default_factory=dict,

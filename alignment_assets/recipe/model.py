@@ -28,6 +28,7 @@ from alignment_assets.recipe.part import Count, Name, Part
 from alignment_assets.recipe.stages import (
     Completions,
     Controversy,
+    ReferenceLogprobs,
     Rewards,
     Sampling,
     Selection,
@@ -175,6 +176,7 @@ class Recipe(Part):
     completions: Completions
     rewards: Rewards
     selection: Selection
+    reference_logprobs: ReferenceLogprobs = ReferenceLogprobs()
     warehouse: WarehouseSettings = WarehouseSettings()
     published_prompts: dict[Literal["standard", "controversial"], int] = Field(
         default_factory=dict, description="what a report had; shown beside the run's own numbers"

@@ -15,7 +15,10 @@ from alignment_assets.recipe.model import Model, Recipe
 
 # What a policy is asked is no concern of the models, nor one model's reasoning of the others.
 _OF_SOME = ("completions_reference_completions", "models_reasoning")
-_FINGERPRINTS = ("model_fingerprint", "scorer_fingerprint", "judge_fingerprint")
+_FINGERPRINTS = (
+    *("model_fingerprint", "scorer_fingerprint", "judge_fingerprint"),
+    "tokenizer_fingerprint",
+)
 
 
 def table_settings(recipe: Recipe) -> dict[str, Any]:
@@ -58,6 +61,11 @@ def partition_settings(recipe: Recipe, table: str, partition: str | None) -> dic
     if table == "completions" and partition:
         model = recipe.models[partition]
         return {"this model": _hash([*_limits(model), model.reasoning])}
+    if table == "policy_tokens" and partition:
+        return {"this policy": _hash(_identity(recipe, partition))}
+    if table == "reference_logprobs" and partition:
+        limits = _limits(recipe.models[partition])
+        return {"this policy": _hash([_identity(recipe, partition), limits])}
     return {
         f"the {role} {name}": _hash([_identity(recipe, name), _limits(recipe.models[name])])
         for role, name in _answering(recipe, table)

@@ -185,8 +185,8 @@ class Selection(Part):
     )
     max_sequence_tokens: Count = Field(
         4096,
-        description="of prompt and answer together, as the training row has them: without what was "
-        "put before the prompt",
+        description="of prompt and answer together, as the policy's tokenizer counts the training "
+        "row: without what was put before the prompt",
     )
     allow_truncated: bool = Field(False, description="whether answers cut off are candidates")
     references: Literal["all", "eligible"] = Field(
@@ -203,6 +203,18 @@ class Selection(Part):
             folder = project_folder("sql") / "selection"
             raise ValueError(f"no strategy {strategy!r}; name one of {known} or add it to {folder}")
         return strategy
+
+
+class ReferenceLogprobs(Part):
+    """The policy's own log-probabilities, which trainers compare with (DPO, QRPO)."""
+
+    scope: Annotated[
+        Literal["selected", "candidates", "none"],
+        Field(
+            description="of which completions: those in pairs, all candidates that are not too "
+            "long, or none; a policy that servers answer for has none",
+        ),
+    ] = "selected"
 
 
 def _strategies() -> list[str]:

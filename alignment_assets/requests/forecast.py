@@ -120,9 +120,18 @@ def expected_requests(
         return sum(completions.values())
     if asset == "rewards":
         return completions[str(requests.parameters["track"])]
+    models = (*recipe.completions.models, partition)
+    if asset == "reference_logprobs":
+        scope, pairs = recipe.reference_logprobs.scope, recipe.selection.pairs_per_prompt
+        all_candidates = sum(
+            sum(expected_completions(recipe, model, prompts.tracks).values()) for model in models
+        )
+        selected = 2 * pairs * sum(prompts.tracks.values())
+        asked = {"none": 0, "selected": selected, "candidates": all_candidates}
+        return min(asked[scope], all_candidates)
     candidates = sum(
         expected_completions(recipe, model, {"controversial": 1})["controversial"]
-        for model in (*recipe.completions.models, partition)
+        for model in models
     )
     compared = min(recipe.rewards.compared_candidates, candidates)
     return prompts.tracks.get("controversial", 0) * compared * (compared - 1)
@@ -252,7 +261,7 @@ class Forecaster:
         if not waits:
             return runner.count_in(connection, requests)[1]
         expected = expected_requests(self.run.recipe, prompts, asset, partition, requests)
-        if expected is None or asset == "judge_comparisons":
+        if expected is None or asset in ("judge_comparisons", "reference_logprobs"):
             return expected
         # What is made of it already may be answered.
         made, unanswered = runner.count_in(connection, requests)

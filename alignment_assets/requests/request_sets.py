@@ -133,6 +133,16 @@ def comparing(recipe: Recipe, fingerprint: Fingerprint, policy: str) -> list[Req
     return [RequestSet("judge_comparisons/compare", judge, parameters)]
 
 
+def measuring(recipe: Recipe, fingerprint: Fingerprint, policy: str) -> list[RequestSet]:
+    """Return which completions a policy is asked the log-probability of."""
+    parameters = {
+        **recipe.settings(),
+        "policy": policy,
+        "model_fingerprint": fingerprint(policy),
+    }
+    return [RequestSet("reference_logprobs/loglikelihood", policy, parameters)]
+
+
 def asked_partitions(recipe: Recipe) -> list[tuple[str, str | None]]:
     """Return every asset and partition that asks engines, in the order in which they can."""
     models, policies = recipe.answering_models, recipe.policies
@@ -141,6 +151,7 @@ def asked_partitions(recipe: Recipe) -> list[tuple[str, str | None]]:
         *(("completions", model) for model in models),
         *(("rewards", model) for model in models),
         *(("judge_comparisons", policy) for policy in policies),
+        *(("reference_logprobs", policy) for policy in policies),
     ]
 
 
@@ -152,7 +163,12 @@ def all_request_sets(
     Later attempts at grading are for answers that do not parse: they are among them, about all
     prompts.
     """
-    by_partition = {"completions": completing, "rewards": scoring, "judge_comparisons": comparing}
+    by_partition = {
+        "completions": completing,
+        "rewards": scoring,
+        "judge_comparisons": comparing,
+        "reference_logprobs": measuring,
+    }
     attempts = range(recipe.controversy.attempts)
     return {
         (asset, partition): [grading(recipe, fingerprint, attempt) for attempt in attempts]

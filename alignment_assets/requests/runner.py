@@ -268,7 +268,12 @@ class RequestRunner:
         order = "asking_order" if at_most is None else "request_id LIMIT $at_most"
         asked = ", ".join(_ASKED)
         if self.run.recipe.models[requests.model].system_prompt == "prepend_to_user":
-            asked = asked.replace("messages", "prepended_to_user(messages) AS messages")
+            # A training row stays as it is: what is asked is what a trainer sees.
+            asked = asked.replace(
+                "messages",
+                "CASE WHEN kind = 'loglikelihood' THEN messages "
+                "ELSE prepended_to_user(messages) END AS messages",
+            )
         query = f"SELECT {asked}, $task AS task {not_final} ORDER BY {order}"
         values = {**requests.values, "task": requests.task}
         if at_most is not None:

@@ -18,10 +18,11 @@ texts AS MATERIALIZED (
         side,
         model,
         variant,
-        text_tokens,
+        policy_tokens.completion_tokens AS tokens,
         [{'role': 'assistant', 'content': text}] AS messages
     FROM completions
     JOIN sides USING (completion_id)
+    JOIN (FROM policy_tokens WHERE policy = $policy) AS policy_tokens USING (completion_id)
 ),
 reference_rewards AS (
     SELECT prompt_id, list_sort(list(reward)) AS reference_rewards
@@ -51,8 +52,8 @@ SELECT
     rejected_quantile,
     chosen_band,
     rejected_band,
-    chosen.text_tokens AS chosen_tokens,
-    rejected.text_tokens AS rejected_tokens,
+    chosen.tokens AS chosen_tokens,
+    rejected.tokens AS rejected_tokens,
     reference_rewards
 FROM selected_pairs
 JOIN (FROM texts WHERE side = 'chosen') AS chosen USING (prompt_id, pair_index)

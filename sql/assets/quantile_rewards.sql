@@ -10,24 +10,15 @@ WITH candidates AS (
         rewards.sample_index,
         completions.normal_hash,
         completions.finish_reason,
-        completions.prompt_tokens,
-        coalesce(completions.text_tokens, 0) AS text_tokens,
+        policy_tokens.prompt_tokens + policy_tokens.completion_tokens AS sequence_tokens,
         CASE rewards.track WHEN 'standard' THEN rewards.reward ELSE judge_rankings.rank_reward END AS reward,
         rewards.model = $policy AND rewards.variant = 'reference' AS is_reference
     FROM rewards
     JOIN completions USING (completion_id)
+    LEFT JOIN (FROM policy_tokens WHERE policy = $policy) AS policy_tokens USING (completion_id)
     LEFT JOIN judge_rankings
         ON judge_rankings.completion_id = rewards.completion_id AND judge_rankings.policy = $policy
     WHERE list_contains($completions_models, rewards.model) OR rewards.model = $policy
-),
--- The prompt as the policy's own references count it: a training row has none of the system prompts that are put
--- before it. Where no reference counts, the least that anybody counts.
-asked AS (
-    SELECT
-        prompt_id,
-        coalesce(min(prompt_tokens) FILTER (is_reference), min(prompt_tokens), 0) AS prompt_tokens
-    FROM candidates
-    GROUP BY prompt_id
 ),
 measured AS (
     SELECT
@@ -37,10 +28,10 @@ measured AS (
             WHEN reward IS NULL THEN 'no reward'
             WHEN normal_hash = normal_hash('') THEN 'empty text'
             WHEN finish_reason = 'length' AND NOT $selection_allow_truncated THEN 'truncated'
-            WHEN asked.prompt_tokens + text_tokens > $selection_max_sequence_tokens THEN 'too many tokens'
+            WHEN sequence_tokens > $selection_max_sequence_tokens THEN 'too many tokens'
+            WHEN sequence_tokens IS NULL THEN 'no token counts'
         END AS ineligible_reason
     FROM candidates
-    JOIN asked USING (prompt_id)
 ),
 reference_rewards AS (
     SELECT

@@ -44,6 +44,6 @@ COMMENT ON COLUMN dpo_pairs.chosen_quantile IS 'Its quantile reward.';
 COMMENT ON COLUMN dpo_pairs.rejected_quantile IS 'Its quantile reward.';
 COMMENT ON COLUMN dpo_pairs.chosen_band IS 'The band of the chosen completion: above_all, best, middle or worst.';
 COMMENT ON COLUMN dpo_pairs.rejected_band IS 'The band of the rejected completion: above_all, best, middle or worst.';
-COMMENT ON COLUMN dpo_pairs.chosen_tokens IS 'Its length in tokens of the engine that answered.';
-COMMENT ON COLUMN dpo_pairs.rejected_tokens IS 'Its length in tokens of the engine that answered.';
+COMMENT ON COLUMN dpo_pairs.chosen_tokens IS 'Its tokens in the training row, by the policy''s tokenizer; see policy_tokens.';
+COMMENT ON COLUMN dpo_pairs.rejected_tokens IS 'Its tokens in the training row, by the policy''s tokenizer; see policy_tokens.';
 COMMENT ON COLUMN dpo_pairs.reference_rewards IS 'The rewards of the policy''s reference completions of this prompt, ascending.';

@@ -28,4 +28,4 @@ COMMENT ON COLUMN qrpo_samples.selected_as IS 'chosen or rejected: its part in t
 COMMENT ON COLUMN qrpo_samples.reward IS 'The reward that selection used.';
 COMMENT ON COLUMN qrpo_samples.quantile IS 'Share of reference rewards not above the reward.';
 COMMENT ON COLUMN qrpo_samples.reference_rewards IS 'The rewards of the policy''s reference completions of this prompt, ascending.';
-COMMENT ON COLUMN qrpo_samples.completion_tokens IS 'Its length in tokens of the engine that answered.';
+COMMENT ON COLUMN qrpo_samples.completion_tokens IS 'Its tokens in the training row, by the policy''s tokenizer; see policy_tokens.';

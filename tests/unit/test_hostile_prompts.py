@@ -17,8 +17,8 @@ import pytest
 from dagster import DagsterInstance
 
 from alignment_assets.host.time_limit import TimeLimitError, processor_seconds
-from alignment_assets.inference.backends.vllm import chat_encoder
-from alignment_assets.inference.backends.vllm.chat_encoder import ChatEncoder
+from alignment_assets.inference import chat_encoder
+from alignment_assets.inference.chat_encoder import ChatEncoder
 from alignment_assets.inference.types import Answer, Request
 from alignment_assets.recipe.load import load_recipe
 from alignment_assets.recipe.wordings import read_wordings

@@ -69,5 +69,15 @@ def check_backends(recipe: Recipe) -> None:
                 f"{recipe.file}: {place}: {model.backend_name} loads weights, and only servers "
                 f"know {model.weights!r}; name a backend that asks servers: openai"
             )
+        if (
+            name in recipe.completions.policies
+            and recipe.reference_logprobs.scope != "none"
+            and "loglikelihood" not in backend.kinds
+        ):
+            problems.append(
+                f"{recipe.file}: {place}: {model.backend_name} gives no log-probabilities of "
+                f"completions, which reference_logprobs ask of a policy; name vllm, or leave them "
+                f"out by reference_logprobs: {{scope: none}}"
+            )
     if problems:
         raise RecipeError("\n".join(problems))

@@ -1,5 +1,5 @@
 -- The selected completions' texts.
-SELECT model AS upstream_partition, completion_id, text_hash, text_tokens
+SELECT model AS upstream_partition, completion_id, text_hash
 FROM completions
 SEMI JOIN (
     SELECT unnest([chosen_completion_id, rejected_completion_id]) AS completion_id

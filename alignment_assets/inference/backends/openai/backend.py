@@ -18,7 +18,7 @@ from alignment_assets.inference.backends.openai.endpoint import Endpoint
 from alignment_assets.inference.backends.openai.settings import OpenAISettings
 from alignment_assets.inference.fingerprint import resolve_weights
 from alignment_assets.inference.spool import SpoolWriter
-from alignment_assets.inference.types import Answer, AnsweredBy
+from alignment_assets.inference.types import KINDS, Answer, AnsweredBy, Kind
 from alignment_assets.inference.work_queue import WorkQueue
 from alignment_assets.recipe.environment import UnsetError, from_environment
 from alignment_assets.recipe.model import Model
@@ -46,6 +46,7 @@ class OpenAIInference(Inference):
 
     Settings: ClassVar[type[OpenAISettings]] = OpenAISettings
     loads_weights: ClassVar[bool] = False
+    kinds: ClassVar[frozenset[Kind]] = KINDS - {"loglikelihood"}
 
     def limits(self, model: Model) -> str:
         """Return the served model and the context length that the recipe expects of it."""

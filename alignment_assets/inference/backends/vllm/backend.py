@@ -20,6 +20,11 @@ from alignment_assets.inference.backends.vllm.settings import VllmSettings
 from alignment_assets.inference.fingerprint import resolve_weights
 from alignment_assets.recipe.model import Model
 
+# Tokens of a step for log-likelihoods: 1,024 of 152,000 words are 0.6 GB of logits, held two or
+# three times over; more are no faster.
+LOGLIKELIHOOD_TOKENS = 1024
+LOGLIKELIHOOD_SEQUENCES = 64
+
 
 class VllmInference(Inference):
     """vLLM in a child process; steps of one process that need the same engine share it."""
@@ -55,6 +60,16 @@ class VllmInference(Inference):
         template = (
             recipe.resolve(model.chat_template).read_text("utf-8") if model.chat_template else None
         )
+        sequences, arguments = settings.max_num_seqs, settings.engine_arguments
+        if job.kind == "loglikelihood":
+            # vLLM holds the logits of all tokens of a step at once, and does not reckon with it.
+            sequences = min(sequences, LOGLIKELIHOOD_SEQUENCES)
+            arguments = {
+                **arguments,
+                "max_num_batched_tokens": LOGLIKELIHOOD_TOKENS,
+                "enable_chunked_prefill": True,
+                "enable_prefix_caching": False,  # it is not read where logits are wanted
+            }
         return {
             "location": weights.location,
             "commit": weights.commit,
@@ -62,12 +77,12 @@ class VllmInference(Inference):
             "runner": "pooling" if job.kind == "classify" else "generate",
             "tensor_parallel_size": settings.gpus if job.gpus.device_count() else 1,
             "max_model_len": model.max_model_len,
-            "max_num_seqs": settings.max_num_seqs,
+            "max_num_seqs": sequences,
             "dtype": settings.dtype,
             "chat_template": template,
             "chat_template_arguments": model.chat_template_arguments,
             "template_date": recipe.template_date,
-            "engine_arguments": settings.engine_arguments,
+            "engine_arguments": arguments,
             "limits": self.limits(model),
         }
 

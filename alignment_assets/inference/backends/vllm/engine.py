@@ -6,6 +6,7 @@ Runs in the worker process only: nothing else imports this module, which loads t
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -18,7 +19,7 @@ from vllm.inputs import tokens_input
 from vllm.platforms import current_platform
 from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 
-from alignment_assets.inference.backends.vllm.chat_encoder import ChatEncoder
+from alignment_assets.inference.chat_encoder import ChatEncoder
 from alignment_assets.inference.types import (
     Answer,
     AnsweredBy,
@@ -97,7 +98,7 @@ class VllmEngine:
             tick: called after every step with the number of requests in flight.
         """
         window = WINDOW_PER_SEQUENCE * self._settings.max_num_seqs
-        flight: dict[str, tuple[Request, float]] = {}
+        flight: dict[str, tuple[Request, int, float]] = {}
         number = 0
         exhausted = False
         while not exhausted or flight:
@@ -107,23 +108,28 @@ class VllmEngine:
                     exhausted = True
                     break
                 try:
-                    self._submit(str(number), request)
+                    begins = self._submit(str(number), request)
                 except (Refused, ValueError) as error:
                     emit(_refusal(request, error))
                     continue
-                flight[str(number)] = (request, time.monotonic())
+                flight[str(number)] = (request, begins, time.monotonic())
                 number += 1
             if flight:
                 for output in self._engine.step():
                     if output.finished:
-                        request, started = flight.pop(output.request_id)
-                        emit(self._answer(request, output, time.monotonic() - started))
+                        request, begins, started = flight.pop(output.request_id)
+                        emit(self._answer(request, begins, output, time.monotonic() - started))
             tick(len(flight))
 
-    def _submit(self, number: str, request: Request) -> None:
+    def _submit(self, number: str, request: Request) -> int:
+        """Give a request to the engine; return the place of the token that answers begin with."""
         classify = request.kind == "classify"
         try:
-            tokens = self._chat.encode(request.messages, for_answer=not classify)
+            if request.kind == "loglikelihood":
+                tokens, begins = self._chat.training_row(request.messages)
+            else:
+                tokens = self._chat.encode(request.messages, for_answer=not classify)
+                begins = len(tokens)
         except Exception as error:  # a tokenizer may fail of some text in any way: no other suffers
             said = (
                 str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
@@ -131,7 +137,10 @@ class VllmEngine:
             raise Refused("rejected", said) from error
         weighed = request.sampling.get("thinking_tokens", 1)
         generated = request.sampling.get("max_tokens", 0)
-        room = {"classify": 0, "weigh": weighed, "generate": generated}[request.kind]
+        # vLLM generates one token at least, also where the prompt's are asked about.
+        room = {"classify": 0, "weigh": weighed, "generate": generated, "loglikelihood": 1}[
+            request.kind
+        ]
         if len(tokens) + room > self._settings.max_model_len:
             raise Refused(
                 "context_length",
@@ -144,6 +153,7 @@ class VllmEngine:
             else self._sampling(request)
         )
         self._engine.add_request(number, tokens_input(tokens), parameters)
+        return begins
 
     def _sampling(self, request: Request) -> SamplingParams:
         if request.kind == "weigh":
@@ -156,6 +166,14 @@ class VllmEngine:
                 detokenize=False,
                 output_kind=RequestOutputKind.FINAL_ONLY,
             )
+        if request.kind == "loglikelihood":
+            return SamplingParams(
+                temperature=0.0,
+                max_tokens=1,
+                prompt_logprobs=0,
+                detokenize=False,
+                output_kind=RequestOutputKind.FINAL_ONLY,
+            )
         structure = None
         if request.answer_schema is not None:
             structure = StructuredOutputsParams(json=json.loads(request.answer_schema))
@@ -165,7 +183,7 @@ class VllmEngine:
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
 
-    def _answer(self, request: Request, output: Any, seconds: float) -> Answer:
+    def _answer(self, request: Request, begins: int, output: Any, seconds: float) -> Answer:
         answer = Answer(
             request.request_id,
             request.task,
@@ -184,6 +202,17 @@ class VllmEngine:
         if completion.finish_reason not in ("stop", "length"):
             message = f"the engine ended it with {completion.finish_reason}"
             return _refusal(request, Refused("rejected", message))
+        if request.kind == "loglikelihood":
+            tokens = output.prompt_token_ids
+            # Nothing is before the first token, so it has no probability, for trainers neither.
+            places = range(max(begins, 1), len(tokens))
+            summands = (output.prompt_logprobs[place][tokens[place]].logprob for place in places)
+            return replace(
+                answer,
+                value=math.fsum(summands),
+                prompt_tokens=begins,
+                completion_tokens=len(tokens) - begins,
+            )
         answer = replace(answer, completion_tokens=len(completion.token_ids))
         if request.kind == "weigh":
             place: int | None = 0

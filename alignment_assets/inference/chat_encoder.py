@@ -1,7 +1,7 @@
 """From a conversation to token ids, by the model's own chat template.
 
 Text of a conversation is never interpreted: what spells a special token (``<|im_start|>``,
-``</s>``) stays text. Runs in the worker only.
+``</s>``) stays text. A training row alone is encoded as a trainer does it.
 """
 
 from __future__ import annotations
@@ -77,6 +77,44 @@ class ChatEncoder:
                 tokens += self._tokens(piece)
         return tokens
 
+    def before_answer(self, messages: list[dict[str, str]]) -> str:
+        """Return what a trainer encodes of a prompt: it, with the turn opened for an answer.
+
+        Raises:
+            ValueError: the chat template refuses it.
+        """
+        return self._render(messages, True)
+
+    def with_answer(self, messages: list[dict[str, str]]) -> str:
+        """Return what a trainer encodes of a conversation that ends with an answer.
+
+        Raises:
+            ValueError: the chat template refuses it.
+        """
+        return self._render(messages, False)
+
+    def training_tokens(self, texts: Sequence[str]) -> list[list[int]]:
+        """Return the token ids of such texts, as a trainer has them.
+
+        Unlike in `encode`, what spells a special token in a message is that token: trainers (TRL
+        among them) tokenize the conversation as one text.
+        """
+        encoded = self._tokenizer(list(texts), add_special_tokens=False)
+        return list(encoded["input_ids"])
+
+    def training_row(self, messages: list[dict[str, str]]) -> tuple[list[int], int]:
+        """Return the token ids of a conversation that ends with an answer, as a trainer has them.
+
+        Returns:
+            The ids, and the place of the first that is the answer's; see `answer_begins`.
+
+        Raises:
+            ValueError: the chat template refuses it.
+        """
+        texts = [self.before_answer(messages[:-1]), self.with_answer(messages)]
+        before, whole = self.training_tokens(texts)
+        return whole, answer_begins(before, whole)
+
     def _is_system_left_out(self) -> bool:
         """Return whether a conversation has the same tokens with a system message and without."""
         try:
@@ -122,6 +160,20 @@ class ChatEncoder:
         # The template writes the special tokens, a BOS among them: none is added here.
         encoded = self._tokenizer(text, add_special_tokens=False, split_special_tokens=as_text)
         return list(encoded["input_ids"])
+
+
+def answer_begins(before: Sequence[int], whole: Sequence[int]) -> int:
+    """Return the place of the first token of an answer in its conversation.
+
+    As in TRL, that is where the conversation stops to be what stands before the answer: the end of
+    that, unless the template writes it otherwise there, or a token joins its end with the answer.
+    """
+    if whole[: len(before)] == before:
+        return len(before)
+    pairs = enumerate(zip(before, whole, strict=False))
+    return next(
+        (place for place, (one, other) in pairs if one != other), min(len(before), len(whole))
+    )
 
 
 def _masker(spelled: list[str], mark: str) -> Callable[[re.Match[str]], str]:
