@@ -1,7 +1,5 @@
 """Stage five: how many tokens candidates are to the policy that is trained on them."""
 
-from __future__ import annotations
-
 import os
 import tempfile
 import time

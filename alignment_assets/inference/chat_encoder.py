@@ -171,9 +171,8 @@ def answer_begins(before: Sequence[int], whole: Sequence[int]) -> int:
     if whole[: len(before)] == before:
         return len(before)
     pairs = enumerate(zip(before, whole, strict=False))
-    return next(
-        (place for place, (one, other) in pairs if one != other), min(len(before), len(whole))
-    )
+    differing = (place for place, (one, other) in pairs if one != other)
+    return next(differing, min(len(before), len(whole)))
 
 
 def _masker(spelled: list[str], mark: str) -> Callable[[re.Match[str]], str]:

@@ -77,6 +77,14 @@ def _hashes() -> Iterator[tuple[str, str]]:
             wordings = (hashed["judge_charter_system"], hashed["judge_question"])
             content = content_hash(asked[prompt], text or said[""], *wordings)
             yield request(completion, "rate", "judge", content), f"rate({name})"
+            content = content_hash(asked[prompt], text or said[""])
+            for policy in GOLDEN.policies:
+                loglikelihood = request(completion, "loglikelihood", policy, content)
+                yield loglikelihood, f"loglikelihood({policy}; {name})"
+            yield (
+                content_hash("tokenizer", asked[prompt], text or said[""]),
+                f"row({prompt}; {GOLDEN['completions'][name]['text']})",
+            )
         for policy in GOLDEN.policies:
             yield content_hash(policy, as_id(completion)), f"sample({policy}; {name})"
     for row in GOLDEN["comparisons"]:

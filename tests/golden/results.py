@@ -15,7 +15,7 @@ import pyarrow as pa
 from alignment_assets.assets.training_sets import draw_pairs
 from alignment_assets.inference.types import ANSWER_SCHEMA
 from alignment_assets.warehouse import sql_files
-from alignment_assets.warehouse.resource import Warehouse
+from alignment_assets.warehouse.resource import Staging, Warehouse
 from tests.golden.database import FOLDER, GOLDEN, Row
 from tests.golden.names import IDS, NAMES, readable
 from tests.support.tables import fill
@@ -30,8 +30,8 @@ UNPARTITIONED = (
 )
 OF_MODELS = ("completion_requests", "completions", "rewards")
 OF_POLICIES = (
-    *("judge_comparisons", "judge_rankings", "quantile_rewards", "selected_pairs", "dpo_pairs"),
-    *("qrpo_samples", "selection_exclusions"),
+    *("judge_comparisons", "judge_rankings", "policy_tokens", "quantile_rewards"),
+    *("selected_pairs", "dpo_pairs", "qrpo_samples", "reference_logprobs", "selection_exclusions"),
 )
 KINDS = ("assets", "requests", "losses", "selection", "analysis")
 # What a strategy drew, with what it goes by.
@@ -167,6 +167,7 @@ def asset_parameters(partition: Row) -> Row:
         "controversial_variants": variants[1],
         "model_fingerprint": f"{partition.get('model')}@commit",
         "sampling": "answer sampling",
+        "tokenizer_fingerprint": "tokenizer",
     }
 
 
@@ -176,6 +177,7 @@ def questions(table: str, partition: Row) -> list[tuple[str, Row]]:
         **GOLDEN["settings"],
         **partition,
         "judge_fingerprint": "judge@commit",
+        "model_fingerprint": f"{partition.get('policy')}@commit",
         "thinking": None,
     }
     if table == "controversy_labels":
@@ -210,7 +212,7 @@ def _build(warehouse: Warehouse, table: str, partition: Row) -> None:
                 {
                     **sql_files.named_parameters(text, values),
                     "task": name.rsplit("/", 1)[-1],
-                    "asked_model": values.get("scorer_fingerprint"),
+                    "asked_model": values.get("scorer_fingerprint", values["model_fingerprint"]),
                 },
             ).to_arrow_table()
             for name, values in questions(table, partition)
@@ -225,10 +227,26 @@ def _build(warehouse: Warehouse, table: str, partition: Row) -> None:
                 staging.connection.register("given", rows)
                 staging.connection.execute(f"CREATE TEMP TABLE {name} AS FROM given")
                 staging.connection.unregister("given")
+        if table == "policy_tokens":
+            _count_tokens(staging)
         if table == "selected_pairs":
             draw_pairs(staging.connection, parameters)
         staging.insert(sql_files.read_sql("assets", table), parameters)
         staging.publish(parameters)
+
+
+def _count_tokens(staging: Staging) -> None:
+    """Make the table of counts, as the tokenizer would have counted: what completions tell."""
+    staging.open()
+    staging.connection.execute(
+        "CREATE TEMP TABLE counted AS "
+        "SELECT training_row_id('tokenizer', messages_hash, text_hash) AS content_id, "
+        "any_value(prompt_tokens) AS prompt_tokens, any_value(text_tokens) AS completion_tokens, "
+        "CASE WHEN any_value(prompt_tokens) IS NULL THEN 'the template refuses it' END "
+        "AS missing_reason "
+        "FROM completions JOIN alignment_prompts USING (prompt_id) "
+        "WHERE text_hash IS NOT NULL GROUP BY content_id"
+    )
 
 
 def _answer(request: Row) -> Row:
@@ -239,6 +257,7 @@ def _answer(request: Row) -> Row:
         "classify": _score,
         "rate": _score,
         "compare": _comparison,
+        "loglikelihood": _loglikelihood,
     }[request["task"]](request)
     return {
         "request_id": request["request_id"],
@@ -277,6 +296,14 @@ def _score(request: Row) -> Row:
         if request["task"] == "classify"
         else _labels({label: math.log(probability) for label, probability in score.items()})
     )
+
+
+def _loglikelihood(request: Row) -> Row:
+    said = GOLDEN["completions"][NAMES[request["completion_id"]]]
+    if "logprob" not in said:
+        return {"error": "the policy failed"}
+    given, made = said["tokens"]
+    return {"value": said["logprob"], "prompt_tokens": given, "completion_tokens": made}
 
 
 def _comparison(request: Row) -> Row:

@@ -31,6 +31,7 @@ from alignment_assets.recipe.model import Recipe
 from tests.model import reading
 from tests.model.engine import AskedLog, asked_hash, fingerprint_of
 from tests.model.reading import Row, filled, sha256, transcript, with_system
+from tests.support.fakes import row_tokens
 from tests.support.reference_selection import (
     Candidate,
     Placed,
@@ -48,10 +49,12 @@ Place = tuple[str, str | None]
 POLICY_TABLES = (
     "judge_comparisons",
     "judge_rankings",
+    "policy_tokens",
     "quantile_rewards",
     "selected_pairs",
     "dpo_pairs",
     "qrpo_samples",
+    "reference_logprobs",
     "selection_exclusions",
 )
 MODEL_TABLES = ("completion_requests", "completions", "rewards")
@@ -75,13 +78,18 @@ PARTITION_COLUMNS = {
 POLICY_INPUTS = {
     "judge_comparisons": (),
     "judge_rankings": ("judge_comparisons",),
-    "quantile_rewards": ("judge_comparisons", "judge_rankings"),
+    "policy_tokens": (),
+    "quantile_rewards": ("judge_comparisons", "judge_rankings", "policy_tokens"),
     "selected_pairs": ("judge_comparisons", "judge_rankings", "quantile_rewards"),
-    "dpo_pairs": ("judge_comparisons", "judge_rankings", "quantile_rewards", "selected_pairs"),
-    "qrpo_samples": (
-        *("judge_comparisons", "judge_rankings", "quantile_rewards", "selected_pairs"),
-        "dpo_pairs",
+    "dpo_pairs": (
+        *("judge_comparisons", "judge_rankings", "policy_tokens", "quantile_rewards"),
+        "selected_pairs",
     ),
+    "qrpo_samples": (
+        *("judge_comparisons", "judge_rankings", "policy_tokens", "quantile_rewards"),
+        *("selected_pairs", "dpo_pairs"),
+    ),
+    "reference_logprobs": ("quantile_rewards", "selected_pairs"),
     "selection_exclusions": (
         *("judge_comparisons", "judge_rankings", "quantile_rewards", "selected_pairs"),
     ),
@@ -294,6 +302,7 @@ class Checker:
         if table in ("completion_requests", "completions", "rewards") or table in (
             "controversy_labels",
             "judge_comparisons",
+            "reference_logprobs",
         ):
             yield from getattr(self, f"_{table}")(rows, recipe, partition, upstream)
         else:
@@ -833,13 +842,17 @@ class Checker:
     def _candidates(self, recipe: Recipe, policy: str | None) -> dict[str, list[Candidate]]:
         """Return the scored completions of a policy's prompts."""
         members = self._members(recipe, policy)
+        tokens = {
+            same_id(row["completion_id"]): row for row in self._rows(("policy_tokens", policy))
+        }
         listed: dict[str, list[Candidate]] = defaultdict(list)
         for row in self.tables["rewards"]:
             completion = self._completions_by_id.get(same_id(row["completion_id"]))
             prompt = self._prompts.get(same_id(row["prompt_id"]), row)
             if row["model"] not in members or completion is None:
                 continue
-            kept = ("text", "finish_reason", "prompt_tokens")
+            counts = tokens.get(same_id(row["completion_id"]), {})
+            kept = ("text", "finish_reason")
             listed[same_id(row["prompt_id"])].append(
                 Candidate(
                     str(row["completion_id"]),
@@ -849,8 +862,8 @@ class Checker:
                     row["variant"],
                     score=row["reward"],
                     sample_index=completion["sample_index"],
-                    completion_tokens=completion["text_tokens"],
                     **{name: completion[name] for name in kept},
+                    **{name: counts.get(name) for name in ("prompt_tokens", "completion_tokens")},
                 )
             )
         return listed
@@ -888,6 +901,21 @@ class Checker:
         ]
 
     # --- stage five: training sets -------------------------------------------------------------
+
+    def _policy_tokens(self, recipe: Recipe, policy: str | None) -> tuple[Any, list[Row]]:
+        members = self._members(recipe, policy)
+        return ("completion_id",), [
+            {
+                "completion_id": row["completion_id"],
+                "prompt_id": row["prompt_id"],
+                "missing_reason": None,
+                **row_tokens([*prompt["messages"], {"role": "assistant", "content": row["text"]}]),
+            }
+            for row in self.tables["completions"]
+            if row["model"] in members and row["text"] is not None
+            for prompt in [self._prompts.get(same_id(row["prompt_id"]))]
+            if prompt is not None
+        ]
 
     def _quantile_rewards(self, recipe: Recipe, policy: str | None) -> tuple[Any, list[Row]]:
         ranks = {
@@ -977,6 +1005,10 @@ class Checker:
             for each in self._placed(policy).values()
             for one in each
         }
+        tokens = {
+            same_id(row["completion_id"]): row["completion_tokens"]
+            for row in self._rows(("policy_tokens", policy))
+        }
         expected = []
         for row in self._rows(("selected_pairs", policy)):
             prompt_id = same_id(row["prompt_id"])
@@ -1012,10 +1044,11 @@ class Checker:
                     **{
                         f"{side}_{name}": completion[of]
                         for side, completion in sides.items()
-                        for name, of in (
-                            *(("model", "model"), ("variant", "variant")),
-                            ("tokens", "text_tokens"),
-                        )
+                        for name, of in (("model", "model"), ("variant", "variant"))
+                    },
+                    **{
+                        f"{side}_tokens": tokens.get(same_id(completion["completion_id"]))
+                        for side, completion in sides.items()
                     },
                 }
             )
@@ -1043,6 +1076,45 @@ class Checker:
                     },
                 )
         return ("completion_id",), list(samples.values())
+
+    def _reference_logprobs(
+        self, rows: list[Row], recipe: Recipe, policy: str, upstream: bool
+    ) -> Iterator[tuple[str, str]]:
+        scope, wanted = recipe.reference_logprobs.scope, set[str]()
+        if scope == "selected":
+            for row in self._rows(("selected_pairs", policy)):
+                wanted |= {same_id(row[f"{side}_completion_id"]) for side in ("chosen", "rejected")}
+        elif scope == "candidates":
+            wanted = {
+                same_id(row["completion_id"])
+                for row in self._rows(("quantile_rewards", policy))
+                if row["ineligible_reason"]
+                not in ("no completion", "too many tokens", "no token counts")
+                and row["normal_hash"] is not None
+            }
+        found = {same_id(row["completion_id"]): row for row in rows}
+        if wanted != found.keys():
+            yield "log-probabilities of other completions", ""
+        for name, row in found.items():
+            completion, prompt = (
+                self._completions_by_id.get(name),
+                self._prompts.get(same_id(row["prompt_id"])),
+            )
+            if completion is None or prompt is None:
+                continue
+            messages = [*prompt["messages"], {"role": "assistant", "content": completion["text"]}]
+            if not any(
+                _same(row["logprob"], answer["value"])
+                and (
+                    row["logprob"] is None
+                    or row["completion_tokens"] == answer["completion_tokens"]
+                )
+                for fingerprint in self._fingerprints(policy, recipe, upstream)
+                for answer in self.log.to(
+                    asked_hash("loglikelihood", "loglikelihood", fingerprint, messages)
+                )
+            ):
+                yield "log-probabilities that are no answer about their prompt and text", ""
 
     def _selection_exclusions(self, recipe: Recipe, policy: str | None) -> tuple[Any, list[Row]]:
         rules = self._rules(recipe, policy)

@@ -13,6 +13,7 @@ import hashlib
 import json
 import math
 import os
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from alignment_assets.inference.types import Answer, AnsweredBy, Request
 from alignment_assets.inference.work_queue import WorkQueue
 from alignment_assets.recipe.model import Model, Recipe
 from alignment_assets.recipe.run import Run
-from tests.support.fakes import WORDS
+from tests.support.fakes import WORDS, row_tokens, write_token_counts
 
 # What several requests may get alike, in this share of the answers.
 COMMON_TEXTS = ("I would rather not say.", "It depends.", "")
@@ -93,6 +94,16 @@ class RememberingInference(Inference):
     def fingerprint(self, model: str, run: Run) -> str:
         return fingerprint_of(run.recipe, model)
 
+    def tokenizer(self, model: str, run: Run) -> str | None:
+        spec, day = run.recipe.models[model], run.recipe.template_date
+        content = [spec.chat_template, spec.chat_template_arguments, day]
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+    def count_tokens(
+        self, model: str, run: Run, uncounted: Path, counted: Path, report: Callable[[str], None]
+    ) -> None:
+        write_token_counts(uncounted, counted)
+
     def limits(self, model: Model) -> str:
         return json.dumps({"backend": "fake", "max_model_len": model.max_model_len})
 
@@ -136,14 +147,8 @@ def _answer(request: Request, model: Model, asked: str, times: int) -> Answer:
     number = int(hashlib.sha256(f"{asked} {times}".encode()).hexdigest(), 16)
 
     def answered(finish_reason: Any = "stop", **what: Any) -> Answer:
-        return Answer(
-            request.request_id,
-            request.task,
-            finish_reason,
-            prompt_tokens=characters // 4 + 1,
-            completion_tokens=number % 40 + 1,
-            **what,
-        )
+        tokens = {"prompt_tokens": characters // 4 + 1, "completion_tokens": number % 40 + 1}
+        return Answer(request.request_id, request.task, finish_reason, **{**tokens, **what})
 
     if characters // 4 > model.max_model_len:
         return answered("context_length", error=f"{characters} characters")
@@ -152,6 +157,8 @@ def _answer(request: Request, model: Model, asked: str, times: int) -> Answer:
         return answered("failed", error="the engine stumbled")
     if request.kind == "classify":
         return answered(value=number % 2000 / 100 - 10)
+    if request.kind == "loglikelihood":
+        return answered(value=-(number % 90000) / 100, **row_tokens(request.messages))
     if request.kind == "weigh":
         weights = {
             label: 1 + (number >> (8 * index)) % 100

@@ -102,6 +102,7 @@ ALTERNATIVES: dict[str, list[Any]] = {
     "selection.max_sequence_tokens": [4096, 120],
     "selection.allow_truncated": [False, True],
     "selection.references": ["all", "eligible"],
+    "reference_logprobs.scope": ["selected", "candidates", "none"],
 }
 UNCHANGED = {
     "name": "another name is another recipe's database, which is refused",

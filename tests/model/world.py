@@ -60,13 +60,19 @@ ORDER = (
     *("licensed_prompts", "controversy_labels", "alignment_prompts", "completion_requests"),
     *("completions", "rewards", *POLICY_TABLES),
 )
-ASKING = ("controversy_labels", "completions", "rewards", "judge_comparisons")
+ASKING = (
+    *("controversy_labels", "completions", "rewards", "judge_comparisons"),
+    "reference_logprobs",
+)
 CHAINS = {
     "prompts": ORDER[: ORDER.index("completion_requests")],
     "model": ("completion_requests", "completions", "rewards"),
     "answers": ("completions", "rewards"),
     "policy": POLICY_TABLES,
-    "pairs": ("selected_pairs", "dpo_pairs", "qrpo_samples", "selection_exclusions"),
+    "pairs": (
+        *("selected_pairs", "dpo_pairs", "qrpo_samples", "reference_logprobs"),
+        "selection_exclusions",
+    ),
     "all": ORDER,
     **{table: (table,) for table in ORDER},
 }

@@ -11,10 +11,15 @@ import json
 import math
 import os
 import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from alignment_assets.inference.backend import Inference, Job
+from alignment_assets.inference.counting import COUNTED_SCHEMA
 from alignment_assets.inference.spool import SpoolWriter
 from alignment_assets.inference.types import Answer, AnsweredBy, Request
 from alignment_assets.inference.work_queue import WorkQueue
@@ -25,6 +30,21 @@ WORDS = (
     *("the", "a", "one", "some", "people", "value", "fairness", "care"),
     *("rules", "freedom", "because", "however", "often", "rarely", "must", "may"),
 )
+
+
+def row_tokens(messages: Sequence[Mapping[str, str]]) -> dict[str, int]:
+    """Return the token counts of a training row: a word is a token, and so is what ends a turn."""
+    tokens = [len(message["content"].split()) + 1 for message in messages]
+    return {"prompt_tokens": sum(tokens[:-1]) + 1, "completion_tokens": tokens[-1]}
+
+
+def write_token_counts(uncounted: Path, counted: Path) -> None:
+    """Count the tokens of training rows, file to file."""
+    counts = [
+        {"content_id": row["content_id"], **row_tokens(row["messages"])}
+        for row in pq.read_table(uncounted).to_pylist()
+    ]
+    pq.write_table(pa.Table.from_pylist(counts, COUNTED_SCHEMA), counted)
 
 
 class FakeInference(Inference):
@@ -48,6 +68,21 @@ class FakeInference(Inference):
         if spec.system_prompt != "own_message":
             content.append(spec.system_prompt)
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+    def tokenizer(self, model: str, run: Run) -> str | None:
+        spec, day = run.recipe.models[model], run.recipe.template_date
+        if spec.weights.startswith("served:"):
+            return None
+        content = [spec.chat_template, spec.chat_template_arguments, day]
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+    def count_tokens(
+        self, model: str, run: Run, uncounted: Path, counted: Path, report: Callable[[str], None]
+    ) -> None:
+        rows = pq.read_metadata(uncounted).num_rows
+        with Path(self.log or os.devnull).open("a") as log:
+            print(json.dumps({"task": "count", "model": model, "rows": rows}), file=log)
+        write_token_counts(uncounted, counted)
 
     def limits(self, model: Model) -> str:
         return json.dumps({"backend": "fake", "context_characters": self.context_characters})
@@ -100,6 +135,8 @@ class FakeInference(Inference):
         )
         if request.kind == "classify":
             return replace(answer, value=number % 2000 / 100 - 10)
+        if request.kind == "loglikelihood":
+            return replace(answer, value=-(number % 9000) / 100, **row_tokens(request.messages))
         if request.kind == "weigh":
             weights = {
                 label: 1 + (number >> (8 * index)) % 100

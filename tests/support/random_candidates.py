@@ -58,7 +58,7 @@ class _Prompt:
                     {"text": ""},
                     {"finish_reason": "length"},
                     {"finish_reason": "length"},
-                    {"prompt_tokens": 4000, "completion_tokens": dice.choice((3996, 3997))},
+                    {"prompt_tokens": 4000, "completion_tokens": dice.choice((96, 97))},
                     {"prompt_tokens": None, "completion_tokens": None},
                 )
             )

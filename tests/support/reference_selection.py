@@ -22,7 +22,10 @@ REJECTED_BANDS = ("worst", "middle", "best", "above_all")
 
 @dataclass(frozen=True)
 class Candidate:
-    """A completion with its score: a logit, a judge's rating, or None; ids are names here."""
+    """A completion with its score: a logit, a judge's rating, or None; ids are names here.
+
+    Tokens are those of the training row, as the policy's tokenizer counts them.
+    """
 
     completion_id: str
     prompt_id: str
@@ -166,23 +169,12 @@ def band_of(reward: float, references: Sequence[float], rules: Rules) -> str:
     return "worst" if below <= limit else "middle"
 
 
-def tokens_of_prompt(candidates: Sequence[Candidate], rules: Rules) -> int:
-    """Return how many tokens a prompt has without what is put before it for some candidates."""
-    counted = [
-        [one.prompt_tokens for one in some if one.prompt_tokens is not None]
-        for some in ([one for one in candidates if _is_reference(one, rules)], candidates)
-    ]
-    return min(counted[0] or counted[1], default=0)
-
-
 def _is_reference(candidate: Candidate, rules: Rules) -> bool:
     return candidate.model == rules.policy and candidate.variant == "reference"
 
 
-def ineligible_reason(
-    candidate: Candidate, reward: float | None, prompt_tokens: int, rules: Rules
-) -> str | None:
-    tokens = prompt_tokens + (candidate.completion_tokens or 0)
+def ineligible_reason(candidate: Candidate, reward: float | None, rules: Rules) -> str | None:
+    tokens = (candidate.prompt_tokens, candidate.completion_tokens)
     if candidate.text is None:
         return "no completion"
     if reward is None:
@@ -191,7 +183,9 @@ def ineligible_reason(
         return "empty text"
     if candidate.finish_reason == "length" and not rules.allow_truncated:
         return "truncated"
-    if tokens > rules.max_sequence_tokens:
+    if None in tokens:
+        return "no token counts"
+    if sum(tokens) > rules.max_sequence_tokens:
         return "too many tokens"
     return None
 
@@ -200,14 +194,12 @@ def place(
     candidates: Sequence[Candidate], rewards: Mapping[str, float | None], rules: Rules
 ) -> list[Placed]:
     """Return each candidate of one prompt with its quantile reward."""
-    prompt_tokens = tokens_of_prompt(candidates, rules)
     references = [
         reward
         for candidate in candidates
         if _is_reference(candidate, rules)
         if (reward := rewards[candidate.completion_id]) is not None
-        if rules.references == "all"
-        or ineligible_reason(candidate, reward, prompt_tokens, rules) is None
+        if rules.references == "all" or ineligible_reason(candidate, reward, rules) is None
     ]
     placed = []
     for candidate in candidates:
@@ -216,7 +208,7 @@ def place(
         if reward is not None and references:
             quantile = sum(s <= reward for s in references) / len(references)
             band = band_of(reward, references, rules)
-        reason = ineligible_reason(candidate, reward, prompt_tokens, rules)
+        reason = ineligible_reason(candidate, reward, rules)
         placed.append(Placed(candidate, reward, len(references), quantile, band, reason))
     return placed
 

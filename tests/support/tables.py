@@ -72,6 +72,27 @@ def fill_candidates(warehouse: Warehouse, candidates: Sequence[Candidate]) -> No
     rows = [_row(candidate) for candidate in candidates]
     for table in ("completion_requests", "completions", "rewards"):
         fill(warehouse, table, rows)
+    policies = sorted({one.model for one in candidates if one.variant == "reference"})
+    fill(warehouse, "policy_tokens", _token_counts(rows, policies))
+
+
+def _token_counts(
+    rows: Sequence[Mapping[str, Any]], policies: Sequence[str]
+) -> list[dict[str, Any]]:
+    """Return what each policy's tokenizer counts of candidates: all count alike."""
+    counted = ("prompt_tokens", "completion_tokens")
+    return [
+        {
+            **{name: row[name] for name in ("prompt_id", "completion_id", *counted)},
+            "policy": policy,
+            "content_id": row["completion_id"],
+            "missing_reason": "uncounted" if None in [row[name] for name in counted] else None,
+            "tokenizer_fingerprint": "tokenizer",
+        }
+        for policy in policies
+        for row in rows
+        if row["text"] is not None
+    ]
 
 
 def _row(candidate: Candidate) -> dict[str, Any]:

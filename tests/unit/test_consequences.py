@@ -156,6 +156,7 @@ OTHER: dict[str, Any] = {
     "selection.max_sequence_tokens": 99,
     "selection.allow_truncated": False,
     "selection.references": "eligible",
+    "reference_logprobs.scope": "candidates",
     "warehouse.memory_limit": "1GB",
     "warehouse.threads": 1,
     "warehouse.temp_directory": "other",

@@ -25,8 +25,9 @@ PROMPTS = (
     "or key:alignment_prompts"
 )
 OF_POLICY = (
-    "key:judge_comparisons or key:judge_rankings or key:quantile_rewards or key:selected_pairs "
-    "or key:dpo_pairs or key:qrpo_samples or key:selection_exclusions"
+    "key:judge_comparisons or key:judge_rankings or key:policy_tokens "
+    "or key:quantile_rewards or key:selected_pairs "
+    "or key:dpo_pairs or key:qrpo_samples or key:reference_logprobs or key:selection_exclusions"
 )
 FIRST = "judge_comparisons[smollm2-135m-policy]"
 

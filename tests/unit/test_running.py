@@ -45,11 +45,12 @@ def test_the_whole_graph_is_sources_then_prompts_then_each_model_then_each_polic
         f"completion_requests, completions, rewards [{model}]" for model in MODELS
     ]
     assert policy.partition == POLICY
-    assert policy.assets[0] == AssetKey("judge_comparisons")
-    assert {key.to_user_string() for key in policy.assets[-4:]} == {
-        "selected_pairs",
-        "dpo_pairs",
-        "qrpo_samples",
+    assert {key.to_user_string() for key in policy.assets[:2]} == {
+        "judge_comparisons",
+        "policy_tokens",
+    }
+    assert {key.to_user_string() for key in policy.assets[-5:]} == {
+        *("selected_pairs", "dpo_pairs", "qrpo_samples", "reference_logprobs"),
         "selection_exclusions",
     }
     planned = [key for run in (sources[0], roots, prompts, models[0], policy) for key in run.assets]

@@ -365,20 +365,22 @@ def test_texts_that_look_alike_are_one(find: Find, prompt_id: str) -> None:
     assert [row["reason"] for row in found.exclusions] == ["all_texts_equal"]
 
 
-# What is put before a prompt for an answer is not in the training row.
-CHARTERED = case(TEN, {"over": {"score": 11.0, "prompt_tokens": 4000, "completion_tokens": 3996}})
-UNCOUNTED = case(
-    [{"score": score, "prompt_tokens": None} for score in TEN],
+LENGTHS = case(
+    TEN,
     {
-        "over": {"score": 11.0, "prompt_tokens": 4000, "completion_tokens": 3000},
-        "low": {"score": 0.0, "prompt_tokens": 1097},
+        "fits": {"score": 11.0, "prompt_tokens": 4000, "completion_tokens": 96},
+        "over": {"score": 12.0, "prompt_tokens": 4000, "completion_tokens": 97},
+        "unknown": {"score": 13.0, "prompt_tokens": None},
     },
 )
 
 
-def test_the_policys_own_count_of_the_prompt_decides_about_length(find: Find) -> None:
-    assert find(CHARTERED).names[0][0] == "over"
-    assert find(UNCOUNTED).of("ineligible_reason")["over"] == "too many tokens"
+def test_the_policys_tokens_of_prompt_and_answer_decide_about_length(find: Find) -> None:
+    found = find(LENGTHS)
+    assert found.names[0][0] == "fits"
+    reasons = found.of("ineligible_reason")
+    assert (reasons["over"], reasons["unknown"]) == ("too many tokens", "no token counts")
+    assert found.pairs[0]["chosen_tokens"] == 96
 
 
 LONG_REFERENCES = case(
