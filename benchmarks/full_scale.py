@@ -251,6 +251,7 @@ def rehearse(world: World) -> None:
     for asset in (
         "judge_comparisons",
         "judge_rankings",
+        "policy_tokens",
         "quantile_rewards",
         "selected_pairs",
         "dpo_pairs",
@@ -258,6 +259,8 @@ def rehearse(world: World) -> None:
         "selection_exclusions",
     ):
         world.run(f"{asset}[{POLICY}]", build, asset, POLICY)
+    world.run("(answers)", answers, "reference_logprobs", POLICY)
+    world.run(f"reference_logprobs[{POLICY}]", build, "reference_logprobs", POLICY)
     for table in sql_files.tables():
         if rules_of(table):
             world.run(f"checks: {table}", check, table)

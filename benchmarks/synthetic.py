@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from datetime import datetime
 from functools import cache, partial
@@ -24,6 +25,7 @@ from dagster import DagsterInstance
 from alignment_assets.commands.materialize import LOGGERS, QUIET, plan_launches
 from alignment_assets.definitions import build_defs
 from alignment_assets.inference.backend import Inference, Job
+from alignment_assets.inference.counting import COUNTED_SCHEMA
 from alignment_assets.inference.spool import spool_folder
 from alignment_assets.inference.types import ANSWER_SCHEMA
 from alignment_assets.recipe.load import find_recipe, parse_recipe
@@ -57,6 +59,27 @@ class Answered(Inference):
     def fingerprint(self, model: str, run: Run) -> str:
         """Return the name, as if it told weights and template."""
         return f"fingerprint of {model}"
+
+    def tokenizer(self, model: str, run: Run) -> str | None:
+        """Return a fingerprint that is none."""
+        return "0" * 64
+
+    def count_tokens(
+        self, model: str, run: Run, uncounted: Path, counted: Path, report: Callable[[str], None]
+    ) -> None:
+        """Draw counts: what tokenizers take, `benchmarks.policy_tokens` measures."""
+        draw = np.random.default_rng(SEED)
+        with pq.ParquetFile(uncounted) as file, pq.ParquetWriter(counted, COUNTED_SCHEMA) as writer:
+            for batch in file.iter_batches(columns=["content_id"]):
+                rows = batch.num_rows
+                columns = {
+                    "content_id": batch.column(0),
+                    "prompt_tokens": pa.array(draw.integers(20, 400, rows), pa.int32()),
+                    "completion_tokens": pa.array(draw.integers(1, 500, rows), pa.int32()),
+                    "missing_reason": pa.nulls(rows, pa.string()),
+                }
+                arrays = [columns[name] for name in COUNTED_SCHEMA.names]
+                writer.write_batch(pa.RecordBatch.from_arrays(arrays, schema=COUNTED_SCHEMA))
 
     def limits(self, model: Model) -> str:
         """Return the same limits for all."""
@@ -253,6 +276,8 @@ def _write_answers(
                 json.dumps({"reasoning": reason, "classification": str(grade)})
                 for reason, grade in zip(reasons, grades + draw.integers(0, 2, rows), strict=True)
             )
+        elif task == "loglikelihood":
+            columns["value"] = pa.array(-draw.uniform(1.0, 900.0, rows))
         elif task == "classify":
             columns["value"] = pa.array(np.round(draw.normal(0.0, 4.0, rows) * 8) / 8)  # ties
         else:

@@ -121,6 +121,7 @@ UNCHANGED = {
     "personas.split": "of hub datasets alone",
     "personas.revision": "of hub datasets alone",
     "personas.columns": "there is one",
+    "limits.uncounted": "the fake tokenizer counts everything",
     "limits.exceptions": "as the limits themselves, for one of them",
     "rewards.standard.thinking_tokens": "the fake judge does not think",
     "rewards.controversial.thinking_tokens": "the fake judge does not think",

@@ -87,6 +87,11 @@ PLANTED: dict[str, list[str]] = {
         "blocked_agents = ['GPTBot'] WHERE status = 'admitted'",
     ],
     "personas/persona_or_reason": ["persona = NULL"],
+    "policy_tokens/counts_or_reason": [
+        "prompt_tokens = NULL",
+        "completion_tokens = NULL",
+        "missing_reason = 'none'",
+    ],
     "prompt_exclusions/every_source": [
         "DELETE FROM source_prompts WHERE dataset IN (SELECT dataset FROM {t} LIMIT 1)"
     ],
@@ -98,6 +103,12 @@ PLANTED: dict[str, list[str]] = {
         "band = 'best' WHERE band = 'middle'",
         "band = 'odd' WHERE band = 'middle'",
         "quantile = 1.5 WHERE band = 'middle'",
+    ],
+    "reference_logprobs/logprob_or_reason": [
+        "logprob = NULL WHERE missing_reason IS NULL",
+        "logprob = 0.5 WHERE missing_reason IS NULL",
+        "completion_tokens = NULL WHERE missing_reason IS NULL",
+        "missing_reason = 'none' WHERE missing_reason IS NULL",
     ],
     "rewards/every_completion": [LESS],
     "rewards/every_text_is_asked": ["request_id = NULL WHERE reward IS NOT NULL"],

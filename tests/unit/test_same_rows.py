@@ -58,6 +58,13 @@ SELECT
     '{}' AS engine_settings, model_fingerprint, TIMESTAMP '2026-01-01' AS answered_at
 FROM completion_requests
 """
+TOKENS = """
+INSERT INTO policy_tokens BY NAME
+SELECT
+    $policy AS policy, prompt_id, completion_id, completion_id AS content_id,
+    10 AS prompt_tokens, 20 AS completion_tokens, 'tokenizer' AS tokenizer_fingerprint
+FROM completions
+"""
 REWARDS = """
 INSERT INTO rewards BY NAME
 SELECT

@@ -45,12 +45,13 @@ CHANGES: Row = {
 # Parameters of questions that are no setting of the recipe, with a value that suits a test.
 GIVEN: Row = {"pair_id": None, "pending": "[]"}
 KINDS = (
-    *("assets", "requests", "moved", "edges", "losses", "pairs", "selection", "checks"),
-    "analysis",
+    *("assets", "counting", "requests", "moved", "edges", "losses", "pairs", "selection"),
+    *("checks", "analysis"),
 )
 # What a kind may name beside the recipe's settings; assets and requests may name anything.
 BESIDES: dict[str, set[str]] = {
     "analysis": set(GIVEN),
+    "counting": {"model", "policy", "tokenizer_fingerprint"},
     "edges": {"model", "policy"},
     "moved": {"model", "model_fingerprint"},
     "pairs": {"policy", "pair_index"},
@@ -154,7 +155,7 @@ def put_answers(graph: Graph, database: Database, asset: str, partition: str | N
     ran = {repr(values): (query, values) for query in texts for values in RAN[query]}
     for query, values in ran.values():
         if values.get("model", values.get("policy")) == partition:
-            asked = values.get("scorer_fingerprint")
+            asked = values.get("scorer_fingerprint", values.get("model_fingerprint"))
             database.execute(
                 f"{create} SELECT *, $asked AS model_fingerprint FROM ({query}\n)",
                 {**values, "asked": asked},
@@ -177,6 +178,11 @@ def test_an_asset_is_rebuilt_from_rows_in_any_order(
             requests = database.execute("SELECT request_id, messages FROM requests").fetchall()
             assert len(dict(requests)) == len(requests)
             assert all(m["content"] for _, messages in requests for m in messages)
+        if asset == "policy_tokens":
+            columns = "content_id, prompt_tokens, completion_tokens, missing_reason"
+            database.execute(
+                f"CREATE OR REPLACE TEMP TABLE counted AS SELECT DISTINCT {columns} FROM {asset}"
+            )
         if asset == "selected_pairs":
             draw_pairs(database, {**graph.recipe.settings(), **values})
         rebuilt += database.execute(f"{chosen} ({query}\n)", values).fetchall()
