@@ -18,7 +18,7 @@ from alignment_assets.warehouse.database import Database
 from alignment_assets.warehouse.query import Rows
 
 # What is shown, in this order, of sql/compare/answers.
-ANSWERS = ("sides", "kinds", "reasons", "models", "moves", "means")
+ANSWERS = ("sides", "kinds", "reasons", "models", "kinds_by_model", "moves", "means")
 
 
 def compare(

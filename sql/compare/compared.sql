@@ -37,7 +37,7 @@ SELECT
         WHEN is_new THEN absent_from_a.reason
         WHEN is_gone THEN absent_from_b.reason
         WHEN is_swapped THEN 'swapped'
-        WHEN is_chosen_other AND is_rejected_other THEN 'other_chosen_and_rejected'
+        WHEN is_chosen_other AND is_rejected_other THEN 'other_completions'
         WHEN is_chosen_other THEN 'other_chosen'
         WHEN is_rejected_other THEN 'other_rejected'
         WHEN is_text_other THEN 'other_text'

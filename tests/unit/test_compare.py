@@ -38,7 +38,7 @@ OTHERS: dict[str, tuple[Row, str]] = {
     "rejected": ({"rejected_completion_id": uid("x")}, "other_rejected"),
     "both": (
         {"chosen_completion_id": uid("x"), "rejected_completion_id": uid("y")},
-        "other_chosen_and_rejected",
+        "other_completions",
     ),
     "swapped": (
         {
@@ -252,9 +252,11 @@ def test_what_is_counted_adds_up(states: States) -> None:
     for row in found["reasons"].records:
         by_kind[row["kind"]] += row["pairs"]
     assert by_kind == {"kept": 4, "changed": 7, "gone": 8}
+    of_model = {(row["policy"], row["model"]): row for row in found["kinds_by_model"].records}
     for row in found["models"].records:
-        assert row["pairs_a"] == row["kept"] + row["changed"] + row["gone"]
         assert row["difference"] == row["pairs_b"] - row["pairs_a"]
+        became = of_model.get((row["policy"], row["model"]), Counter())
+        assert row["pairs_a"] == became["kept"] + became["changed"] + became["gone"]
     moved = {(row["from_model"], row["to_model"]): row["pairs"] for row in found["moves"].records}
     assert moved == {("old", "new"): 1, ("old", "old"): 2}
     margin, *_ = (row for row in found["means"].records if row["policy"] == POLICY)
@@ -287,7 +289,7 @@ def test_the_last_snapshot_is_compared_with_the_database_as_it_is(home: Path) ->
     result = run()
     assert result.exit_code == 0 and result.output == run("before", "now").output
     assert run("before.duckdb").exit_code == 0
-    for text in ("other_chosen_and_rejected", "policy_missing", "share_of_a", "reward_margin"):
+    for text in ("other_completions", "policy_missing", "share_of_a", "reward_margin"):
         assert text in result.output
 
 
