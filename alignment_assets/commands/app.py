@@ -203,6 +203,36 @@ def snapshot(
     snapshot(recipe, output, table or [])
 
 
+@app.command(epilog=example("compare -o changes.md"))
+def compare(
+    a: Annotated[
+        str | None,
+        typer.Argument(
+            help="A snapshot's file, or its name in the recipe's home; the folder of an export; or "
+            "now, the database as it is. By default the last snapshot.",
+            autocompletion=completing.states,
+        ),
+    ] = None,
+    b: Annotated[
+        str, typer.Argument(help="What it is compared with.", autocompletion=completing.states)
+    ] = "now",
+    recipe: RecipeOption = None,
+    limit: LimitOption = None,
+    format: FormatOption = None,
+    output: OutputOption = None,
+    pairs: Annotated[
+        bool, typer.Option("--pairs", help="List the single pairs, those that are kept last.")
+    ] = False,
+) -> None:
+    """Show how the training set changed from A to B: pairs kept, changed, new and gone, and why.
+
+    CSV, JSON and Parquet have all tables as one: the column `answer` tells which a row is of.
+    """
+    from alignment_assets.commands.compare import compare
+
+    compare(a, b, recipe, format, output, pairs)
+
+
 @app.command(epilog=example("status --recipe demo"))
 def status(
     recipe: RecipeOption = None,

@@ -1,4 +1,4 @@
-"""What a shell is offered after TAB: recipes, partitions, assets, tables and questions.
+"""What a shell is offered after TAB: recipes, partitions, assets, tables, questions, snapshots.
 
 A shell calls the command anew for each TAB and shows what it prints. So these import little, and
 say nothing where they cannot tell.
@@ -44,6 +44,20 @@ def questions(incomplete: str) -> list[str]:
 def tables(incomplete: str) -> list[str]:
     """Return the tables of ``sql/schema``."""
     return _begun(_files("schema"), incomplete)
+
+
+def states(context: typer.Context, incomplete: str) -> list[str]:
+    """Return the snapshots of the recipe that the command line names, and ``now``."""
+    from alignment_assets.recipe.load import load_recipe
+    from alignment_assets.recipe.run import Run
+    from alignment_assets.warehouse.snapshots import snapshots_folder
+
+    try:
+        home = Run.of(load_recipe(context.params.get("recipe"))).home
+    except Exception:  # a shell has no place for what is wrong with a recipe
+        return []
+    snapshots = [path.stem for path in snapshots_folder(home).glob("*.duckdb")]
+    return _begun(["now", *snapshots], incomplete)
 
 
 def assets(incomplete: str) -> list[str]:

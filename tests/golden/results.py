@@ -6,15 +6,17 @@ import csv
 import io
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
+import duckdb
 import pyarrow as pa
 
 from alignment_assets.assets.training_sets import draw_pairs
 from alignment_assets.inference.types import ANSWER_SCHEMA
 from alignment_assets.warehouse import sql_files
+from alignment_assets.warehouse.comparison import Side, compare
 from alignment_assets.warehouse.resource import Staging, Warehouse
 from tests.golden.database import FOLDER, GOLDEN, Row
 from tests.golden.names import IDS, NAMES, readable
@@ -33,7 +35,8 @@ OF_POLICIES = (
     *("judge_comparisons", "judge_rankings", "policy_tokens", "quantile_rewards"),
     *("selected_pairs", "dpo_pairs", "qrpo_samples", "reference_logprobs", "selection_exclusions"),
 )
-KINDS = ("assets", "requests", "losses", "selection", "analysis")
+OF_ONE_DATABASE = ("assets", "requests", "losses", "selection", "analysis")
+KINDS = (*OF_ONE_DATABASE, "compare/answers")
 # What a strategy drew, with what it goes by.
 DRAWN = """
 SELECT
@@ -50,6 +53,35 @@ JOIN (
 WHERE policy = $policy
 """
 TRACED = "pair(policy; war; 0)"
+# What sets the database that `compare` takes for B apart from the filled one.
+LATER = (
+    # moon: beta's answer is chosen in place of alpha's.
+    f"""
+    UPDATE dpo_pairs SET
+        chosen_completion_id = '{IDS["moon/beta/default/0"]}', chosen_model = 'beta',
+        chosen = [{{'role': 'assistant', 'content': 'One light-second.'}}], chosen_tokens = 4
+    WHERE prompt_id = '{IDS["moon"]}'
+    """,
+    # war: the same two, with another reward.
+    f"UPDATE dpo_pairs SET chosen_reward = chosen_reward + 1 WHERE prompt_id = '{IDS['war']}'",
+    # tea has a pair, which it had too few references for; sum fell to a licence.
+    f"""
+    INSERT INTO dpo_pairs BY NAME
+    SELECT
+        * REPLACE (
+            '{IDS["pair(policy; tea; 0)"]}'::UUID AS pair_id, '{IDS["tea"]}'::UUID AS prompt_id,
+            'alpha' AS chosen_model)
+    FROM dpo_pairs
+    WHERE prompt_id = '{IDS["sum"]}'
+    """,
+    f"DELETE FROM dpo_pairs WHERE prompt_id = '{IDS['sum']}'",
+    f"DELETE FROM alignment_prompts WHERE prompt_id = '{IDS['sum']}'",
+    f"DELETE FROM licensed_prompts WHERE prompt_id = '{IDS['sum']}'",
+    f"""
+    INSERT INTO prompt_exclusions
+    VALUES ('preference_mix', 1, '{IDS["sum"]}', 'facts', 'facts_2', 'licence', 'source facts')
+    """,
+)
 
 
 def build(warehouse: Warehouse) -> None:
@@ -79,6 +111,8 @@ def results(warehouse: Warehouse, kind: str) -> dict[str, str]:
     }
     if kind == "selection":
         return {name: _drawn(warehouse, name) for name in sql_files.sql_names(kind)}
+    if kind == "compare/answers":
+        return _compared(warehouse)
     if kind == "assets":
         asked = {name: [(f"FROM {name}", {})] for name in sql_files.sql_names(kind)}
     elif kind == "requests":
@@ -103,6 +137,17 @@ def results(warehouse: Warehouse, kind: str) -> dict[str, str]:
             for name, queries in asked.items()
         }
     return {name: _text(rows, ordered=kind == "analysis") for name, rows in found.items()}
+
+
+def _compared(warehouse: Warehouse) -> dict[str, str]:
+    """Return how the filled database differs from one that came `LATER`."""
+    later = warehouse.snapshot()
+    with duckdb.connect(str(later)) as connection:
+        for change in LATER:
+            connection.execute(change)
+    sides = Side("before", warehouse.path), Side("later", later)
+    found = compare(warehouse, *sides, sql_files.sql_names("compare/answers"))
+    return {name: _lines(rows.columns, rows.records, ordered=True) for name, rows in found.items()}
 
 
 def _drawn(warehouse: Warehouse, strategy: str) -> str:
@@ -149,11 +194,15 @@ def expected(kind: str) -> dict[str, str]:
 
 
 def _text(rows: pa.Table, *, ordered: bool) -> str:
-    shown = [[readable(value) for value in row.values()] for row in rows.to_pylist()]
+    return _lines(rows.column_names, rows.to_pylist(), ordered=ordered)
+
+
+def _lines(columns: Sequence[str], rows: Iterable[Row], *, ordered: bool) -> str:
+    shown = [[readable(value) for value in row.values()] for row in rows]
     if not ordered:
         shown.sort(key=lambda row: [cell.zfill(9) if cell.isdigit() else cell for cell in row])
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([rows.column_names, *shown])
+    csv.writer(text, lineterminator="\n").writerows([columns, *shown])
     return text.getvalue()
 
 

@@ -89,6 +89,19 @@ def test_questions_tables_and_assets_are_offered(
     assert offered(*words) == there
 
 
+def test_snapshots_of_the_recipe_are_offered(
+    offered: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("ALIGNMENT_HOME", str(tmp_path))
+    assert offered("compare", "") == ["now"]
+    (tmp_path / "snapshots").mkdir()
+    for name in ("2026-01-01", "2026-01-02"):
+        (tmp_path / f"snapshots/{name}.duckdb").touch()
+    assert offered("compare", "2026") == ["2026-01-01", "2026-01-02"]
+    assert offered("compare", "2026-01-01", "n") == ["now"]
+    assert offered("compare", "--recipe", "nowhere.yaml", "") == []
+
+
 def test_a_shell_does_not_wait_for_dagster() -> None:
     loaded = subprocess.run(
         [sys.executable, "-c", LOADED], capture_output=True, text=True, check=True

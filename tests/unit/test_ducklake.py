@@ -16,7 +16,7 @@ from alignment_assets.warehouse import sql_files
 from alignment_assets.warehouse.query import isolate
 from alignment_assets.warehouse.resource import Warehouse, WarehouseError
 from tests.golden.database import GOLDEN
-from tests.golden.results import KINDS, broken_rules, build, expected, results
+from tests.golden.results import OF_ONE_DATABASE, broken_rules, build, expected, results
 from tests.support.tables import read_rows
 
 pytestmark = pytest.mark.slow
@@ -112,7 +112,7 @@ def test_a_table_keeps_its_types_and_comments(lake: Warehouse) -> None:
     ]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", OF_ONE_DATABASE)
 def test_files_give_what_they_give_in_duckdb(lake: Warehouse, kind: str) -> None:
     assert results(lake, kind) == expected(kind)
 

@@ -46,12 +46,13 @@ CHANGES: Row = {
 GIVEN: Row = {"pair_id": None, "pending": "[]"}
 KINDS = (
     *("assets", "counting", "requests", "moved", "edges", "losses", "pairs", "selection"),
-    *("checks", "analysis"),
+    *("checks", "analysis", "compare"),
 )
 # What a kind may name beside the recipe's settings; assets and requests may name anything.
 BESIDES: dict[str, set[str]] = {
     "analysis": set(GIVEN),
     "counting": {"model", "policy", "tokenizer_fingerprint"},
+    "compare": {"policies", "policy", "files", "sides"},
     "edges": {"model", "policy"},
     "moved": {"model", "model_fingerprint"},
     "pairs": {"policy", "pair_index"},
@@ -141,7 +142,8 @@ def test_a_file_is_one_query_with_known_parameters(graph: Graph, kind: str, name
     known = graph.recipe.settings().keys() | BESIDES.get(kind, set())
     assert sql_files.parameter_names(text) <= known or kind in ("assets", "requests")
     # The graph had a value for each parameter. It runs one strategy, and the scorers of its recipe.
-    assert RAN[text] or kind in ("analysis", "selection") or name.startswith("rewards/")
+    asked_elsewhere = kind in ("analysis", "compare", "selection") or name.startswith("rewards/")
+    assert RAN[text] or asked_elsewhere
 
 
 def put_answers(graph: Graph, database: Database, asset: str, partition: str | None) -> None:
