@@ -139,7 +139,7 @@ $(UV):
 requirements-cpu requirements-cuda: requirements-%: | $(UV)
 	@echo 'Resolving requirements/$*.txt'
 	@resolve() { env -u UV_FIND_LINKS -u VIRTUAL_ENV $(UV) pip compile -q pyproject.toml requirements/$*.in \
-			--extra $* --extra demo --group dev --override requirements/overrides-$*.txt \
+			--extra $* --extra demo --extra train --group dev --override requirements/overrides-$*.txt \
 			--python-platform $(PLATFORM) --only-binary :all: --no-python-downloads \
 			--no-header --annotation-style line "$$@"; }; \
 	resolve --python-version $(PYTHON_VERSION) $(if $(UPGRADE),--upgrade) -o requirements/$*.txt > /dev/null; \
