@@ -124,6 +124,12 @@ class Graph:
         log = Path(self.inference.log)
         return [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
 
+    def counted(self) -> int:
+        """Return how many training rows the fake tokenizer has counted."""
+        log = Path(f"{self.inference.log}.counted")
+        lines = log.read_text().splitlines() if log.exists() else []
+        return sum(json.loads(line)["rows"] for line in lines)
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:

@@ -51,7 +51,8 @@ class FakeInference(Inference):
     """Answers with words drawn by hash.
 
     Attributes:
-        log: a file that takes one line of JSON for each request asked, if given.
+        log: a file that takes one line of JSON for each request asked, if given; ``<log>.counted``
+            takes one for each file of training rows that are counted.
         seconds_per_request: how long an answer takes.
         context_characters: what does not fit is refused.
         unparsable_share: share of grades that are no JSON.
@@ -80,8 +81,8 @@ class FakeInference(Inference):
         self, model: str, run: Run, uncounted: Path, counted: Path, report: Callable[[str], None]
     ) -> None:
         rows = pq.read_metadata(uncounted).num_rows
-        with Path(self.log or os.devnull).open("a") as log:
-            print(json.dumps({"task": "count", "model": model, "rows": rows}), file=log)
+        with Path(f"{self.log}.counted" if self.log else os.devnull).open("a") as log:
+            print(json.dumps({"model": model, "rows": rows}), file=log)
         write_token_counts(uncounted, counted)
 
     def limits(self, model: Model) -> str:
