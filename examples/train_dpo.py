@@ -23,35 +23,35 @@ class StoredReferenceDPOTrainer(DPOTrainer):
         return dataset
 
 
-def configuration(output: str, steps: int, **changes: Any) -> DPOConfig:
-    """Return what is trained with; on a GPU give it larger batches, and fewer steps to log."""
-    settings = {
-        "precompute_ref_log_probs": True,  # so that no reference model is loaded
-        "max_length": None,  # a truncated completion has another log-probability than the stored
-        "bf16": False,  # as the demo's log-probabilities were computed
-        "beta": 0.1,
-        "learning_rate": 1e-5,
-        "lr_scheduler_type": "constant",
-        "per_device_train_batch_size": 2,
-        "gradient_checkpointing": False,
-        "max_steps": steps,
-        "logging_steps": 1,
-        "save_strategy": "no",
-        "report_to": "none",
-        "dataloader_pin_memory": False,  # True on a GPU
-        "disable_tqdm": True,
-    }
-    return DPOConfig(output, **{**settings, **changes})
+def configuration(output: str, steps: int) -> DPOConfig:
+    """Return what is trained with; on a GPU give it larger batches."""
+    return DPOConfig(
+        output,
+        precompute_ref_log_probs=True,  # so that no reference model is loaded
+        max_length=None,  # a truncated completion has another log-probability than the stored
+        bf16=False,  # as the demo's log-probabilities were computed
+        beta=0.1,
+        learning_rate=5e-6,
+        lr_scheduler_type="constant",
+        per_device_train_batch_size=2,
+        gradient_checkpointing=False,
+        max_steps=steps,
+        logging_steps=1,
+        save_strategy="no",
+        report_to="none",
+        dataloader_pin_memory=False,  # True on a GPU
+        disable_tqdm=True,
+    )
 
 
 def main() -> None:
     """Train, printing loss and margin, and save the model."""
-    chosen = arguments(__doc__.splitlines()[0], output="data/demo/trained/dpo")
-    rows = read_rows(chosen.export, "dpo_ref")
-    model, tokenizer = load_policy(chosen.export, chosen.model)
+    options = arguments(__doc__.splitlines()[0], output="data/demo/trained/dpo")
+    rows = read_rows(options.export, "dpo_ref")
+    model, tokenizer = load_policy(options.export, options.model)
     trainer = StoredReferenceDPOTrainer(
         model=model,
-        args=configuration(chosen.output, chosen.steps),
+        args=configuration(options.output, options.steps),
         train_dataset=rows,
         processing_class=tokenizer,
         callbacks=[Progress()],
@@ -59,10 +59,10 @@ def main() -> None:
     check_tokens(trainer.train_dataset, "chosen_ids", "chosen_tokens")
     check_tokens(trainer.train_dataset, "rejected_ids", "rejected_tokens")
     trainer.remove_callback(PrinterCallback)
-    print(f"{len(rows)} pairs; no reference model: {trainer.ref_model}")
+    print(f"{len(rows)} pairs; reference model: {trainer.ref_model}")
     trainer.train()
     trainer.save_model()
-    print(f"trained model in {chosen.output}")
+    print(f"trained model in {options.output}")
 
 
 if __name__ == "__main__":

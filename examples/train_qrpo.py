@@ -93,37 +93,37 @@ class QRPOTrainer(Trainer):
         super().log({**logs, "rewards/margins": margin.item()}, start_time)
 
 
-def configuration(output: str, steps: int, **changes: Any) -> TrainingArguments:
+def configuration(output: str, steps: int) -> TrainingArguments:
     """Return what is trained with; on a GPU give it larger batches."""
-    settings = {
-        "bf16": False,  # as the demo's log-probabilities were computed
-        "learning_rate": 1e-5,
-        "lr_scheduler_type": "constant",
-        "per_device_train_batch_size": 4,
-        "max_steps": steps,
-        "logging_steps": 1,
-        "save_strategy": "no",
-        "remove_unused_columns": False,  # the batch is made of the export's columns
-        "report_to": "none",
-        "dataloader_pin_memory": False,  # True on a GPU
-        "disable_tqdm": True,
-    }
-    return TrainingArguments(output, **{**settings, **changes})
+    return TrainingArguments(
+        output,
+        bf16=False,  # as the demo's log-probabilities were computed
+        learning_rate=4e-6,
+        lr_scheduler_type="constant",
+        per_device_train_batch_size=4,
+        max_steps=steps,
+        logging_steps=1,
+        save_strategy="no",
+        remove_unused_columns=False,  # the batch is made of the export's columns
+        report_to="none",
+        dataloader_pin_memory=False,  # True on a GPU
+        disable_tqdm=True,
+    )
 
 
 def main() -> None:
     """Train, printing loss and margin, and save the model."""
-    chosen = arguments(__doc__.splitlines()[0], output="data/demo/trained/qrpo")
-    samples = read_rows(chosen.export, "qrpo")
+    options = arguments(__doc__.splitlines()[0], output="data/demo/trained/qrpo")
+    samples = read_rows(options.export, "qrpo")
     rows = samples.filter(lambda row: row["ref_logprob"] is not None)
     if not len(rows):
         raise SystemExit("no row of qrpo has a ref_logprob; the export's manifest.json says why")
-    model, tokenizer = load_policy(chosen.export, chosen.model)
+    model, tokenizer = load_policy(options.export, options.model)
     rows = rows.map(tokenize, fn_kwargs={"tokenizer": tokenizer})
     check_tokens(rows, "completion_ids", "completion_tokens")
     trainer = QRPOTrainer(
         model=model,
-        args=configuration(chosen.output, chosen.steps),
+        args=configuration(options.output, options.steps),
         train_dataset=rows,
         data_collator=collate,
         processing_class=tokenizer,
@@ -134,7 +134,7 @@ def main() -> None:
     print(f"{len(rows)} completions; {left_out} without a reference log-probability are left out")
     trainer.train()
     trainer.save_model()
-    print(f"trained model in {chosen.output}")
+    print(f"trained model in {options.output}")
 
 
 if __name__ == "__main__":

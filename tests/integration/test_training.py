@@ -184,15 +184,16 @@ def test_the_stored_values_give_the_loss_of_trls_own_reference(
     train_dpo = example("train_dpo")
 
     def with_stored(dataset: Dataset) -> float:
-        changes = {"per_device_train_batch_size": len(PAIRS)}
-        return loss(
-            train_dpo.StoredReferenceDPOTrainer(
-                model=moved(AutoModelForCausalLM.from_pretrained(policy)),
-                args=train_dpo.configuration(str(tmp_path), 1, **changes),
-                train_dataset=dataset,
-                processing_class=tokenizer,
-            )
+        args = train_dpo.configuration(str(tmp_path), 1)
+        args.per_device_train_batch_size = len(PAIRS)
+        trainer = train_dpo.StoredReferenceDPOTrainer(
+            model=moved(AutoModelForCausalLM.from_pretrained(policy)),
+            args=args,
+            train_dataset=dataset,
+            processing_class=tokenizer,
         )
+        assert trainer.ref_model is None
+        return loss(trainer)
 
     its_own = DPOTrainer(
         model=moved(AutoModelForCausalLM.from_pretrained(policy)),

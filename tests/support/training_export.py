@@ -84,7 +84,8 @@ def write_export(
         formats["reward_model"].append(ids | texts)
     for name, rows in formats.items():
         write_rows(folder, name, rows)
-    (folder / "manifest.json").write_text(json.dumps({"policy": {"weights": weights}}))
+    policy = {"weights": weights, "revision": "main"}
+    (folder / "manifest.json").write_text(json.dumps({"policy": policy}))
     return folder
 
 
