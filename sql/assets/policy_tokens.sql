@@ -28,7 +28,7 @@ SELECT
         WHEN $tokenizer_fingerprint IS NOT NULL THEN missing_reason
         WHEN asked_tokens IS NULL OR text_tokens IS NULL THEN 'the engine that answered told no counts'
     END AS missing_reason,
-    $tokenizer_fingerprint AS tokenizer_fingerprint
+    $tokenizer_fingerprint::VARCHAR AS tokenizer_fingerprint
 FROM candidates
 LEFT JOIN by_engines USING (prompt_id)
 LEFT JOIN counted USING (content_id)
