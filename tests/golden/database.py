@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import UserDict
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from alignment_assets.sources.conversations import as_id
 from tests.support.ids import uid
 
 FOLDER = Path(__file__).parent
@@ -52,8 +54,32 @@ class Golden(UserDict[str, Any]):
         """Return those that answer, the policies included."""
         return [*self["settings"]["completions_models"], *self.policies]
 
+    def of_completions(self, table: str) -> list[Row]:
+        """Return the rows of a table that says something of completions to the first policy."""
+        (policy, *_) = self.policies
+        return [
+            {
+                "policy": policy,
+                "prompt_id": uid(completion_parts(name)[0]),
+                "completion_id": as_id(content_hash(*completion_parts(name))),
+                "content_id": uid(f"content {name}"),
+                "request_id": uid(f"logprob {name}"),
+                "tokenizer_fingerprint": f"{policy} tokenizer",
+                "model_fingerprint": f"{policy}@commit",
+                **said,
+            }
+            for name, said in self[table].items()
+        ]
+
 
 GOLDEN = Golden()
+
+
+def content_hash(*parts: str | None) -> str:
+    """Return the hash of some parts, as the first comment of sql/macros.sql says."""
+    return hashlib.sha256(
+        "\x1f".join("\x1e" if p is None else p for p in parts).encode()
+    ).hexdigest()
 
 
 def completion_parts(name: str) -> tuple[str, str, str, str]:

@@ -33,7 +33,9 @@ OF_POLICIES = (
     *("judge_comparisons", "judge_rankings", "quantile_rewards", "selected_pairs", "dpo_pairs"),
     *("qrpo_samples", "selection_exclusions"),
 )
-KINDS = ("assets", "requests", "losses", "selection", "analysis")
+# Filled by hand: what else a policy's engine or tokenizer says of completions.
+OF_COMPLETIONS = ("policy_tokens", "reference_logprobs")
+KINDS = ("assets", "requests", "losses", "selection", "exports", "analysis")
 # What a strategy drew, with what it goes by.
 DRAWN = """
 SELECT
@@ -58,6 +60,8 @@ def build(warehouse: Warehouse) -> None:
         fill(warehouse, table, GOLDEN[table])
     for table, partition in steps():
         _build(warehouse, table, partition)
+    for table in OF_COMPLETIONS:
+        fill(warehouse, table, GOLDEN.of_completions(table))
 
 
 def steps() -> Iterator[tuple[str, Row]]:
@@ -76,6 +80,7 @@ def results(warehouse: Warehouse, kind: str) -> dict[str, str]:
         **GOLDEN["settings"],
         "pair_id": IDS[TRACED],
         "pending": json.dumps(GOLDEN["pending"]),
+        "policy": GOLDEN.policies[0],
     }
     if kind == "selection":
         return {name: _drawn(warehouse, name) for name in sql_files.sql_names(kind)}

@@ -46,8 +46,9 @@ def test_the_whole_graph_is_sources_then_prompts_then_each_model_then_each_polic
     ]
     assert policy.partition == POLICY
     assert policy.assets[0] == AssetKey("judge_comparisons")
-    assert {key.to_user_string() for key in policy.assets[-4:]} == {
+    assert {key.to_user_string() for key in policy.assets[-5:]} == {
         "selected_pairs",
+        "training_export",
         "dpo_pairs",
         "qrpo_samples",
         "selection_exclusions",
