@@ -120,6 +120,15 @@ endif
 	@if [ $* = cpu ] && nvidia-smi > /dev/null 2>&1; then \
 		echo 'Installed for CPUs. This machine has an NVIDIA GPU: make install DEVICE=cuda uses it.'; fi
 
+# --- what checks Croissant metadata: its packages are not wheels alone --------------------------------
+
+.PHONY: croissant
+croissant: build/mlcroissant/bin/mlcroissant ## Install mlcroissant, which checks the metadata of exports
+
+build/mlcroissant/bin/mlcroissant:
+	"$(PYTHON)" -m venv build/mlcroissant
+	build/mlcroissant/bin/python -m pip install -qq mlcroissant==1.1.1 pyarrow
+
 # --- requirements ------------------------------------------------------------------------------------
 
 UV := build/uv/bin/uv

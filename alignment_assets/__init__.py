@@ -3,7 +3,7 @@
 `open` gives a recipe's tables to Python.
 
 Each folder is one concept and imports only folders above it in this list: host, recipe, warehouse,
-pages, gpus, sources, inference, requests, assets, definitions, commands.
+pages, gpus, sources, inference, requests, exports, assets, definitions, commands.
 """
 
 from __future__ import annotations

@@ -62,7 +62,7 @@ STEWARDS_OF = {
 # Words of people: what they asked, and how they labelled it.
 PERSONAL = {
     *("source_prompts", "licensed_prompts", "alignment_prompts", "human_labels"),
-    *("dpo_pairs", "qrpo_samples"),
+    *("dpo_pairs", "qrpo_samples", "training_export"),
 }
 TRACKS = dict.fromkeys(("judge_comparisons", "judge_rankings"), "controversial")
 

@@ -18,6 +18,7 @@ from alignment_assets.assets.labels import label_assets
 from alignment_assets.assets.prompts import prompt_assets
 from alignment_assets.assets.rewards import reward_assets
 from alignment_assets.assets.slots import wait_with_patience
+from alignment_assets.assets.training_export import training_export_asset
 from alignment_assets.assets.training_sets import training_set_assets
 from alignment_assets.gpus.pool import GpuPool
 from alignment_assets.inference.backends.by_model import InferenceByModel, check_backends
@@ -62,6 +63,7 @@ def build_defs(run: Run, resources: Mapping[str, Any] | None = None) -> Definiti
         *completion_assets(run),
         *reward_assets(run),
         *training_set_assets(run),
+        training_export_asset(run),
     ]
     return Definitions(
         assets=assets,

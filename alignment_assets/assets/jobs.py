@@ -39,8 +39,8 @@ _JOBS = {
     ),
     "policy": (
         "training_sets",
-        "A policy's comparisons, quantiles, pairs and samples: a partition is a policy. All of its "
-        "models have to have rewards.",
+        "A policy's comparisons, quantiles, pairs, samples and their export: a partition is a "
+        "policy. All of its models have to have rewards.",
     ),
 }
 

@@ -270,6 +270,54 @@ def report(
     report(recipe, output, snapshot)
 
 
+@app.command(epilog=example("export --format dpo --to pairs"))
+def export(
+    recipe: RecipeOption = None,
+    limit: LimitOption = None,
+    format: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A file of sql/exports; may be given several times. By default all of them.",
+            autocompletion=completing.formats,
+        ),
+    ] = None,
+    policy: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A policy; may be given several times. By default all of the recipe.",
+            autocompletion=completing.partitions,
+        ),
+    ] = None,
+    to: Annotated[
+        str | None,
+        typer.Option(
+            help="A folder, of several policies with one for each in it, or hub:owner/name. By "
+            "default exports, beside the database, with a folder for each policy."
+        ),
+    ] = None,
+    split: Annotated[
+        float | None,
+        typer.Option(
+            metavar="<share>",
+            min=0,
+            max=1,
+            help="The share of prompts that go to a split test; by default the recipe's.",
+        ),
+    ] = None,
+    upload: Annotated[
+        bool, typer.Option("--upload", help="With --to hub:…: do it, in place of showing it.")
+    ] = False,
+) -> None:
+    """Write training sets as files that a trainer takes, with a manifest and a data card.
+
+    The folder replaces an older export when it is whole; any other folder is left alone. On the hub
+    it is a private data set, by the token in HF_TOKEN.
+    """
+    from alignment_assets.commands.export import export
+
+    export(recipe, format or [], policy or [], to, split, upload)
+
+
 @app.command(epilog=example("tidy --recipe demo --apply"))
 def tidy(
     recipe: RecipeOption = None,

@@ -1,4 +1,4 @@
-"""What a shell is offered after TAB: recipes, partitions, assets, tables, questions, snapshots.
+"""What a shell is offered after TAB: recipes, partitions, assets, questions, snapshots, formats.
 
 A shell calls the command anew for each TAB and shows what it prints. So these import little, and
 say nothing where they cannot tell.
@@ -39,6 +39,11 @@ def partitions(context: typer.Context, incomplete: str) -> list[str]:
 def questions(incomplete: str) -> list[str]:
     """Return the questions of ``sql/analysis``."""
     return _begun(_files("analysis"), incomplete)
+
+
+def formats(incomplete: str) -> list[str]:
+    """Return the formats of ``sql/exports``."""
+    return _begun(_files("exports"), incomplete)
 
 
 def tables(incomplete: str) -> list[str]:

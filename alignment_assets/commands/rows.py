@@ -6,7 +6,6 @@ import csv
 import io
 import json
 import os
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +22,7 @@ from alignment_assets.commands.terminal import Format, as_text
 from alignment_assets.host.durable import written_whole
 from alignment_assets.host.expected import Expected
 from alignment_assets.host.shown import ascii_controls, cell_text, json_text
+from alignment_assets.pages.markdown import markdown_table
 from alignment_assets.warehouse.query import QueryError, Rows
 
 if TYPE_CHECKING:
@@ -42,8 +42,6 @@ SUFFIXES: dict[str, Format] = {
 }
 # What a spreadsheet takes for the begin of a formula.
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
-# What may mean something in a line of Markdown, `<` and `&` apart, which are written as entities.
-_MARKDOWN = re.compile(r"[\\`*_\[\]!|~$]|(?<=www)\.|:(?=//)")
 
 
 def chosen_format(format: Format | None, output: Path | None) -> Format:
@@ -257,21 +255,7 @@ def as_markdown(rows: pa.Table | Rows) -> str:
 
     Line breaks of a text are ``<br>``, other control characters escapes.
     """
-    rows = _plain(rows)
-    rules = ["---:" if is_number else "---" for is_number in rows.are_numbers]
-    lines = [
-        [_markdown_text(name) for name in rows.columns],
-        rules,
-        *([_markdown_text(cell_text(value)) for value in row] for row in rows.values),
-    ]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
-
-
-def _markdown_text(text: str) -> str:
-    lines = (ascii_controls(line) for line in re.split(r"\r\n|\r|\n", text))
-    return "<br>".join(
-        _MARKDOWN.sub(r"\\\g<0>", line.replace("&", "&amp;").replace("<", "&lt;")) for line in lines
-    )
+    return markdown_table(_plain(rows))
 
 
 def as_json(rows: pa.Table | Rows) -> str:

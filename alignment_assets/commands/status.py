@@ -16,6 +16,7 @@ from alignment_assets.commands.dagster_private import StaleCauses
 from alignment_assets.commands.home import dagster_instance
 from alignment_assets.commands.rows import chosen_format, show, write
 from alignment_assets.commands.terminal import Format, console
+from alignment_assets.exports.manifest import fault
 from alignment_assets.host.proposed import proposed
 from alignment_assets.recipe.run import Run
 from alignment_assets.recipe.settings import partition_settings
@@ -111,6 +112,7 @@ class There:
         requested: how many requests there are of a table and partition that engines answer for,
             and how many of them have an answer in the table.
         left: the rows and answers of who left the recipe.
+        exports: by policy, how the folder of its export is not what the table says.
     """
 
     created_at: str
@@ -118,6 +120,7 @@ class There:
     misfits: Mapping[Place, list[str]] = field(default_factory=dict)
     requested: Mapping[Place, tuple[int, int]] = field(default_factory=dict)
     left: Sequence[RemovedPart] = ()
+    exports: Mapping[str, str] = field(default_factory=dict)
 
 
 def look(warehouse: Database, run: Run, defs: Definitions) -> There:
@@ -166,7 +169,16 @@ def look_into(connection: duckdb.DuckDBPyConnection, run: Run, defs: Definitions
         misfits,
         requested,
         left,
+        _faults_of_exports(connection, run),
     )
+
+
+def _faults_of_exports(connection: duckdb.DuckDBPyConnection, run: Run) -> dict[str, str]:
+    listed: dict[str, dict[str, str]] = {}
+    for row in ask(connection, "SELECT policy, file, sha256 FROM training_export", {}).to_pylist():
+        listed.setdefault(row["policy"], {})[row["file"]] = row["sha256"]
+    faults = {policy: fault(run.exports / policy, files) for policy, files in listed.items()}
+    return {policy: found for policy, found in faults.items() if found}
 
 
 def kept(there: There, defs: Definitions) -> dict[Place, str]:
@@ -214,6 +226,8 @@ def statuses(
             causes = sorted({*changed, *stale.causes(AssetKey(table), partition)})
             if record.rows != rows:
                 causes.append(f"{record.rows:,} rows recorded, {rows:,} there")
+            if table == "training_export" and partition and partition in there.exports:
+                causes.append(there.exports[partition])
             status = f"stale: {', '.join(causes)}" if causes else "fresh" if rows else "empty"
         found[table, partition] = status
     return found

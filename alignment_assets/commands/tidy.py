@@ -19,6 +19,7 @@ from alignment_assets.commands.chosen import chosen_run
 from alignment_assets.commands.home import check_home, dagster_instance
 from alignment_assets.commands.rows import TABLE_ROWS, show
 from alignment_assets.commands.terminal import console, say
+from alignment_assets.exports.placing import remove_export
 from alignment_assets.host.expected import Expected
 from alignment_assets.recipe.run import Run
 from alignment_assets.requests.removals import (
@@ -106,6 +107,11 @@ def _remove(
     if rows:
         count = warehouse.remove([one.part for one in rows])
         say(f"Removed {count:,} rows of {len(rows)} partitions.")
+    for one in left:
+        if one.part.table == "training_export" and one.part.partition:
+            folder = run.exports / one.part.partition
+            if remove_export(folder):
+                say(f"Removed {folder}.")
 
 
 def runs_of_left(instance: DagsterInstance, run: Run, database: str) -> list[str]:

@@ -81,6 +81,7 @@ _VARIANTS = Consequence(
     partition=("completion_requests",),
 )
 _RESOURCES = nothing("of the machine, not of the rows")
+_TOLD = graph("training_export", why="the export tells it")
 
 # By place in the recipe; `*` stands for each entry of a list or mapping.
 CONSEQUENCES: dict[str, Consequence] = {
@@ -89,7 +90,7 @@ CONSEQUENCES: dict[str, Consequence] = {
     "seed": graph(
         *("prompt_exclusions", "completion_requests", "judge_comparisons", "judge_rankings"),
         "selected_pairs",
-        why="every table that draws",
+        why="every table that draws; `training_export` where it has a test split",
     ),
     "limit": graph("prompt_exclusions"),
     "wordings": graph("wordings", why="if a text in the folder is another"),
@@ -110,6 +111,7 @@ CONSEQUENCES: dict[str, Consequence] = {
         *("prompt_exclusions", "licensed_prompts"), why="another name is another source"
     ),
     **dict.fromkeys((f"prompts.*.{field}" for field in (*_READING, "form")), _OF_SOURCE),
+    "prompts.*.licence": _TOLD,
     "prompts.*.track": _RULE_OF_SOURCES,
     "prompts.*.keep": _RULE_OF_SOURCES,
     **dict.fromkeys((f"personas.{field}" for field in _READING), graph("personas")),
@@ -149,6 +151,7 @@ CONSEQUENCES: dict[str, Consequence] = {
         "how and where a model runs names no request: the answers that are there stay"
     ),
     "models.*.billions": nothing("orders partitions"),
+    "models.*.licence": _TOLD,
     "models.*.price": nothing("forecasts tell what it comes to"),
     "models.*.price.prompt": nothing("forecasts tell what it comes to"),
     "models.*.price.completion": nothing("forecasts tell what it comes to"),
@@ -207,6 +210,7 @@ CONSEQUENCES: dict[str, Consequence] = {
     "selection.allow_truncated": graph("quantile_rewards"),
     "selection.references": graph("quantile_rewards", "dpo_pairs"),
     "reference_logprobs.scope": graph("reference_logprobs"),
+    "export.test_share": graph("training_export"),
     "warehouse.memory_limit": _RESOURCES,
     "warehouse.threads": _RESOURCES,
     "warehouse.temp_directory": _RESOURCES,

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from alignment_assets.recipe.part import Count, Name, Part
+from alignment_assets.recipe.part import Count, Licensed, Name, Part
 
 # Our columns of a prompt source: the one that its form reads, and those that any may have. A
 # conversation may have its prompt apart, in the column `prompt`. Whatever else an entry maps is
@@ -90,6 +90,9 @@ class PromptSource(DatasetReference):
     )
     track: Literal["graded", "standard", "controversial"] = Field(
         description="graded: the grader decides for each prompt; else all go on the track named"
+    )
+    licence: Licensed | None = Field(
+        None, description="of the collection, as the hub names it: odc-by; exports tell it"
     )
     keep: dict[str, tuple[str, ...]] = Field(
         default_factory=dict, description="only rows whose column has one of these values"

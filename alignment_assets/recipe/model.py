@@ -24,10 +24,11 @@ from pydantic import (
 from alignment_assets.recipe.consent import Consent, Day, Licence, decisions, evidence
 from alignment_assets.recipe.datasets import HumanLabels, Personas, PromptSource
 from alignment_assets.recipe.limits import Limits
-from alignment_assets.recipe.part import Count, Name, Part
+from alignment_assets.recipe.part import Count, Licensed, Name, Part
 from alignment_assets.recipe.stages import (
     Completions,
     Controversy,
+    Export,
     ReferenceLogprobs,
     Rewards,
     Sampling,
@@ -64,6 +65,9 @@ class Model(Part):
     billions: Annotated[
         float, Field(gt=0, description="parameters, in billions; orders partitions")
     ]
+    licence: Licensed | None = Field(
+        None, description="of the weights, as the hub names it: apache-2.0; exports tell it"
+    )
     price: Price | None = Field(
         None, description="of a million tokens, where somebody asks one; forecasts tell the cost"
     )
@@ -177,6 +181,7 @@ class Recipe(Part):
     rewards: Rewards
     selection: Selection
     reference_logprobs: ReferenceLogprobs = ReferenceLogprobs()
+    export: Export = Export()
     warehouse: WarehouseSettings = WarehouseSettings()
     published_prompts: dict[Literal["standard", "controversial"], int] = Field(
         default_factory=dict, description="what a report had; shown beside the run's own numbers"

@@ -62,6 +62,11 @@ class Run:
         return self.home / "spool"
 
     @property
+    def exports(self) -> Path:
+        """The folder of what trainers take, one folder a policy."""
+        return self.home / "exports"
+
+    @property
     def work(self) -> Path:
         """The folder of requests that are on their way to engines."""
         return self.home / "work"

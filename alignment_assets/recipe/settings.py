@@ -49,7 +49,9 @@ def partition_settings(recipe: Recipe, table: str, partition: str | None) -> dic
         return {"the recipe": recipe.fingerprint[:16]}
     if table == "source_prompts":
         (source,) = (source for source in recipe.prompts if source.name == partition)
-        return {"this source": _hash(source.model_dump(exclude={"name", "track", "keep"}))}
+        return {
+            "this source": _hash(source.model_dump(exclude={"name", "track", "keep", "licence"}))
+        }
     if table == "completion_requests" and partition:
         is_policy = partition in recipe.completions.policies
         asked = [

@@ -217,5 +217,14 @@ class ReferenceLogprobs(Part):
     ] = "selected"
 
 
+class Export(Part):
+    """What of the training sets is kept apart for tests."""
+
+    test_share: Annotated[
+        float,
+        Field(ge=0, lt=1, description="of the prompts, for a split test, by hash; 0 makes none"),
+    ] = 0.0
+
+
 def _strategies() -> list[str]:
     return sorted(path.stem for path in (project_folder("sql") / "selection").glob("*.sql"))

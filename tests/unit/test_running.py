@@ -49,8 +49,8 @@ def test_the_whole_graph_is_sources_then_prompts_then_each_model_then_each_polic
         "judge_comparisons",
         "policy_tokens",
     }
-    assert {key.to_user_string() for key in policy.assets[-5:]} == {
-        *("selected_pairs", "dpo_pairs", "qrpo_samples", "reference_logprobs"),
+    assert {key.to_user_string() for key in policy.assets[-6:]} == {
+        *("selected_pairs", "dpo_pairs", "qrpo_samples", "reference_logprobs", "training_export"),
         "selection_exclusions",
     }
     planned = [key for run in (sources[0], roots, prompts, models[0], policy) for key in run.assets]

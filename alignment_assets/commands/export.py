@@ -1,0 +1,112 @@
+"""``alignment-assets export``: training sets as files, in a folder or on the hub."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from alignment_assets.commands.chosen import run_to_read
+from alignment_assets.commands.terminal import say
+from alignment_assets.exports import hub
+from alignment_assets.exports.export import Exported, write_export
+from alignment_assets.exports.formats import formats
+from alignment_assets.exports.placing import check_target, placed
+from alignment_assets.exports.shards import Source
+from alignment_assets.host.expected import Expected
+from alignment_assets.recipe.run import Run
+from alignment_assets.warehouse.database import Database
+from alignment_assets.warehouse.lineage import Lineage, TablePart
+from alignment_assets.warehouse.query import check_there
+
+HUB = "hub:"
+
+
+def export(
+    recipe: str | None,
+    format: Sequence[str],
+    policy: Sequence[str],
+    to: str | None,
+    split: float | None,
+    upload: bool,
+) -> None:
+    """Do what the command says; its words are in `app`."""
+    run = run_to_read(recipe)
+    repository = to.removeprefix(HUB) if to and to.startswith(HUB) else None
+    if upload and repository is None:
+        raise Expected(f"--upload is about the hub: add --to {HUB}owner/name")
+    if to is None and (format or split is not None):
+        raise Expected(
+            f"--format and --split make another export than {run.exports} has: add --to FOLDER"
+        )
+    if split == 1:
+        raise Expected("--split 1 leaves nothing to train on: give a share below 1")
+    policies = _policies(run, policy)
+    if repository is not None:
+        if len(policies) > 1:
+            raise Expected(
+                f"--to {HUB}{repository}: one repository has the export of one policy; add "
+                f"--policy {policies[0]}, or another of {', '.join(policies)}"
+            )
+        _to_hub(run, format, policies[0], split, repository, upload)
+        return
+    base = run.exports if to is None else Path(to)
+    for name in policies:
+        target = base if to is not None and len(policies) == 1 else base / name
+        check_target(target)
+        with placed(target) as folder:
+            made = _write(run, format, name, split, folder)
+        say(f"{target}: {_told(made)}")
+
+
+def _policies(run: Run, named: Sequence[str]) -> list[str]:
+    unknown = [name for name in named if name not in run.recipe.policies]
+    if unknown:
+        raise Expected(
+            f"--policy {unknown[0]}: the recipe {run.recipe.name} has no such policy; it has "
+            f"{', '.join(run.recipe.policies)}"
+        )
+    return list(dict.fromkeys(named)) or run.recipe.policies
+
+
+def _write(
+    run: Run, format: Sequence[str], policy: str, split: float | None, folder: Path
+) -> Exported:
+    recipe, warehouse = run.recipe, Database(**run.database_settings)
+    wanted = formats(format or None)
+    share = recipe.export.test_share if split is None else split
+    check_there(warehouse)
+    with warehouse.read() as connection:
+        Lineage(connection, recipe.settings()).check(TablePart("training_export", policy))
+        (database,) = connection.execute("SELECT current_database()").fetchone() or ("",)
+        source = Source(connection, database, policy, recipe.settings(), share)
+        return write_export(source, recipe, wanted, folder)
+
+
+def _to_hub(
+    run: Run,
+    format: Sequence[str],
+    policy: str,
+    split: float | None,
+    repository: str,
+    upload: bool,
+) -> None:
+    with tempfile.TemporaryDirectory(prefix="export-") as folder:
+        _write(run, format, policy, split, Path(folder))
+        files = hub.files_of(Path(folder))
+        for name, size in files.items():
+            say(f"{size:>15,}  {name}")
+        what = f"{len(files)} files, {sum(files.values()):,} bytes"
+        where = f"the private data set {repository} of {hub.endpoint()}"
+        if upload:
+            say(f"{hub.upload(Path(folder), repository)}: {what}, in {where}")
+        else:
+            say(f"Nothing was uploaded. With --upload {what} go to {where}.")
+
+
+def _told(made: Exported) -> str:
+    rows: dict[str, int] = {}
+    for file in made.files:
+        rows[file.format] = rows.get(file.format, 0) + file.rows
+    listed = ", ".join(f"{name} {count:,}" for name, count in rows.items())
+    return f"rows of {listed}; {made.bytes / 1e6:,.1f} MB"

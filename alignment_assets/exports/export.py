@@ -1,0 +1,71 @@
+"""An export, written: the files of each format, and beside them what says what they are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from alignment_assets.exports.card import QUESTIONS, write_card
+from alignment_assets.exports.croissant import write_croissant
+from alignment_assets.exports.formats import Format
+from alignment_assets.exports.manifest import manifest, write_manifest
+from alignment_assets.exports.shards import File, Source, write_formats
+from alignment_assets.host.durable import sync
+from alignment_assets.pages.answers import Answer, ask_published
+from alignment_assets.recipe.model import Recipe
+from alignment_assets.warehouse.removed import rows_hidden
+
+# What the manifest tells of sql/analysis.
+_TOLD = ("left_out_of_exports", "engines_by_model")
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written into a folder.
+
+    Attributes:
+        files: those of its formats.
+        bytes: of all its files.
+    """
+
+    files: Sequence[File]
+    bytes: int
+
+
+def write_export(
+    source: Source, recipe: Recipe, formats: Sequence[Format], folder: Path
+) -> Exported:
+    """Write a policy's export into an empty folder.
+
+    Args:
+        source: where rows come from.
+        recipe: what they were made by.
+        formats: which of them.
+        folder: where to; see `placing.placed`.
+
+    Raises:
+        ExportError: a format cannot be written.
+        WarehouseError: a question of the data card cannot be answered.
+        OSError: the disk takes no more.
+    """
+    written = write_formats(source, formats, folder)
+    answers = _answers(source, recipe)
+    content = manifest(source, recipe, written, answers)
+    write_card(folder, content, recipe, answers)
+    write_croissant(folder, content)
+    write_manifest(folder, content)
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    for path in files:
+        sync(path)
+    return Exported(
+        [file for one in written for file in one.files], sum(path.stat().st_size for path in files)
+    )
+
+
+def _answers(source: Source, recipe: Recipe) -> Mapping[str, Answer]:
+    """Ask what is told of an export: of policies' rows its own alone."""
+    seen = {**recipe.members, "policy": [source.policy]}
+    with rows_hidden(source.connection, seen, source.database, but="training_export"):
+        names = dict.fromkeys((*_TOLD, *QUESTIONS))
+        return ask_published(source.connection, names, source.values)
