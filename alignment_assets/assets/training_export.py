@@ -58,6 +58,7 @@ def training_export_asset(run: Run) -> AssetsDefinition:
                 context.partition_key,
                 recipe.settings(),
                 recipe.export.test_share,
+                recipe.models[context.partition_key].chat_template_arguments,
             )
             with placed(folder) as new:
                 exported = write_export(source, recipe, formats(), new)

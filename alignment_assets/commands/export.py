@@ -79,7 +79,8 @@ def _write(
     with warehouse.read() as connection:
         Lineage(connection, recipe.settings()).check(TablePart("training_export", policy))
         (database,) = connection.execute("SELECT current_database()").fetchone() or ("",)
-        source = Source(connection, database, policy, recipe.settings(), share)
+        arguments = recipe.models[policy].chat_template_arguments
+        source = Source(connection, database, policy, recipe.settings(), share, arguments)
         return write_export(source, recipe, wanted, folder)
 
 

@@ -6,6 +6,7 @@ Here belongs what stands on it, and in which order. Figures are answers to quest
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 import yaml
 
 from alignment_assets.exports.limits import KNOWN_LIMITS
+from alignment_assets.exports.manifest import TEMPLATE
 from alignment_assets.exports.shards import TRAIN
 from alignment_assets.host.shown import ascii_controls
 from alignment_assets.pages.answers import Answer
@@ -126,7 +128,12 @@ def configs_of(content: Mapping[str, Any]) -> list[dict[str, Any]]:
         splits = [split for split, rows in one["rows"].items() if rows]
         if splits and one["files"][0]["path"].endswith(".parquet"):
             files = [{"split": split, "path": f"{name}/{split}-*.parquet"} for split in splits]
-            found.append({"config_name": name, "data_files": files})
+            # `datasets` knows a folder by its name and this: other files would be taken for those
+            # that it has in its cache.
+            hashes = "".join(file["sha256"] for file in one["files"])
+            digest = hashlib.sha256(hashes.encode()).hexdigest()
+            known = {"config_name": name, "description": f"sha256:{digest}"}
+            found.append({**known, "data_files": files})
     if found:
         names = [one["config_name"] for one in found]
         found[names.index("dpo") if "dpo" in names else 0]["default"] = True
@@ -198,6 +205,13 @@ def _loading(content: Mapping[str, Any]) -> Iterator[str]:
             "Conversations are lists of `{role, content}`; ids are text. Rows are in the order of "
             "their ids: shuffle them.\n"
         )
+    if content["policy"]["chat_template"]:
+        yield (
+            f"Give the tokenizer the policy's own chat template, `{TEMPLATE}`; counts and "
+            "log-probabilities are by it.\n"
+        )
+    if content["policy"]["chat_template_arguments"]:
+        yield "Each row has what the template is to be given, as `chat_template_kwargs`.\n"
     names = {one["config_name"] for one in configs}
     rows = [
         (

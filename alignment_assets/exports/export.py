@@ -9,7 +9,7 @@ from pathlib import Path
 from alignment_assets.exports.card import QUESTIONS, write_card
 from alignment_assets.exports.croissant import write_croissant
 from alignment_assets.exports.formats import Format
-from alignment_assets.exports.manifest import manifest, write_manifest
+from alignment_assets.exports.manifest import TEMPLATE, manifest, write_manifest
 from alignment_assets.exports.shards import File, Source, write_formats
 from alignment_assets.host.durable import sync
 from alignment_assets.pages.answers import Answer, ask_published
@@ -52,6 +52,9 @@ def write_export(
     written = write_formats(source, formats, folder)
     answers = _answers(source, recipe)
     content = manifest(source, recipe, written, answers)
+    if template := recipe.models[source.policy].chat_template:
+        text = recipe.resolve(template).read_text(encoding="utf-8")
+        (folder / TEMPLATE).write_text(text, encoding="utf-8")
     write_card(folder, content, recipe, answers)
     write_croissant(folder, content)
     write_manifest(folder, content)

@@ -9,15 +9,17 @@ of JSON, of the columns that it names::
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import duckdb
 
 from alignment_assets.host.expected import Expected
 from alignment_assets.warehouse import sql_files
+from alignment_assets.warehouse.sql_files import text_literal
 
 _LINES = re.compile(r"^-- Lines: (.*)$", re.MULTILINE)
 
@@ -86,6 +88,24 @@ def _format(name: str) -> Format:
     named = _LINES.findall(text)
     lines = tuple(column.strip() for line in named for column in line.split(","))
     return Format(name, text, lines)
+
+
+def with_template_arguments(
+    connection: duckdb.DuckDBPyConnection, one: Format, arguments: Mapping[str, Any]
+) -> Format:
+    """Return a format of which each row also tells what the chat template is to be given.
+
+    TRL reads that of the row's own ``chat_template_kwargs``, and gives nothing else; without it, it
+    would train on other tokens than were counted. Lines of JSON stay as they are.
+    """
+    if not arguments or one.lines:
+        return one
+    given = json.dumps(arguments, sort_keys=True)
+    (structure,) = connection.execute(
+        "SELECT json_structure($given)::VARCHAR", {"given": given}
+    ).fetchone() or ("",)
+    literal = f"json_transform({text_literal(given)}, {text_literal(structure)})"
+    return replace(one, text=f"SELECT *, {literal} AS chat_template_kwargs FROM ({one.text}\n)")
 
 
 def columns_of(

@@ -21,6 +21,8 @@ from alignment_assets.warehouse.schema import product_version
 
 NAME = "manifest.json"
 MADE_BY = "alignment-assets"
+# The policy's chat template, where the recipe names one in place of its own.
+TEMPLATE = "chat_template.jinja"
 NOT_STATED = "not stated"
 _FINGERPRINTS = """
 SELECT DISTINCT model_fingerprint
@@ -57,7 +59,7 @@ def manifest(
             "weights": policy.weights,
             "revision": policy.revision,
             "model_fingerprint": _fingerprint(source),
-            "chat_template": policy.chat_template,
+            "chat_template": TEMPLATE if policy.chat_template else None,
             "chat_template_arguments": policy.chat_template_arguments,
             "template_date": str(recipe.template_date),
         },

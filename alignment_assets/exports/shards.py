@@ -11,13 +11,19 @@ import hashlib
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import duckdb
 
-from alignment_assets.exports.formats import Column, ExportError, Format, columns_of
+from alignment_assets.exports.formats import (
+    Column,
+    ExportError,
+    Format,
+    columns_of,
+    with_template_arguments,
+)
 from alignment_assets.warehouse import sql_files
 from alignment_assets.warehouse.lineage import PARTITION_COLUMNS
 
@@ -87,6 +93,7 @@ class Source:
         policy: the policy.
         parameters: the recipe's settings, which formats may name; ``seed`` draws the test split.
         test_share: of the prompts, for the split ``test``; 0 makes none.
+        template_arguments: what the policy's chat template is given besides the messages.
     """
 
     connection: duckdb.DuckDBPyConnection
@@ -94,6 +101,7 @@ class Source:
     policy: str
     parameters: Mapping[str, Any]
     test_share: float = 0.0
+    template_arguments: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def values(self) -> dict[str, Any]:
@@ -138,6 +146,7 @@ def write_formats(
 def _write(source: Source, one: Format, folder: Path, shard_rows: int, show: Show) -> Written:
     (folder / one.name).mkdir()
     show(0, 1)
+    one = with_template_arguments(source.connection, one, source.template_arguments)
     columns, files = columns_of(source.connection, one, source.values), []
     for split, condition in source.splits.items():
         show(0, 1)

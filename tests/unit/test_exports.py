@@ -25,7 +25,7 @@ from typer.testing import CliRunner, Result
 from alignment_assets.commands.app import app
 from alignment_assets.exports import shards
 from alignment_assets.exports.export import write_export
-from alignment_assets.exports.formats import ExportError, formats
+from alignment_assets.exports.formats import ExportError, Format, formats
 from alignment_assets.exports.placing import placed
 from alignment_assets.exports.shards import Source
 from alignment_assets.host.expected import Expected
@@ -33,7 +33,6 @@ from alignment_assets.recipe.model import Recipe
 from alignment_assets.warehouse import sql_files
 from tests.conftest import REPOSITORY, Graph, changed_recipe, demo_graph
 from tests.support.hub import TOKEN, Hub, running_hub
-from tests.support.tables import fill
 from tests.unit.test_graph import partition_statuses
 
 pytestmark = pytest.mark.slow
@@ -55,25 +54,13 @@ def made(
     shutil.copytree(made_once(None), folder, dirs_exist_ok=True)
     with DagsterInstance.ephemeral() as instance:
         graph = demo_graph(folder, instance)
-        chosen = graph.query("SELECT prompt_id, completion_id FROM qrpo_samples ORDER BY ALL")
-        rows: list[dict[str, Any]] = [
-            {
-                "policy": POLICY,
-                "prompt_id": prompt_id,
-                "completion_id": completion_id,
-                "request_id": completion_id,
-                "logprob": -float(number) if number else None,
-                "prompt_tokens": 7,
-                "completion_tokens": 5,
-                "missing_reason": None if number else "context_length",
-                "model_fingerprint": "fingerprint",
-                "content_id": completion_id,
-                "tokenizer_fingerprint": "fingerprint",
-            }
-            for number, (prompt_id, completion_id) in enumerate(chosen)
-        ]
-        for table in ("reference_logprobs", "policy_tokens"):
-            fill(graph.warehouse, table, rows)
+        with graph.warehouse.get_connection() as connection:
+            connection.execute(
+                "UPDATE reference_logprobs SET logprob = NULL, prompt_tokens = NULL, "
+                "completion_tokens = NULL, missing_reason = 'context_length' "
+                "WHERE completion_id = (SELECT completion_id FROM reference_logprobs "
+                "ORDER BY prompt_id, completion_id LIMIT 1)"
+            )
         yield graph
 
 
@@ -130,11 +117,55 @@ def loaded(folder: Path, config: str, cache: Path) -> dict[str, list[dict[str, A
     return {name: rows.to_list() for name, rows in found.items()}
 
 
+def export_as(graph: Graph, folder: Path, mine: Format, recipe: Recipe = RECIPE) -> Path:
+    """Write an export in one format that no file has into a new folder."""
+    folder.mkdir(parents=True)
+    arguments = recipe.models[POLICY].chat_template_arguments
+    with graph.warehouse.read() as connection:
+        source = Source(connection, "alignment", POLICY, recipe.settings(), 0.0, arguments)
+        write_export(source, recipe, [mine], folder)
+    return folder
+
+
 def of_prompts(rows: list[dict[str, Any]]) -> set[str]:
     return {row["prompt_id"] for row in rows}
 
 
 # -- what a trainer loads --------------------------------------------------------------------------
+
+
+def test_an_export_that_was_replaced_is_loaded_anew(made: Graph, tmp_path: Path) -> None:
+    query = "SELECT sample_id, prompt_id, {} AS number FROM qrpo_samples WHERE policy = $policy"
+    for number in (1, 2):
+        folder = tmp_path / "demo"
+        export_as(made, folder, Format("mine", query.format(number)))
+        (rows,) = loaded(folder, "mine", tmp_path / "cache").values()
+        assert {row["number"] for row in rows} == {number}
+        shutil.rmtree(folder)
+
+
+def test_what_the_policys_chat_template_is_given_stands_in_each_row(
+    made: Graph, tmp_path: Path
+) -> None:
+    template = tmp_path / "mine.jinja"
+    template.write_text("{{ messages }}", encoding="utf-8")
+    models = RECIPE.model_dump(mode="json")["models"]
+    arguments = {"enable_thinking": False, "documents": [], "note": "it's"}
+    models[POLICY] |= {"chat_template": str(template), "chat_template_arguments": arguments}
+    recipe = changed_recipe({"models": models})
+    (kto, lines) = formats(["kto", "openai_preference"])
+
+    folder = export_as(made, tmp_path / "demo", kto, recipe)
+
+    (rows,) = loaded(folder, "kto", tmp_path / "cache").values()
+    assert {json.dumps(row["chat_template_kwargs"], sort_keys=True) for row in rows} == {
+        json.dumps(arguments, sort_keys=True)
+    }
+    told = manifest(folder)["policy"]
+    assert (folder / told["chat_template"]).read_text(encoding="utf-8") == "{{ messages }}"
+    assert told["chat_template_arguments"] == arguments
+    plain = export_as(made, tmp_path / "lines", lines, recipe)
+    assert b"enable_thinking" not in next(plain.glob("*/*.jsonl")).read_bytes()
 
 
 def test_each_format_loads_by_its_name_with_ids_as_text(
@@ -159,7 +190,11 @@ def test_each_format_loads_by_its_name_with_ids_as_text(
     (first, *_) = found["dpo"]
     assert [message["role"] for message in first["chosen"]] == ["assistant"]
     assert first["prompt"][-1]["role"] == "user"
-    assert first["prompt_tokens"] == 7
+    counts = made.query(
+        "SELECT prompt_tokens, completion_tokens FROM policy_tokens WHERE completion_id = $id",
+        {"id": first["chosen_completion_id"]},
+    )
+    assert counts == [(first["prompt_tokens"], first["chosen_tokens"])]
     whole = {row["pair_id"]: row for row in found["qrpo_paired"]}[first["pair_id"]]
     assert whole["chosen"] == first["prompt"] + first["chosen"]
     assert whole["rejected"] == first["prompt"] + first["rejected"]
