@@ -18,7 +18,6 @@ from alignment_assets.assets.partitions import policy_partitions
 from alignment_assets.assets.training_sets import GROUP
 from alignment_assets.exports.export import Exported, write_export
 from alignment_assets.exports.formats import formats
-from alignment_assets.exports.manifest import licences
 from alignment_assets.exports.placing import placed
 from alignment_assets.exports.shards import File, Source
 from alignment_assets.recipe.model import Recipe
@@ -103,6 +102,7 @@ def _version(recipe: Recipe) -> str:
         [
             sql_files.code_version(*texts, settings=table_settings(recipe)),
             [share, recipe.seed] if share else None,
-            licences(recipe),
+            {one.name: one.licence for one in recipe.prompts if one.licence},
+            {name: one.licence for name, one in recipe.models.items() if one.licence},
         ]
     )

@@ -408,9 +408,11 @@ def test_a_source_that_joins_or_moves_concerns_the_rules_alone(finished: Finishe
     assert finished.not_fresh({"prompts": prompts[::-1]}).keys() == rules
     found = finished.not_fresh({"prompts": [*prompts, {**prompts[-1], "name": "other"}]})
     assert found.pop(("source_prompts", "other")) == "missing"
+    assert found.pop(("training_export", POLICY))  # it tells the licence
     assert found.keys() == rules
     found = finished.not_fresh({f"prompts.{SOURCE}.name": "other"})
     assert found.pop(("source_prompts", "other")) == "missing"
+    assert found.pop(("training_export", POLICY))
     assert found.keys() == rules
 
 
