@@ -211,6 +211,7 @@ def test_a_policy_with_another_name_leaves_its_old_pairs(
     tidy("--apply")
     assert graph.query("SELECT DISTINCT policy FROM dpo_pairs") == [("renamed",)]
     assert graph.query("SELECT DISTINCT policy FROM selected_pairs") == [("renamed",)]
+    assert [path.name for path in graph.run.exports.iterdir()] == ["renamed"]
 
 
 def test_a_source_that_left_takes_its_rows_along(
