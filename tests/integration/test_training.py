@@ -169,9 +169,11 @@ def test_tokens_are_those_that_trl_trains_on(model: Any, tokenizer: Any, tmp_pat
                 row[f"{part}_reference_logprob"], abs=1e-3 * row[f"{part}_tokens"]
             )
     # TRL lets both begin where the first of them parts from the prompt.
-    assert len(other["prompt_ids"]) == other["prompt_tokens"] - 1
+    assert len(other["prompt_ids"]) == other["prompt_tokens"]
     assert len(other["chosen_ids"]) == other["chosen_tokens"]
     assert len(other["rejected_ids"]) == other["rejected_tokens"] + 1
+    # So what is stored of such a pair would be of other tokens.
+    assert [row["pair_id"] for row in rows(export, "dpo_ref")] == [row["pair_id"] for row in same]
 
 
 def test_the_stored_values_give_the_loss_of_trls_own_reference(

