@@ -49,9 +49,12 @@ PAGES = {
     "rewards": ({"reward_distribution", "reward_by_model_and_variant", "score_mass"}, True),
     "judge_comparisons": ({"judge_order_bias"}, False),
     "judge_rankings": ({"wins_by_model"}, True),
+    "policy_tokens": ({"sequence_lengths"}, True),
     "quantile_rewards": ({"reward_quantiles"}, False),
     "dpo_pairs": ({"pairs_by_model", "reward_margins", "bands_of_pairs", "sample_pairs"}, True),
     "qrpo_samples": ({"samples_by_model"}, True),
+    "reference_logprobs": ({"logprobs_of_pairs"}, False),
+    "training_export": ({"left_out_of_exports"}, False),
 }
 
 
