@@ -26,10 +26,12 @@ DOWNSTREAM = [
     "rewards",
     "judge_comparisons",
     "judge_rankings",
+    "policy_tokens",
     "quantile_rewards",
     "selected_pairs",
     "dpo_pairs",
     "qrpo_samples",
+    "reference_logprobs",
     "selection_exclusions",
     "training_export",
 ]
@@ -186,6 +188,12 @@ def test_the_job_of_a_model_is_backfilled_and_each_page_shows_the_figures_of_its
             "FROM dpo_pairs"),
         "qrpo_samples": ("samples_by_model", "SELECT round(avg(reward), 4) FROM qrpo_samples "
             f"WHERE model = '{POLICY}' AND selected_as = 'chosen' AND track = 'controversial'"),
+        "policy_tokens": ("sequence_lengths", "SELECT round(avg(completion_tokens), 4) FROM "
+            "policy_tokens WHERE prompt_tokens + completion_tokens > 16 AND "
+            "prompt_tokens + completion_tokens <= 32"),
+        "reference_logprobs": ("logprobs_of_pairs", "SELECT round(avg(logprob), 4) FROM "
+            "reference_logprobs JOIN selected_pairs ON completion_id = chosen_completion_id "
+            "WHERE track = 'standard'"),
     }  # fmt: skip
     for table, (question, query) in figures.items():
         ((figure,),) = ui.query(query)
