@@ -260,7 +260,8 @@ def rehearse(world: World) -> None:
     ):
         world.run(f"{asset}[{POLICY}]", build, asset, POLICY)
     world.run("(answers)", answers, "reference_logprobs", POLICY)
-    world.run(f"reference_logprobs[{POLICY}]", build, "reference_logprobs", POLICY)
+    for asset in ("reference_logprobs", "training_export"):
+        world.run(f"{asset}[{POLICY}]", build, asset, POLICY)
     for table in sql_files.tables():
         if rules_of(table):
             world.run(f"checks: {table}", check, table)
