@@ -469,12 +469,14 @@ def add(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], str]
 def test_a_file_makes_a_format(made: Graph, add: Callable[[str], str], tmp_path: Path) -> None:
     name = add(
         "-- Lengths alone.\nSELECT sample_id, prompt_id, [sample_id] AS ids, "
-        "len(completion[1].content) AS length FROM qrpo_samples WHERE policy = $policy"
+        "len(completion[1].content) AS length, sum(length) OVER () AS total, "
+        "'UUID'::ENUM('UUID') AS kind FROM qrpo_samples WHERE policy = $policy"
     )
     assert name in {one.name for one in formats()}
     folder = export(made, tmp_path / "out", [name], share=0.5)
     (rows, *_) = loaded(folder, name, tmp_path / "cache").values()
-    assert rows[0].keys() == {"sample_id", "prompt_id", "ids", "length"}
+    assert rows[0].keys() == {"sample_id", "prompt_id", "ids", "length", "total", "kind"}
+    assert type(rows[0]["total"]) is int and rows[0]["kind"] == "UUID"
     assert rows[0]["ids"] == [rows[0]["sample_id"]]
     assert manifest(folder)["formats"][name]["about"] == "Lengths alone."
 
@@ -487,12 +489,24 @@ def test_a_file_makes_a_format(made: Graph, add: Callable[[str], str], tmp_path:
         ("SELECT track, prompt_id FROM dpo_pairs", "42 rows have 2 values of track"),
         ("-- Lines: a, b\nSELECT pair_id, prompt_id, 1 AS a FROM dpo_pairs", "no column b"),
         ("SELECT pair_id, prompt_id FROM dpo_pairs WHERE policy = $polisy", "fails: no value"),
+        ("SELECT pair_id, NULL AS prompt_id FROM dpo_pairs", "42 rows have no prompt_id"),
+        ("SELECT completion_id, prompt_id FROM completions", "356 rows for all prompts together"),
+        (
+            "SELECT pair_id, prompt_id, sum(9223372036854775807) OVER () AS n FROM dpo_pairs",
+            "fails: Conversion",
+        ),
     ],
 )
 def test_a_format_that_cannot_be_written_is_told(
-    made: Graph, add: Callable[[str], str], tmp_path: Path, text: str, message: str
+    made: Graph,
+    add: Callable[[str], str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    text: str,
+    message: str,
 ) -> None:
     name = add(text)
+    monkeypatch.setattr(shards.write_formats, "__defaults__", (9,))
     with pytest.raises(ExportError, match=f"sql/exports/{name}.sql") as told:
         export(made, tmp_path / "out", [name])
     assert message in str(told.value)
