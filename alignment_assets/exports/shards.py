@@ -33,8 +33,8 @@ SHARD_ROWS = 100_000
 GROUP_ROWS = 10_240
 TRAIN, TEST = "train", "test"
 _BLOCK = 1 << 22
-# In a type, but for names and values in it, which are quoted. Not every reader knows Parquet's UUID,
-# and integers of 128 bits, as sums are, would become floating-point numbers.
+# In a type, but for names and values in it, which are quoted: few readers know Parquet's UUID, and
+# integers of 128 bits, as sums are, would become floating-point numbers.
 _TYPES = {"UUID": "VARCHAR", "HUGEINT": "BIGINT", "UHUGEINT": "UBIGINT"}
 _TYPE = re.compile(rf"(?<![\"'])\b({'|'.join(_TYPES)})\b(?![\"'])")
 # Lets tables have one of so many ranges of prompts.
@@ -149,7 +149,7 @@ def _write(source: Source, one: Format, folder: Path, shard_rows: int, show: Sho
     (folder / one.name).mkdir()
     show(0, 1)
     one = with_template_arguments(source.connection, one, source.template_arguments)
-    columns, files = columns_of(source.connection, one, source.values), []
+    columns, files = columns_of(source.connection, one, source.values), list[File]()
     for split, condition in source.splits.items():
         show(0, 1)
         wanted = _count(source, one, columns, condition)

@@ -105,8 +105,8 @@ CONSEQUENCES: dict[str, Consequence] = {
     "placeholders": graph("source_prompts", "personas"),
     "prompts": graph(
         *("prompt_exclusions", "licensed_prompts"),
-        why="which sources there are, in which order; a new one is a partition that is missing, and "
-        "`training_export` tells its licence",
+        why="which sources there are, in which order; a new one is a partition that is missing, "
+        "and `training_export` tells its licence",
     ),
     "prompts.*.name": graph(
         *("prompt_exclusions", "licensed_prompts"), why="another name is another source"

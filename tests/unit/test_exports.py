@@ -168,6 +168,16 @@ def test_what_the_policys_chat_template_is_given_stands_in_each_row(
     assert b"enable_thinking" not in next(plain.glob("*/*.jsonl")).read_bytes()
 
 
+@pytest.mark.parametrize("value", [{}, [1, "a"], [1, 0.5], 2**70])
+def test_what_no_column_can_give_the_chat_template_is_refused(
+    made: Graph, tmp_path: Path, value: Any
+) -> None:
+    models = RECIPE.model_dump(mode="json")["models"]
+    models[POLICY]["chat_template_arguments"] = {"value": value}
+    with pytest.raises(ExportError, match="chat_template_arguments of the policy"):
+        export_as(made, tmp_path / "mine", formats(["kto"])[0], changed_recipe({"models": models}))
+
+
 def test_each_format_loads_by_its_name_with_ids_as_text(
     made: Graph, exported: Path, tmp_path: Path
 ) -> None:
