@@ -51,9 +51,16 @@ def export(
         _to_hub(run, format, policies[0], split, repository, upload)
         return
     base = run.exports if to is None else Path(to)
+    if to is not None and base.resolve().is_relative_to(run.home.resolve()):
+        raise Expected(
+            f"--to {to}: {run.home} holds what the product keeps; name a folder elsewhere, or "
+            f"leave --to out for {run.exports}"
+        )
     for name in policies:
         target = base if to is not None and len(policies) == 1 else base / name
         check_target(target)
+        if to is not None and Path.cwd().is_relative_to(target.resolve()):
+            raise Expected(f"--to {to} is where this was called from; name a folder in it")
         with placed(target) as folder:
             made = _write(run, format, name, split, folder)
         say(f"{target}: {_told(made)}")

@@ -108,12 +108,12 @@ def is_ours(folder: Path) -> bool:
     return read_manifest(folder) is not None
 
 
-def fault(folder: Path, files: Mapping[str, str]) -> str | None:
+def fault(folder: Path, files: Mapping[str, tuple[str, int]]) -> str | None:
     """Return how a folder is not the export that has some files; None if it is.
 
     Args:
         folder: of the export.
-        files: the sha256 of each, by their paths.
+        files: the sha256 of each, which the manifest has to have, and its size, by their paths.
     """
     found = read_manifest(folder)
     if found is None:
@@ -126,10 +126,16 @@ def fault(folder: Path, files: Mapping[str, str]) -> str | None:
         }
     except (AttributeError, KeyError, TypeError):
         listed = {}
-    if listed != files:
+    if listed != {path: digest for path, (digest, _) in files.items()}:
         return f"another export in {folder}"
-    gone = [path for path in files if not (folder / path).is_file()]
-    return f"{folder / gone[0]} is gone" if gone else None
+    for path, (_, size) in files.items():
+        try:
+            found_size = (folder / path).stat().st_size
+        except OSError:
+            return f"{folder / path} is gone"
+        if found_size != size:
+            return f"{folder / path} has {found_size:,} bytes of {size:,}"
+    return None
 
 
 def _format(one: Written, answers: Mapping[str, Answer]) -> dict[str, Any]:

@@ -430,11 +430,13 @@ def test_a_writer_that_is_killed_leaves_the_old_export_and_the_next_one_tidies_u
     assert contents(target) == before
     assert len(list(target.parent.iterdir())) == 2
 
+    own = target.parent / "2026-11-29.mine.part"  # somebody's, though named in the like way
+    own.write_text("own")
     with placed(target) as folder:
         (folder / "new").write_text("new")
         assert contents(target) == before
     assert contents(target) == {"new": b"new"}
-    assert [path.name for path in target.parent.iterdir()] == ["mine"]
+    assert sorted(target.parent.iterdir()) == [own, target]
 
 
 def test_a_failure_leaves_the_old_export(made: Graph, tmp_path: Path) -> None:
@@ -551,6 +553,11 @@ def test_the_asset_writes_its_folder_again_where_that_is_gone(
         POLICY: f"stale: another export in {folder}"
     }
     (folder / "manifest.json").write_bytes(text)
+    cut = folder / "dpo" / "train-00000-of-00001.parquet"
+    cut.write_bytes(before["dpo/train-00000-of-00001.parquet"][:1000])
+    (said,) = partition_statuses(graph, "training_export").values()
+    assert said.startswith(f"stale: {cut} has 1,000 bytes of ")
+    cut.write_bytes(before["dpo/train-00000-of-00001.parquet"])
     (folder / "kto" / "train-00000-of-00001.parquet").unlink()
     (said,) = partition_statuses(graph, "training_export").values()
     assert said.startswith("stale: ") and said.endswith("parquet is gone")
@@ -606,6 +613,15 @@ def test_the_command_by_itself_writes_the_folder_of_the_asset(home: Path, export
     assert contents(home / "exports" / POLICY) == contents(exported)
 
 
+def test_a_folder_is_not_replaced_under_who_stands_in_it(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine").mkdir()
+    monkeypatch.chdir(tmp_path / "mine")
+    result = call("--to", ".")
+    assert "is where this was called from" in str(result.exception)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -615,13 +631,16 @@ def test_the_command_by_itself_writes_the_folder_of_the_asset(home: Path, export
         (["--policy", "nobody"], f"no such policy; it has {POLICY}"),
         (["--format", "dpoo", "--to", "mine"], "no format dpoo"),
         (["--to", "."], "no export of ours"),
+        (["--to", "/proc"], "is a mount point"),
+        (["--to", "notes.txt"], "is a file or a link"),
+        (["--to", "{home}/spool/mine"], "holds what the product keeps"),
     ],
 )
 def test_what_cannot_be_exported_is_told(
     home: Path, tmp_path: Path, arguments: list[str], message: str
 ) -> None:
     (tmp_path / "notes.txt").write_text("mine")
-    result = call(*arguments)
+    result = call(*(one.format(home=home) for one in arguments))
     assert isinstance(result.exception, Expected)
     assert message in str(result.exception)
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
