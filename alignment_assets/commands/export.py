@@ -99,13 +99,14 @@ def _to_hub(
     repository: str,
     upload: bool,
 ) -> None:
+    hub.check(repository, upload=upload)
     with tempfile.TemporaryDirectory(prefix="export-") as folder:
         _write(run, format, policy, split, Path(folder))
         files = hub.files_of(Path(folder))
         for name, size in files.items():
             say(f"{size:>15,}  {name}")
         what = f"{len(files)} files, {sum(files.values()):,} bytes"
-        where = f"the private data set {repository} of {hub.endpoint()}"
+        where = f"the private data set {repository} of {hub.shown(hub.endpoint())}"
         if upload:
             say(f"{hub.upload(Path(folder), repository)}: {what}, in {where}")
         else:

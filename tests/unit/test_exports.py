@@ -633,6 +633,9 @@ def test_a_folder_is_not_replaced_under_who_stands_in_it(
         (["--to", "."], "no export of ours"),
         (["--to", "/proc"], "is a mount point"),
         (["--to", "notes.txt"], "is a file or a link"),
+        (["--to", "hub:pairs"], "hub:pairs names no owner: say hub:owner/name"),
+        (["--to", "hub:"], "hub:: "),
+        (["--to", "hub:me/my/pairs"], "Repo id must be in the form"),
         (["--to", "{home}/spool/mine"], "holds what the product keeps"),
     ],
 )
@@ -681,6 +684,17 @@ def test_what_arrives_at_the_hub_is_the_export_byte_for_byte(
     assert {name.split("/")[0] for name in there if "/" in name} == {"kto", "images"}
     assert there["notes.md"] == b"somebody's own"
     assert TOKEN not in shown.output + done.output
+
+
+def test_a_password_in_the_hubs_address_is_not_shown(
+    home: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "http://me:secret@127.0.0.1:9")
+    for arguments in ([], ["--upload"]):
+        result = call("--to", "hub:me/pairs", "--format", "kto", *arguments)
+        told = f"{result.output}{result.exception}"
+        assert "hub:me/pairs" in told or "http://127.0.0.1:9" in told
+        assert "secret" not in told
 
 
 def test_a_public_repository_gets_nothing(home: Path, hub: Hub) -> None:
