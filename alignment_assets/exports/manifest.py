@@ -45,6 +45,7 @@ def manifest(
     """
     policy = recipe.models[source.policy]
     engines = ("model", "task", "engine", "engine_version", "weights", "fingerprint")
+    licences = _licences(recipe, source.policy)
     return {
         "made_by": MADE_BY,
         "recipe": {
@@ -71,16 +72,19 @@ def manifest(
             "engines": [
                 {name: row[name] for name in engines}
                 for row in answers["engines_by_model"].rows.records
+                if row["model"] in licences["models"]
             ],
         },
-        "licences": licences(recipe),
+        "judges": list(dict.fromkeys(_judging(recipe))),
+        "licences": licences,
         "formats": {one.format.name: _format(one, answers) for one in written},
     }
 
 
-def licences(recipe: Recipe) -> dict[str, dict[str, str]]:
-    """Return the licence of each prompt source, and of each model that has a part in the texts."""
-    models = dict.fromkeys((*recipe.answering_models, *_judging(recipe)))
+def _licences(recipe: Recipe, policy: str) -> dict[str, dict[str, str]]:
+    """Return the licence of each prompt source, and of each model that has a part in the rows."""
+    answering = [one for one in recipe.answering_models if one in recipe.completions.models]
+    models = dict.fromkeys((*answering, policy, *_judging(recipe)))
     return {
         "sources": {one.name: one.licence or NOT_STATED for one in recipe.prompts},
         "models": {name: recipe.models[name].licence or NOT_STATED for name in models},

@@ -361,9 +361,20 @@ def test_what_texts_hold_has_no_effect_in_the_card(made: Graph, tmp_path: Path) 
     assert "\x1b" not in body
     assert body.count("alert(1)") >= 2
     assert manifest(folder)["recipe"]["description"] == HOSTILE
+    tools = json.loads((folder / "croissant.json").read_bytes())["rai:machineAnnotationTools"]
+    assert tools == ["smollm2-135m-judge"]
     front = front_matter(folder)
     assert front["configs"][0]["config_name"] == "dpo"
     assert (front["license"], front["license_name"]) == ("other", "apache-2.0-and-odc-by")
+
+
+def test_another_policy_has_no_part_in_an_export(made: Graph, tmp_path: Path) -> None:
+    models = RECIPE.model_dump(mode="json")["models"]
+    models["other"] = {**models[POLICY], "licence": "odc-by"}
+    both = {"models": models, "completions.policies": [POLICY, "other"]}
+    folder = export(made, tmp_path / "mine", ["kto"], recipe=changed_recipe(both))
+    assert "other" not in manifest(folder)["licences"]["models"]
+    assert front_matter(folder)["license"] == "apache-2.0"
 
 
 def test_the_card_tells_what_the_hub_and_people_ask(exported: Path) -> None:
