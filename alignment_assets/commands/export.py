@@ -42,6 +42,7 @@ def export(
     if split == 1:
         raise Expected("--split 1 leaves nothing to train on: give a share below 1")
     policies = _policies(run, policy)
+    check_there(Database(**run.database_settings))
     if repository is not None:
         if len(policies) > 1:
             raise Expected(
@@ -82,7 +83,6 @@ def _write(
     recipe, warehouse = run.recipe, Database(**run.database_settings)
     wanted = formats(format or None)
     share = recipe.export.test_share if split is None else split
-    check_there(warehouse)
     with warehouse.read() as connection:
         Lineage(connection, recipe.settings()).check(TablePart("training_export", policy))
         (database,) = connection.execute("SELECT current_database()").fetchone() or ("",)

@@ -624,6 +624,12 @@ def test_the_command_by_itself_writes_the_folder_of_the_asset(home: Path, export
     assert contents(home / "exports" / POLICY) == contents(exported)
 
 
+def test_where_nothing_was_made_an_export_leaves_nothing(folder_of_its_own: None) -> None:
+    result = call()
+    assert "run `alignment-assets materialize`" in str(result.exception)
+    assert list(Path.cwd().iterdir()) == []
+
+
 def test_a_folder_is_not_replaced_under_who_stands_in_it(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
