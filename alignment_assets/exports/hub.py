@@ -13,10 +13,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+from alignment_assets.exports import croissant, manifest
 from alignment_assets.exports.formats import ExportError
 
 T = TypeVar("T")
 KIND = "dataset"
+# What the hub itself puts into a new repository.
+_BEGUN = {".gitattributes"}
 # What an older export has in a repository, and the new one may not.
 OURS = [*(f"*/{split}-?????-of-?????.*" for split in ("train", "test")), "images/*.png"]
 
@@ -59,8 +62,8 @@ def upload(folder: Path, repository: str) -> str:
         repository: ``owner/name``; made if it is missing.
 
     Raises:
-        ExportError: there is no token, the repository is public, or the hub refuses or is not
-            there.
+        ExportError: there is no token, the repository is public or has files of somebody, or the
+            hub refuses or is not there.
     """
     from huggingface_hub import HfApi, get_token
 
@@ -86,6 +89,12 @@ def upload(folder: Path, repository: str) -> str:
         raise ExportError(
             f"hub:{repository} is public, and prompts are words of people: make it private in its "
             f"settings, or name another"
+        )
+    there = {file.rfilename for file in found.siblings or ()}
+    if there - _BEGUN and not {manifest.NAME, croissant.NAME} <= there:
+        raise ExportError(
+            f"hub:{repository} has files that are no export of ours (no {manifest.NAME} and "
+            f"{croissant.NAME}), and is left as it is; name another repository"
         )
     made: Any = ask(
         "not uploaded",

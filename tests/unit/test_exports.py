@@ -722,6 +722,14 @@ def test_a_public_repository_gets_nothing(home: Path, hub: Hub) -> None:
     assert hub.files == {"me/pairs": {}}
 
 
+def test_a_repository_of_something_else_is_left_as_it_is(home: Path, hub: Hub) -> None:
+    own = {"README.md": b"mine", "data/train-00000-of-00001.parquet": b"rows"}
+    hub.files["me/pairs"], hub.private["me/pairs"] = dict(own), True
+    result = call("--to", "hub:me/pairs", "--upload", "--format", "kto")
+    assert "files that are no export of ours" in str(result.exception)
+    assert hub.files == {"me/pairs": own}
+
+
 @pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
 @pytest.mark.parametrize(
     ("token", "answers", "message"),
