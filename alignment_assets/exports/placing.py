@@ -46,6 +46,9 @@ def placed(target: Path) -> Iterator[Path]:
         check_target(target)
         _exchange(part, target)
         sync(target.parent)
+    except OSError as error:
+        error.filename = error.filename or str(target.parent)  # a full disk does not say which
+        raise
     finally:
         shutil.rmtree(part, ignore_errors=True)  # what is there now is the old one, if any
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import shutil
@@ -453,8 +454,9 @@ def test_a_writer_that_is_killed_leaves_the_old_export_and_the_next_one_tidies_u
 def test_a_failure_leaves_the_old_export(made: Graph, tmp_path: Path) -> None:
     target = tmp_path / "mine"
     before = contents(export(made, target, ["kto"]))
-    with pytest.raises(OSError, match="full"), placed(target):
-        raise OSError("the disk is full")
+    with pytest.raises(OSError, match="full") as told, placed(target):
+        raise OSError(errno.ENOSPC, "the disk is full")
+    assert told.value.filename == str(tmp_path)
     assert contents(target) == before and [path.name for path in tmp_path.iterdir()] == ["mine"]
 
 
