@@ -77,6 +77,7 @@ def read_rows(export: Path, config: str) -> datasets.Dataset:
 def load_policy(export: Path, model: str | None) -> tuple[Any, Any]:
     """Return model and tokenizer: those named, or else the policy that the export is made for."""
     policy = json.loads((export / "manifest.json").read_text(encoding="utf-8"))["policy"]
+    template = policy.get("chat_template")  # the recipe's own, in place of the model's
     weights, revision = (
         (model, "main") if model else (policy["weights"], policy.get("revision", "main"))
     )
@@ -84,15 +85,16 @@ def load_policy(export: Path, model: str | None) -> tuple[Any, Any]:
         if weights.startswith("package:"):
             weights = str(unpacked(weights.removeprefix("package:")))
         place = {"pretrained_model_name_or_path": weights.removeprefix("hf:"), "revision": revision}
-        return (
-            transformers.AutoModelForCausalLM.from_pretrained(**place, dtype="float32"),
-            transformers.AutoTokenizer.from_pretrained(**place),
-        )
+        trained = transformers.AutoModelForCausalLM.from_pretrained(**place, dtype="float32")
+        tokenizer = transformers.AutoTokenizer.from_pretrained(**place)
     except (Expected, OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise SystemExit(
             f"no model can be loaded from {weights} ({reason}): name a folder with --model"
         ) from None
+    if template:
+        tokenizer.chat_template = (export / template).read_text(encoding="utf-8")
+    return trained, tokenizer
 
 
 def check_tokens(rows: datasets.Dataset, ids: str, count: str) -> None:

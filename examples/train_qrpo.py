@@ -41,7 +41,11 @@ def tokenize(row: dict[str, Any], tokenizer: Any) -> dict[str, list[int]]:
 
     def ids(messages: list[dict[str, str]], opened: bool) -> list[int]:
         return tokenizer.apply_chat_template(
-            messages, add_generation_prompt=opened, tokenize=True, return_dict=True
+            messages,
+            add_generation_prompt=opened,
+            tokenize=True,
+            return_dict=True,
+            **row.get("chat_template_kwargs", {}),
         )["input_ids"]
 
     prompt, whole = ids(row["prompt"], True), ids(row["prompt"] + row["completion"], False)

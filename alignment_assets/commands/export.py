@@ -42,6 +42,7 @@ def export(
     if split == 1:
         raise Expected("--split 1 leaves nothing to train on: give a share below 1")
     policies = _policies(run, policy)
+    check_there(Database(**run.database_settings))
     if repository is not None:
         if len(policies) > 1:
             raise Expected(
@@ -51,9 +52,16 @@ def export(
         _to_hub(run, format, policies[0], split, repository, upload)
         return
     base = run.exports if to is None else Path(to)
+    if to is not None and base.resolve().is_relative_to(run.home.resolve()):
+        raise Expected(
+            f"--to {to}: {run.home} holds what the product keeps; name a folder elsewhere, or "
+            f"leave --to out for {run.exports}"
+        )
     for name in policies:
         target = base if to is not None and len(policies) == 1 else base / name
         check_target(target)
+        if to is not None and Path.cwd().is_relative_to(target.resolve()):
+            raise Expected(f"--to {to} is where this was called from; name a folder in it")
         with placed(target) as folder:
             made = _write(run, format, name, split, folder)
         say(f"{target}: {_told(made)}")
@@ -75,7 +83,6 @@ def _write(
     recipe, warehouse = run.recipe, Database(**run.database_settings)
     wanted = formats(format or None)
     share = recipe.export.test_share if split is None else split
-    check_there(warehouse)
     with warehouse.read() as connection:
         Lineage(connection, recipe.settings()).check(TablePart("training_export", policy))
         (database,) = connection.execute("SELECT current_database()").fetchone() or ("",)
@@ -92,13 +99,14 @@ def _to_hub(
     repository: str,
     upload: bool,
 ) -> None:
+    hub.check(repository, upload=upload)
     with tempfile.TemporaryDirectory(prefix="export-") as folder:
         _write(run, format, policy, split, Path(folder))
         files = hub.files_of(Path(folder))
         for name, size in files.items():
             say(f"{size:>15,}  {name}")
         what = f"{len(files)} files, {sum(files.values()):,} bytes"
-        where = f"the private data set {repository} of {hub.endpoint()}"
+        where = f"the private data set {repository} of {hub.shown(hub.endpoint())}"
         if upload:
             say(f"{hub.upload(Path(folder), repository)}: {what}, in {where}")
         else:

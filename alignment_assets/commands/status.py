@@ -174,9 +174,10 @@ def look_into(connection: duckdb.DuckDBPyConnection, run: Run, defs: Definitions
 
 
 def _faults_of_exports(connection: duckdb.DuckDBPyConnection, run: Run) -> dict[str, str]:
-    listed: dict[str, dict[str, str]] = {}
-    for row in ask(connection, "SELECT policy, file, sha256 FROM training_export", {}).to_pylist():
-        listed.setdefault(row["policy"], {})[row["file"]] = row["sha256"]
+    listed: dict[str, dict[str, tuple[str, int]]] = {}
+    query = "SELECT policy, file, sha256, bytes FROM training_export"
+    for row in ask(connection, query, {}).to_pylist():
+        listed.setdefault(row["policy"], {})[row["file"]] = (row["sha256"], row["bytes"])
     faults = {policy: fault(run.exports / policy, files) for policy, files in listed.items()}
     return {policy: found for policy, found in faults.items() if found}
 

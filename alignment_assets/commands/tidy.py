@@ -99,19 +99,19 @@ def _remove(
     left: Sequence[RemovedPart],
     plan: Callable[[duckdb.DuckDBPyConnection], list[Removal]],
 ) -> None:
-    """Remove answers, then rows: what a kill leaves behind is found by the next call."""
+    """Remove answers and exports, then rows: the next call finds what a kill leaves behind."""
     removals = remove_answers(warehouse, plan)
     answers, freed = sum(one.dropped for one in removals), sum(one.freed for one in removals)
     say(f"Removed {answers:,} answers, about {freed:,} bytes.")
-    rows = [one for one in left if one.rows]
-    if rows:
-        count = warehouse.remove([one.part for one in rows])
-        say(f"Removed {count:,} rows of {len(rows)} partitions.")
     for one in left:
         if one.part.table == "training_export" and one.part.partition:
             folder = run.exports / one.part.partition
             if remove_export(folder):
                 say(f"Removed {folder}.")
+    rows = [one for one in left if one.rows]
+    if rows:
+        count = warehouse.remove([one.part for one in rows])
+        say(f"Removed {count:,} rows of {len(rows)} partitions.")
 
 
 def runs_of_left(instance: DagsterInstance, run: Run, database: str) -> list[str]:

@@ -59,7 +59,6 @@ def croissant(content: Mapping[str, Any]) -> dict[str, Any]:
     recipe, policy = content["recipe"], content["policy"]
     licences = content["licences"]
     listed = sorted({name for one in licences.values() for name in one.values()})
-    judging = [name for name in licences["models"] if name != policy["name"]]
     return {
         "@context": _CONTEXT,
         "@type": "sc:Dataset",
@@ -81,7 +80,7 @@ def croissant(content: Mapping[str, Any]) -> dict[str, Any]:
             "Rules of licence, consent, form, length and repeats exclude rows; README.md counts "
             "them."
         ],
-        "rai:machineAnnotationTools": judging,
+        "rai:machineAnnotationTools": content["judges"],
         "rai:dataUseCases": ["Preference alignment of the policy: DPO, QRPO, KTO, reward models"],
         "rai:dataBiases": list(BIASES),
         "rai:dataLimitations": list(LIMITATIONS),

@@ -97,6 +97,9 @@ def with_template_arguments(
 
     TRL reads that of the row's own ``chat_template_kwargs``, and gives nothing else; without it, it
     would train on other tokens than were counted. Lines of JSON stay as they are.
+
+    Raises:
+        ExportError: a column would have others, as of a list of text and numbers.
     """
     if not arguments or one.lines:
         return one
@@ -105,6 +108,12 @@ def with_template_arguments(
         "SELECT json_structure($given)::VARCHAR", {"given": given}
     ).fetchone() or ("",)
     literal = f"json_transform({text_literal(given)}, {text_literal(structure)})"
+    (found,) = connection.execute(f"SELECT {literal}").fetchone() or (None,)
+    if json.dumps(found, sort_keys=True, default=str) != given:
+        raise ExportError(
+            f"chat_template_arguments of the policy: {given} cannot be a column, of which a "
+            f"trainer reads them; let a chat_template of the recipe say what they would"
+        )
     return replace(one, text=f"SELECT *, {literal} AS chat_template_kwargs FROM ({one.text}\n)")
 
 

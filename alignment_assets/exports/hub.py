@@ -8,14 +8,18 @@ message.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+from alignment_assets.exports import croissant, manifest
 from alignment_assets.exports.formats import ExportError
 
 T = TypeVar("T")
 KIND = "dataset"
+# What the hub itself puts into a new repository.
+_BEGUN = {".gitattributes"}
 # What an older export has in a repository, and the new one may not.
 OURS = [*(f"*/{split}-?????-of-?????.*" for split in ("train", "test")), "images/*.png"]
 
@@ -24,6 +28,28 @@ def files_of(folder: Path) -> dict[str, int]:
     """Return the files of an export with their sizes, by name."""
     found = sorted(path for path in folder.rglob("*") if path.is_file())
     return {path.relative_to(folder).as_posix(): path.stat().st_size for path in found}
+
+
+def check(repository: str, *, upload: bool) -> None:
+    """Look whether something can be uploaded, before it is made.
+
+    Raises:
+        ExportError: that is no name of a repository, or there is no token to upload with.
+    """
+    from huggingface_hub import get_token
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils._validators import validate_repo_id
+
+    try:
+        validate_repo_id(repository)
+    except HFValidationError as error:
+        raise ExportError(f"hub:{repository}: {str(error).splitlines()[0]}") from None
+    if "/" not in repository:
+        raise ExportError(f"hub:{repository} names no owner: say hub:owner/name")
+    if upload and not get_token():
+        raise ExportError(
+            "no token for the hub: set HF_TOKEN to one that may write, or call `hf auth login`"
+        )
 
 
 def upload(folder: Path, repository: str) -> str:
@@ -36,23 +62,20 @@ def upload(folder: Path, repository: str) -> str:
         repository: ``owner/name``; made if it is missing.
 
     Raises:
-        ExportError: there is no token, the repository is public, or the hub refuses or is not
-            there.
+        ExportError: there is no token, the repository is public or has files of somebody, or the
+            hub refuses or is not there.
     """
     from huggingface_hub import HfApi, get_token
 
-    token = get_token()
-    if not token:
-        raise ExportError(
-            "no token for the hub: set HF_TOKEN to one that may write, or call `hf auth login`"
-        )
+    check(repository, upload=True)
+    token = get_token() or ""
     api = HfApi(endpoint=endpoint(), token=token)
 
     def ask(what: str, call: Callable[[], T]) -> T:
         try:
             return call()
         except Exception as error:  # refused, missing, offline: all end the same way
-            reason = _reason(error).replace(token, "…")
+            reason = shown(_reason(error).replace(token, "…"))
             raise ExportError(f"hub:{repository}: {what}: {reason}") from None
 
     ask(
@@ -67,6 +90,12 @@ def upload(folder: Path, repository: str) -> str:
             f"hub:{repository} is public, and prompts are words of people: make it private in its "
             f"settings, or name another"
         )
+    there = {file.rfilename for file in found.siblings or ()}
+    if there - _BEGUN and not {manifest.NAME, croissant.NAME} <= there:
+        raise ExportError(
+            f"hub:{repository} has files that are no export of ours (no {manifest.NAME} and "
+            f"{croissant.NAME}), and is left as it is; name another repository"
+        )
     made: Any = ask(
         "not uploaded",
         lambda: api.upload_folder(
@@ -77,12 +106,17 @@ def upload(folder: Path, repository: str) -> str:
             delete_patterns=OURS,
         ),
     )
-    return str(made.commit_url)
+    return shown(str(made.commit_url))
 
 
 def endpoint() -> str:
     """Return the hub that is asked."""
     return os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
+
+
+def shown(text: str) -> str:
+    """Return a text without what URLs in it name of a user and a password."""
+    return re.sub(r"(://)[^/@\s]*@", r"\1", text)
 
 
 def _reason(error: Exception) -> str:

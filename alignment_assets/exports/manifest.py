@@ -45,6 +45,7 @@ def manifest(
     """
     policy = recipe.models[source.policy]
     engines = ("model", "task", "engine", "engine_version", "weights", "fingerprint")
+    licences = _licences(recipe, source.policy)
     return {
         "made_by": MADE_BY,
         "recipe": {
@@ -71,16 +72,19 @@ def manifest(
             "engines": [
                 {name: row[name] for name in engines}
                 for row in answers["engines_by_model"].rows.records
+                if row["model"] in licences["models"]
             ],
         },
-        "licences": licences(recipe),
+        "judges": list(dict.fromkeys(_judging(recipe))),
+        "licences": licences,
         "formats": {one.format.name: _format(one, answers) for one in written},
     }
 
 
-def licences(recipe: Recipe) -> dict[str, dict[str, str]]:
-    """Return the licence of each prompt source, and of each model that has a part in the texts."""
-    models = dict.fromkeys((*recipe.answering_models, *_judging(recipe)))
+def _licences(recipe: Recipe, policy: str) -> dict[str, dict[str, str]]:
+    """Return the licence of each prompt source, and of each model that has a part in the rows."""
+    answering = [one for one in recipe.answering_models if one in recipe.completions.models]
+    models = dict.fromkeys((*answering, policy, *_judging(recipe)))
     return {
         "sources": {one.name: one.licence or NOT_STATED for one in recipe.prompts},
         "models": {name: recipe.models[name].licence or NOT_STATED for name in models},
@@ -108,12 +112,12 @@ def is_ours(folder: Path) -> bool:
     return read_manifest(folder) is not None
 
 
-def fault(folder: Path, files: Mapping[str, str]) -> str | None:
+def fault(folder: Path, files: Mapping[str, tuple[str, int]]) -> str | None:
     """Return how a folder is not the export that has some files; None if it is.
 
     Args:
         folder: of the export.
-        files: the sha256 of each, by their paths.
+        files: the sha256 of each, which the manifest has to have, and its size, by their paths.
     """
     found = read_manifest(folder)
     if found is None:
@@ -126,10 +130,16 @@ def fault(folder: Path, files: Mapping[str, str]) -> str | None:
         }
     except (AttributeError, KeyError, TypeError):
         listed = {}
-    if listed != files:
+    if listed != {path: digest for path, (digest, _) in files.items()}:
         return f"another export in {folder}"
-    gone = [path for path in files if not (folder / path).is_file()]
-    return f"{folder / gone[0]} is gone" if gone else None
+    for path, (_, size) in files.items():
+        try:
+            found_size = (folder / path).stat().st_size
+        except OSError:
+            return f"{folder / path} is gone"
+        if found_size != size:
+            return f"{folder / path} has {found_size:,} bytes of {size:,}"
+    return None
 
 
 def _format(one: Written, answers: Mapping[str, Answer]) -> dict[str, Any]:

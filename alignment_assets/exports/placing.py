@@ -36,8 +36,8 @@ def placed(target: Path) -> Iterator[Path]:
     target = target.absolute()
     check_target(target)
     target.parent.mkdir(parents=True, exist_ok=True)
-    remove_left(target.parent.glob(f"*-*.{escape(target.name)}{_PART}"))
-    part = target.parent / f"{os.getpid()}-{uuid.uuid4().hex}.{target.name}{_PART}"
+    remove_left(target.parent.glob(f"*-{'[0-9a-f]' * 32}.{escape(target.name)}{_PART}"))
+    part = _beside(target)
     part.mkdir()
     try:
         yield part
@@ -46,6 +46,9 @@ def placed(target: Path) -> Iterator[Path]:
         check_target(target)
         _exchange(part, target)
         sync(target.parent)
+    except OSError as error:
+        error.filename = error.filename or str(target.parent)  # a full disk does not say which
+        raise
     finally:
         shutil.rmtree(part, ignore_errors=True)  # what is there now is the old one, if any
 
@@ -56,6 +59,8 @@ def check_target(target: Path) -> None:
         return
     if not target.is_dir() or target.is_symlink():
         raise ExportError(f"{target} is a file or a link; name a folder, or move it away")
+    if target.resolve().is_mount():
+        raise ExportError(f"{target} is a mount point, which stays; name a folder in it")
     if any(target.iterdir()) and not is_ours(target):
         raise ExportError(
             f"{target} has files that are no export of ours (no manifest.json that says so), and "
@@ -63,11 +68,15 @@ def check_target(target: Path) -> None:
         )
 
 
+def _beside(target: Path) -> Path:
+    return target.parent / f"{os.getpid()}-{uuid.uuid4().hex}.{target.name}{_PART}"
+
+
 def _exchange(new: Path, target: Path) -> None:
     if not target.exists():
         new.rename(target)
     elif not _exchanged(new, target):
-        aside = new.with_name(f"{os.getpid()}-{uuid.uuid4().hex}.{target.name}{_PART}")
+        aside = _beside(target)
         target.rename(aside)
         new.rename(target)
         shutil.rmtree(aside, ignore_errors=True)
@@ -86,5 +95,7 @@ def remove_export(folder: Path) -> bool:
     """Remove an export; return whether there was one: what is none of ours is left alone."""
     found = folder.is_dir() and not folder.is_symlink() and is_ours(folder)
     if found:
-        shutil.rmtree(folder)
+        aside = _beside(folder)  # whole or not at all: half of one would be none of ours
+        folder.rename(aside)
+        shutil.rmtree(aside)
     return found

@@ -33,8 +33,10 @@ SHARD_ROWS = 100_000
 GROUP_ROWS = 10_240
 TRAIN, TEST = "train", "test"
 _BLOCK = 1 << 22
-# In a type; a name in one is quoted.
-_ID = re.compile(r'(?<!")\bUUID\b(?!")')
+# In a type, but for names and values in it, which are quoted: few readers know Parquet's UUID, and
+# integers of 128 bits, as sums are, would become floating-point numbers.
+_TYPES = {"UUID": "VARCHAR", "HUGEINT": "BIGINT", "UHUGEINT": "UBIGINT"}
+_TYPE = re.compile(rf"(?<![\"'])\b({'|'.join(_TYPES)})\b(?![\"'])")
 # Lets tables have one of so many ranges of prompts.
 Show = Callable[[int, int], None]
 
@@ -147,16 +149,23 @@ def _write(source: Source, one: Format, folder: Path, shard_rows: int, show: Sho
     (folder / one.name).mkdir()
     show(0, 1)
     one = with_template_arguments(source.connection, one, source.template_arguments)
-    columns, files = columns_of(source.connection, one, source.values), []
+    columns, files = columns_of(source.connection, one, source.values), list[File]()
     for split, condition in source.splits.items():
         show(0, 1)
-        count = max(1, -(-_count(source, one, columns, condition) // shard_rows))
+        wanted = _count(source, one, columns, condition)
+        count, found = max(1, -(-wanted // shard_rows)), len(files)
         for number in range(count):
             path = f"{one.name}/{split}-{number:05d}-of-{count:05d}.{one.suffix}"
             show(number, count)
             rows = _copy(source, one, columns, condition, folder / path)
             size, digest = _digest(folder / path)
             files.append(File(one.name, split, path, rows, size, digest))
+        if (rows := sum(file.rows for file in files[found:])) != wanted:
+            raise ExportError(
+                f"{one.file}: it gives {wanted:,} rows for all prompts together and {rows:,} for "
+                f"{count:,} ranges of them: let it name a table that exports are made from (see "
+                f"docs/exports.md), which has the rows of a range alone"
+            )
     return Written(one, _written(one, columns), files)
 
 
@@ -198,14 +207,18 @@ def _own_views(source: Source) -> Iterator[Show]:
 
 
 def _count(source: Source, one: Format, columns: Sequence[Column], condition: str) -> int:
-    """Return how many rows a split has, having looked whether each has an id of its own."""
+    """Return how many rows a split has, having looked whether each has an id and a prompt."""
     row_id = columns[0].name
-    rows, ids = _run(
+    rows, ids, astray = _run(
         source,
         one,
-        f'SELECT count(*), count(DISTINCT made."{row_id}") FROM ({one.text}\n) AS made '
-        f"WHERE {condition}",
+        f'SELECT count(*) FILTER ({condition}), count(DISTINCT made."{row_id}") FILTER '
+        f"({condition}), count(*) FILTER (made.prompt_id IS NULL) FROM ({one.text}\n) AS made",
     )
+    if astray:
+        raise ExportError(
+            f"{one.file}: {astray:,} rows have no prompt_id, by which rows are split: give it"
+        )
     if rows != ids:
         raise ExportError(
             f"{one.file}: {rows:,} rows have {ids:,} values of {row_id}, its first column: let "
@@ -217,7 +230,6 @@ def _count(source: Source, one: Format, columns: Sequence[Column], condition: st
 def _copy(
     source: Source, one: Format, columns: Sequence[Column], condition: str, path: Path
 ) -> int:
-    # Ids as text: not every reader knows Parquet's UUID.
     taken = ", ".join(
         f'made."{column.name}"::{column.type} AS "{column.name}"'
         for column in _written(one, columns)
@@ -252,7 +264,11 @@ def _written(one: Format, columns: Sequence[Column]) -> list[Column]:
     """Return the columns that files have, of those that the SELECT gives."""
     there = {column.name: column for column in columns}
     names = one.lines or tuple(there)
-    return [Column(name, _ID.sub("VARCHAR", there[name].type)) for name in names]
+    return [Column(name, _TYPE.sub(_read_type, there[name].type)) for name in names]
+
+
+def _read_type(found: re.Match[str]) -> str:
+    return _TYPES[found.group()]
 
 
 def _digest(path: Path) -> tuple[int, str]:

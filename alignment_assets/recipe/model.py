@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal
 from pydantic import (
     BaseModel,
     Field,
+    JsonValue,
     PrivateAttr,
     field_validator,
     model_validator,
@@ -73,7 +74,7 @@ class Model(Part):
     )
     max_model_len: Count = Field(8192, description="tokens of prompt and answer together")
     chat_template: str | None = Field(None, description="a file that stands in for the model's own")
-    chat_template_arguments: dict[str, Any] = Field(
+    chat_template_arguments: dict[str, JsonValue] = Field(
         default_factory=dict, description="what the template is given: {enable_thinking: false}"
     )
     system_prompt: Literal["own_message", "prepend_to_user"] = Field(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 import sys
@@ -279,6 +280,25 @@ def test_the_residual_of_a_policy_that_is_right_is_zero(
     assert [len(row["completion_ids"]) for row in tokenized] == tokenized["completion_tokens"]
     assert residual(tokenized.map(right)) == pytest.approx(0, abs=1e-6)
     assert residual(tokenized) > 0.01
+
+
+def test_the_examples_take_the_recipes_own_chat_template_and_what_it_is_given(
+    export: Path, tmp_path: Path, example: Callable[[str], ModuleType]
+) -> None:
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    told = json.loads((export / "manifest.json").read_text(encoding="utf-8"))
+    told["policy"]["chat_template"] = "chat_template.jinja"
+    (mine / "manifest.json").write_text(json.dumps(told), encoding="utf-8")
+    template = "{{ mood }}{% for m in messages %}{{ m.content }}{% endfor %}"
+    (mine / "chat_template.jinja").write_text(template, encoding="utf-8")
+
+    _, tokenizer = example("exported").load_policy(mine, None)
+
+    row = {**rows(export, "qrpo")[0], "chat_template_kwargs": {"mood": "Hello"}}
+    tokens = example("train_qrpo").tokenize(row, tokenizer)
+    text = tokenizer.decode(tokens["prompt_ids"] + tokens["completion_ids"])
+    assert text == "Hello" + row["prompt"][0]["content"] + row["completion"][0]["content"]
 
 
 def test_an_example_says_in_a_line_what_is_missing(

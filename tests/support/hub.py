@@ -71,7 +71,8 @@ class Hub:
                 {"type": "file", "path": path, "size": len(text), "oid": COMMIT}
                 for path, text in self.files[name].items()
             ]
-        return 200, {"id": name, "private": self.private[name], "sha": COMMIT, "siblings": []}
+        siblings = [{"rfilename": path} for path in self.files[name]]
+        return 200, {"id": name, "private": self.private[name], "siblings": siblings}
 
     def _create(self, asked: dict[str, Any]) -> tuple[int, Any]:
         name = f"{asked['organization']}/{asked['name']}"

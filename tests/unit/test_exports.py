@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import shutil
@@ -166,6 +167,16 @@ def test_what_the_policys_chat_template_is_given_stands_in_each_row(
     assert told["chat_template_arguments"] == arguments
     plain = export_as(made, tmp_path / "lines", lines, recipe)
     assert b"enable_thinking" not in next(plain.glob("*/*.jsonl")).read_bytes()
+
+
+@pytest.mark.parametrize("value", [{}, [1, "a"], [1, 0.5], 2**70])
+def test_what_no_column_can_give_the_chat_template_is_refused(
+    made: Graph, tmp_path: Path, value: Any
+) -> None:
+    models = RECIPE.model_dump(mode="json")["models"]
+    models[POLICY]["chat_template_arguments"] = {"value": value}
+    with pytest.raises(ExportError, match="chat_template_arguments of the policy"):
+        export_as(made, tmp_path / "mine", formats(["kto"])[0], changed_recipe({"models": models}))
 
 
 def test_each_format_loads_by_its_name_with_ids_as_text(
@@ -351,9 +362,20 @@ def test_what_texts_hold_has_no_effect_in_the_card(made: Graph, tmp_path: Path) 
     assert "\x1b" not in body
     assert body.count("alert(1)") >= 2
     assert manifest(folder)["recipe"]["description"] == HOSTILE
+    tools = json.loads((folder / "croissant.json").read_bytes())["rai:machineAnnotationTools"]
+    assert tools == ["smollm2-135m-judge"]
     front = front_matter(folder)
     assert front["configs"][0]["config_name"] == "dpo"
     assert (front["license"], front["license_name"]) == ("other", "apache-2.0-and-odc-by")
+
+
+def test_another_policy_has_no_part_in_an_export(made: Graph, tmp_path: Path) -> None:
+    models = RECIPE.model_dump(mode="json")["models"]
+    models["other"] = {**models[POLICY], "licence": "odc-by"}
+    both = {"models": models, "completions.policies": [POLICY, "other"]}
+    folder = export(made, tmp_path / "mine", ["kto"], recipe=changed_recipe(both))
+    assert "other" not in manifest(folder)["licences"]["models"]
+    assert front_matter(folder)["license"] == "apache-2.0"
 
 
 def test_the_card_tells_what_the_hub_and_people_ask(exported: Path) -> None:
@@ -420,18 +442,21 @@ def test_a_writer_that_is_killed_leaves_the_old_export_and_the_next_one_tidies_u
     assert contents(target) == before
     assert len(list(target.parent.iterdir())) == 2
 
+    own = target.parent / "2026-11-29.mine.part"  # somebody's, though named in the like way
+    own.write_text("own")
     with placed(target) as folder:
         (folder / "new").write_text("new")
         assert contents(target) == before
     assert contents(target) == {"new": b"new"}
-    assert [path.name for path in target.parent.iterdir()] == ["mine"]
+    assert sorted(target.parent.iterdir()) == [own, target]
 
 
 def test_a_failure_leaves_the_old_export(made: Graph, tmp_path: Path) -> None:
     target = tmp_path / "mine"
     before = contents(export(made, target, ["kto"]))
-    with pytest.raises(OSError, match="full"), placed(target):
-        raise OSError("the disk is full")
+    with pytest.raises(OSError, match="full") as told, placed(target):
+        raise OSError(errno.ENOSPC, "the disk is full")
+    assert told.value.filename == str(tmp_path)
     assert contents(target) == before and [path.name for path in tmp_path.iterdir()] == ["mine"]
 
 
@@ -469,12 +494,14 @@ def add(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], str]
 def test_a_file_makes_a_format(made: Graph, add: Callable[[str], str], tmp_path: Path) -> None:
     name = add(
         "-- Lengths alone.\nSELECT sample_id, prompt_id, [sample_id] AS ids, "
-        "len(completion[1].content) AS length FROM qrpo_samples WHERE policy = $policy"
+        "len(completion[1].content) AS length, sum(length) OVER () AS total, "
+        "'UUID'::ENUM('UUID') AS kind FROM qrpo_samples WHERE policy = $policy"
     )
     assert name in {one.name for one in formats()}
     folder = export(made, tmp_path / "out", [name], share=0.5)
     (rows, *_) = loaded(folder, name, tmp_path / "cache").values()
-    assert rows[0].keys() == {"sample_id", "prompt_id", "ids", "length"}
+    assert rows[0].keys() == {"sample_id", "prompt_id", "ids", "length", "total", "kind"}
+    assert type(rows[0]["total"]) is int and rows[0]["kind"] == "UUID"
     assert rows[0]["ids"] == [rows[0]["sample_id"]]
     assert manifest(folder)["formats"][name]["about"] == "Lengths alone."
 
@@ -487,12 +514,24 @@ def test_a_file_makes_a_format(made: Graph, add: Callable[[str], str], tmp_path:
         ("SELECT track, prompt_id FROM dpo_pairs", "42 rows have 2 values of track"),
         ("-- Lines: a, b\nSELECT pair_id, prompt_id, 1 AS a FROM dpo_pairs", "no column b"),
         ("SELECT pair_id, prompt_id FROM dpo_pairs WHERE policy = $polisy", "fails: no value"),
+        ("SELECT pair_id, NULL AS prompt_id FROM dpo_pairs", "42 rows have no prompt_id"),
+        ("SELECT completion_id, prompt_id FROM completions", "356 rows for all prompts together"),
+        (
+            "SELECT pair_id, prompt_id, sum(9223372036854775807) OVER () AS n FROM dpo_pairs",
+            "fails: Conversion",
+        ),
     ],
 )
 def test_a_format_that_cannot_be_written_is_told(
-    made: Graph, add: Callable[[str], str], tmp_path: Path, text: str, message: str
+    made: Graph,
+    add: Callable[[str], str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    text: str,
+    message: str,
 ) -> None:
     name = add(text)
+    monkeypatch.setattr(shards.write_formats, "__defaults__", (9,))
     with pytest.raises(ExportError, match=f"sql/exports/{name}.sql") as told:
         export(made, tmp_path / "out", [name])
     assert message in str(told.value)
@@ -527,6 +566,11 @@ def test_the_asset_writes_its_folder_again_where_that_is_gone(
         POLICY: f"stale: another export in {folder}"
     }
     (folder / "manifest.json").write_bytes(text)
+    cut = folder / "dpo" / "train-00000-of-00001.parquet"
+    cut.write_bytes(before["dpo/train-00000-of-00001.parquet"][:1000])
+    (said,) = partition_statuses(graph, "training_export").values()
+    assert said.startswith(f"stale: {cut} has 1,000 bytes of ")
+    cut.write_bytes(before["dpo/train-00000-of-00001.parquet"])
     (folder / "kto" / "train-00000-of-00001.parquet").unlink()
     (said,) = partition_statuses(graph, "training_export").values()
     assert said.startswith("stale: ") and said.endswith("parquet is gone")
@@ -582,6 +626,21 @@ def test_the_command_by_itself_writes_the_folder_of_the_asset(home: Path, export
     assert contents(home / "exports" / POLICY) == contents(exported)
 
 
+def test_where_nothing_was_made_an_export_leaves_nothing(folder_of_its_own: None) -> None:
+    result = call()
+    assert "run `alignment-assets materialize`" in str(result.exception)
+    assert list(Path.cwd().iterdir()) == []
+
+
+def test_a_folder_is_not_replaced_under_who_stands_in_it(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine").mkdir()
+    monkeypatch.chdir(tmp_path / "mine")
+    result = call("--to", ".")
+    assert "is where this was called from" in str(result.exception)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -591,13 +650,19 @@ def test_the_command_by_itself_writes_the_folder_of_the_asset(home: Path, export
         (["--policy", "nobody"], f"no such policy; it has {POLICY}"),
         (["--format", "dpoo", "--to", "mine"], "no format dpoo"),
         (["--to", "."], "no export of ours"),
+        (["--to", "/proc"], "is a mount point"),
+        (["--to", "notes.txt"], "is a file or a link"),
+        (["--to", "hub:pairs"], "hub:pairs names no owner: say hub:owner/name"),
+        (["--to", "hub:"], "hub:: "),
+        (["--to", "hub:me/my/pairs"], "Repo id must be in the form"),
+        (["--to", "{home}/spool/mine"], "holds what the product keeps"),
     ],
 )
 def test_what_cannot_be_exported_is_told(
     home: Path, tmp_path: Path, arguments: list[str], message: str
 ) -> None:
     (tmp_path / "notes.txt").write_text("mine")
-    result = call(*arguments)
+    result = call(*(one.format(home=home) for one in arguments))
     assert isinstance(result.exception, Expected)
     assert message in str(result.exception)
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
@@ -640,12 +705,31 @@ def test_what_arrives_at_the_hub_is_the_export_byte_for_byte(
     assert TOKEN not in shown.output + done.output
 
 
+def test_a_password_in_the_hubs_address_is_not_shown(
+    home: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "http://me:secret@127.0.0.1:9")
+    for arguments in ([], ["--upload"]):
+        result = call("--to", "hub:me/pairs", "--format", "kto", *arguments)
+        told = f"{result.output}{result.exception}"
+        assert "hub:me/pairs" in told or "http://127.0.0.1:9" in told
+        assert "secret" not in told
+
+
 def test_a_public_repository_gets_nothing(home: Path, hub: Hub) -> None:
     hub.files["me/pairs"], hub.private["me/pairs"] = {}, False
     result = call("--to", "hub:me/pairs", "--upload", "--format", "kto")
     assert isinstance(result.exception, ExportError)
     assert "is public" in str(result.exception)
     assert hub.files == {"me/pairs": {}}
+
+
+def test_a_repository_of_something_else_is_left_as_it_is(home: Path, hub: Hub) -> None:
+    own = {"README.md": b"mine", "data/train-00000-of-00001.parquet": b"rows"}
+    hub.files["me/pairs"], hub.private["me/pairs"] = dict(own), True
+    result = call("--to", "hub:me/pairs", "--upload", "--format", "kto")
+    assert "files that are no export of ours" in str(result.exception)
+    assert hub.files == {"me/pairs": own}
 
 
 @pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +134,7 @@ def test_an_unknown_key_is_refused_with_the_allowed_ones(place: str, neighbour: 
         ("selection.rejected_quantile", 1.5, "less than or equal to 1"),
         ("template_date", "2025-13-01", "date"),
         ("name", "My demo", "pattern"),
+        ("models.smollm2-135m.chat_template_arguments.day", date(2025, 9, 2), "JSON"),
     ],
 )
 def test_a_wrong_value_is_refused_with_what_is_allowed(

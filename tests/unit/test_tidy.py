@@ -208,7 +208,10 @@ def test_a_policy_with_another_name_leaves_its_old_pairs(
     assert answered_by(graph, pairs) == {"renamed"}
     folder = graph.warehouse.export(["dpo_pairs"])
     assert set(pq.read_table(folder / "dpo_pairs.parquet")["policy"].to_pylist()) == {"renamed"}
-    tidy("--apply")
+    exports = graph.run.exports
+    assert {path.name for path in exports.iterdir()} == {POLICY, "renamed"}
+    assert f"Removed {exports / POLICY}" in tidy("--apply").replace("\n", "")
+    assert [path.name for path in exports.iterdir()] == ["renamed"]
     assert graph.query("SELECT DISTINCT policy FROM dpo_pairs") == [("renamed",)]
     assert graph.query("SELECT DISTINCT policy FROM selected_pairs") == [("renamed",)]
     assert [path.name for path in graph.run.exports.iterdir()] == ["renamed"]
