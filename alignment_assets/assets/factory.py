@@ -77,14 +77,8 @@ MAY_BE_EMPTY = {
     "prompt_exclusions",
     "licensed_prompts",
     "controversy_labels",
-    "judge_comparisons",
-    "judge_rankings",
-    "policy_tokens",
-    "selected_pairs",
-    "dpo_pairs",
-    "qrpo_samples",
-    "reference_logprobs",
-    "selection_exclusions",
+    *("judge_comparisons", "judge_rankings", "policy_tokens", "selected_pairs", "dpo_pairs"),
+    *("qrpo_samples", "reference_logprobs", "selection_exclusions"),
 }
 
 Deps = Iterable[str | AssetDep]

@@ -13,15 +13,17 @@ from typing import Annotated
 import typer
 
 from alignment_assets.commands import completing
-from alignment_assets.commands.options import FormatOption, LimitOption, OutputOption, RecipeOption
-from alignment_assets.commands.terminal import Ended, complain, say
+from alignment_assets.commands.options import (
+    FormatOption,
+    LimitOption,
+    OutputOption,
+    RecipeOption,
+    example,
+    show_version,
+)
+from alignment_assets.commands.spool_app import spool_app
+from alignment_assets.commands.terminal import Ended, complain
 from alignment_assets.host.expected import EXPECTED, told
-
-
-def example(arguments: str) -> str:
-    """Return the last line of a command's help: a call of it that works as it stands."""
-    return f"Example: `alignment-assets {arguments}`"
-
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -30,19 +32,6 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Turn prompt collections into preference-alignment training data.",
 )
-spool_app = typer.Typer(no_args_is_help=True, help="The answers of engines that are on disk.")
-
-
-def show_version(asked: bool) -> None:
-    """Print the version and end, if that is asked."""
-    if asked:
-        from importlib.metadata import PackageNotFoundError, version
-
-        try:
-            say(f"alignment-assets {version('alignment-assets')}")
-        except PackageNotFoundError:  # a checkout on the path
-            say("alignment-assets, a checkout that is not installed")
-        raise typer.Exit
 
 
 @app.callback()
@@ -377,30 +366,6 @@ def forecast(
     from alignment_assets.commands.forecast import forecast
 
     forecast(recipe, pilot, format, output)
-
-
-@spool_app.command("list", epilog=example("spool list --format json"))
-def list_answers(
-    recipe: RecipeOption = None,
-    limit: LimitOption = None,
-    format: FormatOption = None,
-    output: OutputOption = None,
-) -> None:
-    """Show what answers each asset and partition has, also those that left the recipe."""
-    from alignment_assets.commands.spool import list_answers
-
-    list_answers(recipe, format, output)
-
-
-@spool_app.command("verify", epilog=example("spool verify"))
-def verify_answers(recipe: RecipeOption = None, limit: LimitOption = None) -> None:
-    """Read every file in full; quarantine (rename, never delete) those that cannot be read.
-
-    Ends with status 1 if there were any; run the partitions again, and their requests are asked.
-    """
-    from alignment_assets.commands.spool import verify_answers
-
-    verify_answers(recipe)
 
 
 app.add_typer(spool_app, name="spool")

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from alignment_assets.commands import completing
-from alignment_assets.commands.terminal import Format
+from alignment_assets.commands.terminal import Format, say
 from alignment_assets.host.proposed import LIMIT, RECIPE
 
 
@@ -75,3 +75,20 @@ FormatOption = Annotated[
     ),
 ]
 OutputOption = Annotated[Path | None, typer.Option("--output", "-o", help="A file to write to.")]
+
+
+def example(arguments: str) -> str:
+    """Return the last line of a command's help: a call of it that works as it stands."""
+    return f"Example: `alignment-assets {arguments}`"
+
+
+def show_version(asked: bool) -> None:
+    """Print the version and end, if that is asked."""
+    if asked:
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            say(f"alignment-assets {version('alignment-assets')}")
+        except PackageNotFoundError:  # a checkout on the path
+            say("alignment-assets, a checkout that is not installed")
+        raise typer.Exit

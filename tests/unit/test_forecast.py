@@ -187,7 +187,8 @@ def test_a_model_that_joins_is_pending_alone(materialized: Callable[..., Graph])
     new = {place: count for place, count in requests.items() if count}
     ((prompts,),) = graph.query("SELECT count(*) FROM alignment_prompts")
     assert new.pop(("completions", "newcomer")) == new.pop(("rewards", "newcomer")) == 2 * prompts
-    assert {asset for asset, _ in new} == {"judge_comparisons"}  # its candidates change
+    # Its candidates change, and what is selected of them.
+    assert {asset for asset, _ in new} == {"judge_comparisons", "reference_logprobs"}
 
 
 def test_a_pilot_asks_few_of_each_kind_and_the_run_asks_the_rest(
@@ -296,7 +297,9 @@ def test_the_command_tells_keeps_and_compares(graph: Graph, monkeypatch: Any) ->
     shown = run("--pilot", "3")
     assert "pilot" in shown and "Total:" in shown
     rows = json.loads(run("--format", "json"))
-    assert {row["asset"] for row in rows} == {"completions", "rewards", "judge_comparisons"}
+    assert {row["asset"] for row in rows} == {
+        *("completions", "rewards", "judge_comparisons", "reference_logprobs")
+    }
     kept = graph.query("SELECT count(DISTINCT made_at), count(seconds) FROM inference_forecasts")
     assert kept == [(2, 6)]
     graph.materialize("key:completions")

@@ -55,6 +55,8 @@ def test_a_policys_tables_are_made_when_all_its_models_have_rewards_and_that_is_
     assert requested() == set()
     graph.materialize("not (key:completion_requests+)")
     graph.materialize("key:completion_requests or key:completions")
+    assert requested() == {("policy_tokens", POLICY)}  # lengths need no rewards
+    graph.materialize("key:policy_tokens", POLICY)
     for model in MODELS[:2]:
         graph.materialize("key:rewards", model)
         assert requested() == set()
