@@ -61,7 +61,7 @@ _RULE_OF_CONSENT = graph("prompt_exclusions", "licensed_prompts")
 _EVIDENCE = graph("prompt_exclusions", why="an exclusion tells it")
 _OF_MODEL = partition(
     *("completion_requests", "controversy_labels", "rewards", "judge_comparisons"),
-    *("policy_tokens", "reference_logprobs"),
+    *("policy_tokens", "reference_logprobs", "training_export"),
     why="of the model where it answers, of every partition that it grades, scores or judges, and "
     "of the policy that it is: a request is named by it, and tokens are counted by it",
 )

@@ -63,7 +63,7 @@ def partition_settings(recipe: Recipe, table: str, partition: str | None) -> dic
     if table == "completions" and partition:
         model = recipe.models[partition]
         return {"this model": _hash([*_limits(model), model.reasoning])}
-    if table == "policy_tokens" and partition:
+    if table in ("policy_tokens", "training_export") and partition:
         return {"this policy": _hash(_identity(recipe, partition))}
     if table == "reference_logprobs" and partition:
         limits = _limits(recipe.models[partition])

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from alignment_assets.assets.graph import check_backends
+from alignment_assets.exports.formats import ExportError
 from alignment_assets.inference.types import Answer, Request
 from alignment_assets.recipe.load import RecipeError
 from alignment_assets.requests.runner import TooManyFailures
@@ -147,6 +148,21 @@ def test_another_chat_template_counts_all_again(
     # The answers of before, as if its server had another template than trainers will have.
     other.materialize("key:policy_tokens", POLICY)
     assert graph.counted() == 2 * counted
+
+
+def test_an_export_is_of_one_chat_template(
+    materialized: Callable[..., Graph],
+) -> None:
+    graph = materialized()
+    models = changed_recipe().model_dump(mode="json")["models"]
+    models[POLICY] |= {"chat_template_arguments": {"enable_thinking": False}}
+    other = graph.with_recipe(changed_recipe({"models": models}))
+    with pytest.raises(ExportError, match=r"policy_tokens\[.*another tokenizer, chat template"):
+        other.materialize("key:training_export", POLICY)
+    other.materialize("key:policy_tokens", POLICY)
+    with pytest.raises(ExportError, match=r"reference_logprobs\[.*another tokenizer"):
+        other.materialize("key:training_export", POLICY)
+    other.materialize("key:policy_tokens+", POLICY)
 
 
 @pytest.mark.parametrize(("scope", "of"), [("candidates", "FROM policy_tokens"), ("none", None)])
