@@ -146,6 +146,7 @@ def build(threads: int, shuffled: int | None = None) -> dict[str, tuple[int, int
             )
         for table, query in (
             ("completions", COMPLETIONS),
+            ("policy_tokens", TOKENS),
             ("rewards", REWARDS),
             ("judge_comparisons", COMPARISONS),
         ):
