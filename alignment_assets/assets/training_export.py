@@ -17,10 +17,10 @@ from duckdb import DuckDBPyConnection
 from alignment_assets.assets.factory import publish, table_asset
 from alignment_assets.assets.partitions import policy_partitions
 from alignment_assets.assets.training_sets import GROUP
-from alignment_assets.exports.export import Exported, write_export
+from alignment_assets.exports.export import Exported, source_of, write_export
 from alignment_assets.exports.formats import ExportError, formats
 from alignment_assets.exports.placing import placed
-from alignment_assets.exports.shards import File, Source
+from alignment_assets.exports.shards import File
 from alignment_assets.inference.backend import Inference
 from alignment_assets.recipe.model import Recipe
 from alignment_assets.recipe.run import Run
@@ -56,13 +56,12 @@ def training_export_asset(run: Run) -> AssetsDefinition:
         with warehouse.stage(TABLE, part.values) as staging:
             Lineage(staging.connection, recipe.settings()).check(part)
             _check_policy(staging.connection, run, context.partition_key, inference)
-            source = Source(
+            source = source_of(
+                run,
                 staging.connection,
                 staging.reads,
                 context.partition_key,
-                recipe.settings(),
                 recipe.export.test_share,
-                recipe.models[context.partition_key].chat_template_arguments,
             )
             with placed(folder) as new:
                 exported = write_export(source, recipe, formats(), new)

@@ -61,7 +61,10 @@ def training_set_assets(run: Run) -> list[AssetsDefinition]:
             "reference_logprobs",
             measuring,
             group=GROUP,
-            deps=["selected_pairs", "quantile_rewards", "alignment_prompts", *texts],
+            deps=[
+                *("selected_pairs", "quantile_rewards", "policy_tokens", "alignment_prompts"),
+                *texts,
+            ],
             partitions=policy_partitions(recipe),
             files=["reference_logprobs/loglikelihood"],
         ),

@@ -9,10 +9,9 @@ from pathlib import Path
 from alignment_assets.commands.chosen import run_to_read
 from alignment_assets.commands.terminal import say
 from alignment_assets.exports import hub
-from alignment_assets.exports.export import Exported, write_export
+from alignment_assets.exports.export import Exported, source_of, write_export
 from alignment_assets.exports.formats import formats
 from alignment_assets.exports.placing import check_target, placed
-from alignment_assets.exports.shards import Source
 from alignment_assets.host.expected import Expected
 from alignment_assets.recipe.run import Run
 from alignment_assets.warehouse.database import Database
@@ -86,8 +85,7 @@ def _write(
     with warehouse.read() as connection:
         Lineage(connection, recipe.settings()).check(TablePart("training_export", policy))
         (database,) = connection.execute("SELECT current_database()").fetchone() or ("",)
-        arguments = recipe.models[policy].chat_template_arguments
-        source = Source(connection, database, policy, recipe.settings(), share, arguments)
+        source = source_of(run, connection, database, policy, share)
         return write_export(source, recipe, wanted, folder)
 
 

@@ -6,14 +6,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import duckdb
+
 from alignment_assets.exports.card import QUESTIONS, write_card
 from alignment_assets.exports.croissant import write_croissant
 from alignment_assets.exports.formats import Format
 from alignment_assets.exports.manifest import TEMPLATE, manifest, write_manifest
 from alignment_assets.exports.shards import File, Source, write_formats
 from alignment_assets.host.durable import sync
+from alignment_assets.host.hub import recorded_commit
 from alignment_assets.pages.answers import Answer, ask_published
 from alignment_assets.recipe.model import Recipe
+from alignment_assets.recipe.run import Run
 from alignment_assets.warehouse.removed import rows_hidden
 
 # What the manifest tells of sql/analysis.
@@ -31,6 +35,30 @@ class Exported:
 
     files: Sequence[File]
     bytes: int
+
+
+def source_of(
+    run: Run,
+    connection: duckdb.DuckDBPyConnection,
+    database: str,
+    policy: str,
+    test_share: float,
+) -> Source:
+    """Return where the rows of a policy's export come from.
+
+    Args:
+        run: whose recipe says the rest.
+        connection: to the tables.
+        database: the name that the database is attached by.
+        policy: the policy.
+        test_share: of the prompts, for the split ``test``.
+    """
+    recipe, model = run.recipe, run.recipe.models[policy]
+    repository, commit = model.weights.removeprefix("hf:"), None
+    if repository != model.weights:
+        commit = recorded_commit("model", repository, model.revision, run.revisions)
+    arguments = model.chat_template_arguments
+    return Source(connection, database, policy, recipe.settings(), test_share, arguments, commit)
 
 
 def write_export(

@@ -58,7 +58,7 @@ def manifest(
         "policy": {
             "name": source.policy,
             "weights": policy.weights,
-            "revision": policy.revision,
+            "revision": source.commit or policy.revision,
             "model_fingerprint": _fingerprint(source),
             "chat_template": TEMPLATE if policy.chat_template else None,
             "chat_template_arguments": policy.chat_template_arguments,

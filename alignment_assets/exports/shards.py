@@ -96,6 +96,7 @@ class Source:
         parameters: the recipe's settings, which formats may name; ``seed`` draws the test split.
         test_share: of the prompts, for the split ``test``; 0 makes none.
         template_arguments: what the policy's chat template is given besides the messages.
+        commit: that the policy's revision was resolved to; None if nobody has looked it up.
     """
 
     connection: duckdb.DuckDBPyConnection
@@ -104,6 +105,7 @@ class Source:
     parameters: Mapping[str, Any]
     test_share: float = 0.0
     template_arguments: Mapping[str, Any] = field(default_factory=dict)
+    commit: str | None = None
 
     @property
     def values(self) -> dict[str, Any]:

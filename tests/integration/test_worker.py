@@ -110,6 +110,7 @@ def test_no_engine_process_outlives_its_step_and_no_answer_is_lost(
 def test_an_engine_that_is_killed_is_started_again_and_what_it_held_is_asked_again(
     smollm2: Path, tmp_path: Path
 ) -> None:
+    close_engines()  # one that another test has left would do for both replicas
     models = changed_recipe().model_dump(mode="json")["models"]
     models["smollm2-135m"]["backend"]["vllm"]["replicas"] = 2
     # More than two engines hold at once, so that both are in the middle of some.

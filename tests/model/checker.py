@@ -89,7 +89,7 @@ POLICY_INPUTS = {
         *("judge_comparisons", "judge_rankings", "policy_tokens", "quantile_rewards"),
         *("selected_pairs", "dpo_pairs"),
     ),
-    "reference_logprobs": ("quantile_rewards", "selected_pairs"),
+    "reference_logprobs": ("policy_tokens", "quantile_rewards", "selected_pairs"),
     "selection_exclusions": (
         *("judge_comparisons", "judge_rankings", "quantile_rewards", "selected_pairs"),
     ),

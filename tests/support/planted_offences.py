@@ -110,6 +110,10 @@ PLANTED: dict[str, list[str]] = {
         "completion_tokens = NULL WHERE missing_reason IS NULL",
         "missing_reason = 'none' WHERE missing_reason IS NULL",
     ],
+    "reference_logprobs/tokens_as_counted": [
+        f"{column} = {column} + 1 WHERE missing_reason IS NULL"
+        for column in ("prompt_tokens", "completion_tokens")
+    ],
     "rewards/every_completion": [LESS],
     "rewards/every_text_is_asked": ["request_id = NULL WHERE reward IS NOT NULL"],
     "rewards/weighed_in_range": [

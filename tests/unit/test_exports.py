@@ -25,12 +25,13 @@ from typer.testing import CliRunner, Result
 
 from alignment_assets.commands.app import app
 from alignment_assets.exports import shards
-from alignment_assets.exports.export import write_export
+from alignment_assets.exports.export import source_of, write_export
 from alignment_assets.exports.formats import ExportError, Format, formats
 from alignment_assets.exports.placing import placed
 from alignment_assets.exports.shards import Source
 from alignment_assets.host.expected import Expected
 from alignment_assets.recipe.model import Recipe
+from alignment_assets.recipe.run import Run
 from alignment_assets.warehouse import sql_files
 from tests.conftest import REPOSITORY, Graph, changed_recipe, demo_graph
 from tests.support.hub import TOKEN, Hub, running_hub
@@ -338,6 +339,21 @@ def test_the_manifest_lists_every_file_with_its_hash_and_columns(exported: Path)
     assert found["policy"]["model_fingerprint"]
     assert set(found["licences"]["sources"].values()) == {"apache-2.0"}
     assert found["selection"]["strategy"] == "published"
+
+
+def test_the_manifest_has_the_commit_that_the_policys_revision_was_then(
+    made: Graph, tmp_path: Path
+) -> None:
+    models = RECIPE.model_dump(mode="json")["models"]
+    models[POLICY] |= {"weights": "hf:lab/policy", "revision": "main"}
+    run = Run(changed_recipe({"models": models}), tmp_path)
+    with made.warehouse.read() as connection:
+        assert source_of(run, connection, "alignment", POLICY, 0.0).commit is None
+        run.revisions.write_text(json.dumps({"model/lab/policy@main": "0123abc"}))
+        source = source_of(run, connection, "alignment", POLICY, 0.0)
+        (tmp_path / "demo").mkdir()
+        write_export(source, run.recipe, formats(["kto"]), tmp_path / "demo")
+    assert manifest(tmp_path / "demo")["policy"]["revision"] == "0123abc"
 
 
 def test_what_texts_hold_has_no_effect_in_the_card(made: Graph, tmp_path: Path) -> None:
