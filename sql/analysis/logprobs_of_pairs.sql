@@ -11,8 +11,11 @@ SELECT
     side,
     count(*) AS completions,
     count(*) FILTER (logprob IS NULL) AS without_logprob,
-    round(avg(logprob), 4) AS mean_logprob,
-    round(sum(logprob) / nullif(sum(completion_tokens) FILTER (logprob IS NOT NULL), 0), 4) AS logprob_of_a_token,
+    -- Decimals add up to the same in any order.
+    round(avg(logprob::DECIMAL(18, 4)), 4) AS mean_logprob,
+    round(
+        sum(logprob::DECIMAL(18, 4)) / nullif(sum(completion_tokens) FILTER (logprob IS NOT NULL), 0), 4
+    ) AS logprob_of_a_token,
     round(avg(completion_tokens), 4) AS mean_tokens
 FROM sides
 JOIN reference_logprobs USING (policy, completion_id)
