@@ -192,7 +192,8 @@ def test_the_job_of_a_model_is_backfilled_and_each_page_shows_the_figures_of_its
             "policy_tokens WHERE prompt_tokens + completion_tokens > 16 AND "
             "prompt_tokens + completion_tokens <= 32"),
         "reference_logprobs": ("logprobs_of_pairs", "SELECT "
-            "round(avg(logprob::DECIMAL(18, 4)), 4) FROM reference_logprobs JOIN selected_pairs ON completion_id = chosen_completion_id "
+            "round(avg(logprob::DECIMAL(18, 4)), 4) FROM reference_logprobs "
+            "JOIN selected_pairs ON completion_id = chosen_completion_id "
             "WHERE track = 'standard'"),
     }  # fmt: skip
     for table, (question, query) in figures.items():
