@@ -1,7 +1,5 @@
 """Stage five: how many tokens candidates are to the policy that is trained on them."""
 
-import os
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,7 +11,7 @@ from dagster import AssetExecutionContext, AssetsDefinition, MaterializeResult
 
 from alignment_assets.assets.factory import check_inputs, from_models, publish, table_asset
 from alignment_assets.assets.partitions import model_feeds_policies, policy_partitions
-from alignment_assets.host.leftovers import remove_left
+from alignment_assets.host.leftovers import work_folder
 from alignment_assets.inference.backend import Inference
 from alignment_assets.inference.counting import COUNTED_SCHEMA, STRETCH, UNCOUNTED_SCHEMA
 from alignment_assets.recipe.run import Run
@@ -65,9 +63,7 @@ def policy_tokens_asset(run: Run) -> AssetsDefinition:
             "policy": policy,
             "tokenizer_fingerprint": inference.tokenizer(policy, run),
         }
-        run.work.mkdir(parents=True, exist_ok=True)
-        remove_left(run.work.glob("*-*"))
-        with tempfile.TemporaryDirectory(dir=run.work, prefix=f"{os.getpid()}-") as folder:
+        with work_folder(run.work) as folder:
 
             def report(text: str) -> None:
                 context.log.info(f"{part.label}: {text}")
@@ -78,7 +74,7 @@ def policy_tokens_asset(run: Run) -> AssetsDefinition:
             started, counts = time.monotonic(), list[Path]()
             if parameters["tokenizer_fingerprint"] is not None:
                 models = [*recipe.completions.models, policy]
-                counts = _count(warehouse, models, uncounted, parameters, Path(folder), count)
+                counts = _count(warehouse, models, uncounted, parameters, folder, count)
             seconds = time.monotonic() - started
             with warehouse.stage(table, part.values) as staging:
                 counted = _make_counted(staging, counts, parameters)

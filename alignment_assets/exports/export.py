@@ -80,9 +80,8 @@ def write_export(
     written = write_formats(source, formats, folder)
     answers = _answers(source, recipe)
     content = manifest(source, recipe, written, answers)
-    if template := recipe.models[source.policy].chat_template:
-        text = recipe.resolve(template).read_text(encoding="utf-8")
-        (folder / TEMPLATE).write_text(text, encoding="utf-8")
+    if (template := recipe.chat_template(recipe.models[source.policy])) is not None:
+        (folder / TEMPLATE).write_text(template, encoding="utf-8")
     write_card(folder, content, recipe, answers)
     write_croissant(folder, content)
     write_manifest(folder, content)

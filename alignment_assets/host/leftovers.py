@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
-from collections.abc import Iterable
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -19,3 +22,12 @@ def remove_left(paths: Iterable[Path]) -> None:
             shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink(missing_ok=True)
+
+
+@contextmanager
+def work_folder(work: Path) -> Iterator[Path]:
+    """Yield a new folder in ``work`` that goes with the block; what dead processes left goes too."""
+    work.mkdir(parents=True, exist_ok=True)
+    remove_left(work.glob("*-*"))
+    with tempfile.TemporaryDirectory(dir=work, prefix=f"{os.getpid()}-") as folder:
+        yield Path(folder)

@@ -103,9 +103,7 @@ def tokenizer_settings(name: str, run: Run) -> TokenizerSettings | None:
                 f"recipe {recipe.name}: models.{name}.weights: the hub does not give the tokenizer "
                 f"of {weights.location} at {weights.commit}: {error}"
             ) from error
-    template = (
-        recipe.resolve(model.chat_template).read_text("utf-8") if model.chat_template else None
-    )
+    template = recipe.chat_template(model)
     return TokenizerSettings(folder, template, model.chat_template_arguments, recipe.template_date)
 
 
@@ -131,9 +129,7 @@ def tokenizer_fingerprint(settings: TokenizerSettings) -> str:
 
 def model_fingerprint(weights: Weights, model: Model, recipe: Recipe) -> str:
     """Return sha256 over all that makes a model answer as it does, but for sampling."""
-    template = (
-        recipe.resolve(model.chat_template).read_text("utf-8") if model.chat_template else None
-    )
+    template = recipe.chat_template(model)
     content = [
         weights.content,
         template,

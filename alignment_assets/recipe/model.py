@@ -248,6 +248,12 @@ class Recipe(Part):
         """Return a path of the recipe, which is relative to the recipe's own file."""
         return Path(os.path.normpath(self.file.parent / Path(path).expanduser())).absolute()
 
+    def chat_template(self, model: Model) -> str | None:
+        """Return the chat template that stands in for a model's own; None if none does."""
+        if model.chat_template is None:
+            return None
+        return self.resolve(model.chat_template).read_text("utf-8")
+
     @property
     def fingerprint(self) -> str:
         """A hash of everything that the recipe says, defaults included."""

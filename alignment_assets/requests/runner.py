@@ -6,8 +6,6 @@ build the rows. Here belongs that order of things; SQL says what is asked and wh
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +16,7 @@ from duckdb import DuckDBPyConnection
 
 from alignment_assets.gpus.pool import GpuPool
 from alignment_assets.host.expected import Expected
-from alignment_assets.host.leftovers import remove_left
+from alignment_assets.host.leftovers import work_folder
 from alignment_assets.inference.asking import asking_alone
 from alignment_assets.inference.backend import Inference, Job
 from alignment_assets.inference.progress import Progress, ProgressLog, told_while_loading
@@ -128,14 +126,12 @@ class RequestRunner:
             requests: what is asked.
             at_most: only so many of the requests, drawn by their hash: a pilot.
         """
-        self.run.work.mkdir(parents=True, exist_ok=True)
-        remove_left(self.run.work.glob("*-*"))
         lock = self.run.work / "asking" / self.asset / f"{self.partition or 'all'}.lock"
         with (
             asking_alone(lock, self.label, self.log),
-            tempfile.TemporaryDirectory(dir=self.run.work, prefix=f"{os.getpid()}-") as folder,
+            work_folder(self.run.work) as folder,
         ):
-            work = Path(folder) / "requests.parquet"
+            work = folder / "requests.parquet"
             total, pending, kind = self.write_unanswered(requests, work, at_most)
             self.reused += total - pending
             if kind:

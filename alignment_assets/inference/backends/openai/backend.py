@@ -117,9 +117,7 @@ async def _drain(job: Job, journal: _Journal) -> None:
     model, recipe = job.model, job.run.recipe
     served = ServedModel(
         served_name(model),
-        template=recipe.resolve(model.chat_template).read_text("utf-8")
-        if model.chat_template
-        else None,
+        template=recipe.chat_template(model),
         template_arguments=model.chat_template_arguments,
         template_date=recipe.template_date,
     )

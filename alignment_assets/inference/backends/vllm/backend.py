@@ -57,9 +57,7 @@ class VllmInference(Inference):
         model, settings = job.model, settings_of(job.model)
         recipe = job.run.recipe
         weights = resolve_weights(job.name, job.run)
-        template = (
-            recipe.resolve(model.chat_template).read_text("utf-8") if model.chat_template else None
-        )
+        template = recipe.chat_template(model)
         sequences, arguments = settings.max_num_seqs, settings.engine_arguments
         if job.kind == "loglikelihood":
             # vLLM holds the logits of all tokens of a step at once, and does not reckon with it.
