@@ -26,7 +26,7 @@ def remove_left(paths: Iterable[Path]) -> None:
 
 @contextmanager
 def work_folder(work: Path) -> Iterator[Path]:
-    """Yield a new folder in ``work`` that goes with the block; what dead processes left goes too."""
+    """Yield a new folder in ``work`` that goes with the block; what the dead left goes first."""
     work.mkdir(parents=True, exist_ok=True)
     remove_left(work.glob("*-*"))
     with tempfile.TemporaryDirectory(dir=work, prefix=f"{os.getpid()}-") as folder:
