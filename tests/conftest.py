@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import shutil
 import signal
@@ -29,6 +28,7 @@ from alignment_assets.recipe.model import Recipe
 from alignment_assets.recipe.run import Run
 from alignment_assets.warehouse.resource import Warehouse
 from tests.support.fakes import FakeInference
+from tests.support.line_log import read_entries
 
 pytest_plugins = ["tests.support.session"]
 
@@ -121,14 +121,11 @@ class Graph:
 
     def asked(self) -> list[dict[str, Any]]:
         """Return every request that reached the fake engine, in order."""
-        log = Path(self.inference.log)
-        return [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+        return read_entries(self.inference.log)
 
     def counted(self) -> int:
         """Return how many training rows the fake tokenizer has counted."""
-        log = Path(f"{self.inference.log}.counted")
-        lines = log.read_text().splitlines() if log.exists() else []
-        return sum(json.loads(line)["rows"] for line in lines)
+        return sum(entry["rows"] for entry in read_entries(f"{self.inference.log}.counted"))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -23,6 +23,7 @@ from alignment_assets.commands.dagster_private import LOCATION
 from alignment_assets.warehouse.resource import Warehouse
 from tests.conftest import REPOSITORY, Graph, changed_recipe
 from tests.support.fakes import FakeInference
+from tests.support.line_log import read_entries
 
 DEFINITIONS = "tests.integration.ui_definitions"
 # The code location is called as users know it.
@@ -156,8 +157,7 @@ class Ui:
         return list(found)
 
     def asked(self) -> list[str]:
-        log = self.folder / "asked.jsonl"
-        return [json.loads(line)["request_id"] for line in log.read_text().splitlines()]
+        return [entry["request_id"] for entry in read_entries(self.folder / "asked.jsonl")]
 
     def query(self, sql: str) -> list[tuple[Any, ...]]:
         with Warehouse(database=str(self.folder / "home" / "alignment.duckdb")).read() as database:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -25,6 +24,7 @@ from alignment_assets.inference.work_queue import WorkQueue
 from alignment_assets.recipe.model import Model, Recipe
 from alignment_assets.recipe.run import Run
 from tests.support.fakes import WORDS, row_tokens, write_token_counts
+from tests.support.line_log import append_entry
 
 # What several requests may get alike, in this share of the answers.
 COMMON_TEXTS = ("I would rather not say.", "It depends.", "")
@@ -114,30 +114,25 @@ class RememberingInference(Inference):
         progress.answering()
         before = AskedLog(Path(self.log)).update()
         fingerprint = fingerprint_of(job.run.recipe, job.name)
-        # One write a line, so that a kill tears none.
-        log = os.open(self.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-        try:
-            with SpoolWriter(job.spool, answered_by) as writer:
-                for request in WorkQueue(job.requests):
-                    asked = asked_hash(
-                        request.kind,
-                        request.task,
-                        fingerprint,
-                        request.messages,
-                        request.sampling,
-                        request.labels,
-                        request.answer_schema,
-                    )
-                    given = before.answers.setdefault(asked, [])
-                    answer = _answer(request, job.model, asked, len(given))
-                    kept = {**asdict(answer), "answered_at": None}
-                    given.append(kept)
-                    line = {"asked": asked, "request_id": request.request_id, "answer": kept}
-                    os.write(log, (json.dumps(line) + "\n").encode())
-                    progress.count(writer.add(answer))
-                    job.report(progress)
-        finally:
-            os.close(log)
+        with SpoolWriter(job.spool, answered_by) as writer:
+            for request in WorkQueue(job.requests):
+                asked = asked_hash(
+                    request.kind,
+                    request.task,
+                    fingerprint,
+                    request.messages,
+                    request.sampling,
+                    request.labels,
+                    request.answer_schema,
+                )
+                given = before.answers.setdefault(asked, [])
+                answer = _answer(request, job.model, asked, len(given))
+                kept = {**asdict(answer), "answered_at": None}
+                given.append(kept)
+                line = {"asked": asked, "request_id": request.request_id, "answer": kept}
+                append_entry(self.log, line)
+                progress.count(writer.add(answer))
+                job.report(progress)
         progress.engine, progress.engine_version = answered_by.engine, answered_by.version
         progress.weights = job.model.weights
 

@@ -53,6 +53,7 @@ from tests.model.checker import (
 )
 from tests.model.engine import AskedLog, RememberingInference
 from tests.model.study import RECIPE, read_source, write_source, write_study
+from tests.support.line_log import append_entry, read_entries
 
 # In the order in which a plain `materialize` makes them.
 ORDER = (
@@ -424,14 +425,12 @@ class World:
     # --- what was published, and whether it fits ------------------------------------------------
 
     def _event(self, kind: str, place: Place, what: str = "") -> None:
-        with self._events.open("a") as file:
-            file.write(json.dumps([kind, place, what]) + "\n")
+        append_entry(self._events, [kind, place, what])
 
     def _published(self) -> list[Place]:
         """Take note of who made what; return what was published."""
-        lines = self._events.read_text().splitlines() if self._events.exists() else []
         published, opened, self._crashes = [], None, []
-        for kind, (table, partition), what in map(json.loads, lines):
+        for kind, (table, partition), what in read_entries(self._events):
             place = (table, partition)
             if kind == "publishing":
                 opened = place
@@ -495,8 +494,7 @@ class World:
         return sorted(row["label"] for row in rows if row["name"] not in members[row["kind"]])
 
     def _opened(self) -> Iterator[Place]:
-        lines = self._events.read_text().splitlines() if self._events.exists() else []
-        for kind, (table, partition), _ in map(json.loads, lines):
+        for kind, (table, partition), _ in read_entries(self._events):
             if kind == "publishing":
                 yield table, partition
 

@@ -25,6 +25,7 @@ from alignment_assets.inference.types import Answer, AnsweredBy, Request
 from alignment_assets.inference.work_queue import WorkQueue
 from alignment_assets.recipe.model import Model
 from alignment_assets.recipe.run import Run
+from tests.support.line_log import append_entry
 
 WORDS = (
     *("the", "a", "one", "some", "people", "value", "fairness", "care"),
@@ -81,8 +82,9 @@ class FakeInference(Inference):
         self, model: str, run: Run, uncounted: Path, counted: Path, report: Callable[[str], None]
     ) -> None:
         rows = pq.read_metadata(uncounted).num_rows
-        with Path(f"{self.log}.counted" if self.log else os.devnull).open("a") as log:
-            print(json.dumps({"model": model, "rows": rows}), file=log)
+        append_entry(
+            f"{self.log}.counted" if self.log else os.devnull, {"model": model, "rows": rows}
+        )
         write_token_counts(uncounted, counted)
 
     def limits(self, model: Model) -> str:
@@ -93,21 +95,17 @@ class FakeInference(Inference):
         answered_by = AnsweredBy("fake", "1", self.limits(job.model))
         job.report(progress)
         progress.answering()
-        asked = Path(self.log or os.devnull)
-        with SpoolWriter(job.spool, answered_by) as writer, asked.open("a") as log:
+        with SpoolWriter(job.spool, answered_by) as writer:
             for request in WorkQueue(job.requests):
-                print(
-                    json.dumps(
-                        {
-                            "request_id": request.request_id,
-                            "task": request.task,
-                            "model": job.name,
-                            "gpus": job.gpus.device_count(),
-                            "messages": request.messages,
-                        }
-                    ),
-                    file=log,
-                    flush=True,
+                append_entry(
+                    self.log or os.devnull,
+                    {
+                        "request_id": request.request_id,
+                        "task": request.task,
+                        "model": job.name,
+                        "gpus": job.gpus.device_count(),
+                        "messages": request.messages,
+                    },
                 )
                 if self.seconds_per_request:
                     time.sleep(self.seconds_per_request)
