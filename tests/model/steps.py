@@ -176,7 +176,8 @@ def _models_in(annotation: Any) -> list[type[BaseModel]]:
     return [found for argument in get_args(annotation) for found in _models_in(argument)]
 
 
-def _places(pattern: str) -> list[str]:
+def places_of(pattern: str) -> list[str]:
+    """Return where a pattern's field stands in the study's recipe."""
     if "*" not in pattern:
         return [pattern]
     part = RECIPE[pattern.split(".")[0]]
@@ -220,6 +221,7 @@ SHOWS_IN = {
     "rewards.comp": "judge_comparisons",
     "rewards": "rewards",
     "selection": "quantile_rewards",
+    "reference_logprobs": "reference_logprobs",
     "": "completion_requests",
 }
 PROMPT_STAGE = ORDER[: ORDER.index("completion_requests")]
@@ -230,7 +232,7 @@ def setting(draw: Random, patterns: Sequence[str] = tuple(ALTERNATIVES)) -> Step
     pattern = draw.choice(patterns)
     first, *others = ALTERNATIVES[pattern]
     value = draw.choice(others) if others and draw.random() < 0.8 else first
-    return ["set", draw.choice(_places(pattern)), value]
+    return ["set", draw.choice(places_of(pattern)), value]
 
 
 def change(draw: Random) -> Step:

@@ -152,6 +152,7 @@ RECIPE: dict[str, Any] = {
         "max_sequence_tokens": 4096,
         "allow_truncated": False,
     },
+    "reference_logprobs": {"scope": "selected"},
     # More threads are no faster on so few rows.
     "warehouse": {"threads": 1},
     "published_prompts": {},

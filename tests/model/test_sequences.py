@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
@@ -21,7 +22,16 @@ from hypothesis import seed as seeded
 
 from alignment_assets.recipe.model import Recipe
 from tests.model.checker import Finding
-from tests.model.steps import ALTERNATIVES, UNCHANGED, as_lines, numbers, recipe_fields, sequence
+from tests.model.steps import (
+    ALTERNATIVES,
+    UNCHANGED,
+    as_lines,
+    numbers,
+    places_of,
+    recipe_fields,
+    sequence,
+)
+from tests.model.study import RECIPE
 from tests.model.world import Step, World
 
 SHRINKING_SECONDS = 60.0
@@ -117,6 +127,14 @@ def test_every_field_of_a_recipe_is_changed_or_said_not_to_be() -> None:
     known = {path.replace(".0.", ".*.").replace(".2.", ".*.") for path in ALTERNATIVES}
     fields = set(recipe_fields(Recipe))
     assert fields == known | UNCHANGED.keys()
+
+
+def test_the_study_has_the_section_of_every_field_that_is_changed() -> None:
+    for place in (place for pattern in ALTERNATIVES for place in places_of(pattern)):
+        part: Any = RECIPE
+        for parent in place.split(".")[:-1]:
+            part = part[int(parent) if isinstance(part, list) else parent]
+        assert isinstance(part, dict), place
 
 
 @pytest.mark.slow
