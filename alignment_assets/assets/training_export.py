@@ -12,13 +12,12 @@ from typing import Any
 
 import pyarrow as pa
 from dagster import AssetExecutionContext, AssetsDefinition, MaterializeResult, MetadataValue
-from duckdb import DuckDBPyConnection
 
 from alignment_assets.assets.factory import publish, table_asset
 from alignment_assets.assets.partitions import policy_partitions
 from alignment_assets.assets.training_sets import GROUP
-from alignment_assets.exports.export import Exported, source_of, write_export
-from alignment_assets.exports.formats import ExportError, formats
+from alignment_assets.exports.export import Exported, check_policy, source_of, write_export
+from alignment_assets.exports.formats import formats
 from alignment_assets.exports.placing import placed
 from alignment_assets.exports.shards import File
 from alignment_assets.inference.backend import Inference
@@ -55,13 +54,17 @@ def training_export_asset(run: Run) -> AssetsDefinition:
         folder = run.exports / context.partition_key
         with warehouse.stage(TABLE, part.values) as staging:
             Lineage(staging.connection, recipe.settings()).check(part)
-            _check_policy(staging.connection, run, context.partition_key, inference)
             source = source_of(
                 run,
                 staging.connection,
                 staging.reads,
                 context.partition_key,
                 recipe.export.test_share,
+            )
+            check_policy(
+                source,
+                inference.tokenizer(source.policy, run),
+                inference.fingerprint(source.policy, run),
             )
             with placed(folder) as new:
                 exported = write_export(source, recipe, formats(), new)
@@ -70,31 +73,6 @@ def training_export_asset(run: Run) -> AssetsDefinition:
                 return publish(context, run, staging, parameters, metadata)
 
     return build
-
-
-def _check_policy(
-    connection: DuckDBPyConnection, run: Run, policy: str, inference: Inference
-) -> None:
-    """Raise an ExportError if rows would say otherwise of the policy than what they are made by.
-
-    An export tells its chat template and arguments as the recipe has them now, beside counts and
-    log-probabilities of before.
-    """
-    for table, column, now in (
-        ("policy_tokens", "tokenizer_fingerprint", inference.tokenizer(policy, run)),
-        ("reference_logprobs", "model_fingerprint", inference.fingerprint(policy, run)),
-    ):
-        others = connection.execute(
-            f"SELECT count(*) FROM {table} WHERE policy = $policy "
-            f"AND {column} IS DISTINCT FROM $now",
-            {"policy": policy, "now": now},
-        ).fetchone()
-        if others and others[0]:
-            raise ExportError(
-                f"{TABLE}[{policy}]: nothing was written, as {table}[{policy}] is by another "
-                f"tokenizer, chat template or weights of the policy than the recipe has now; "
-                f"materialize key:policy_tokens+ of that partition"
-            )
 
 
 def file_rows(policy: str, files: Sequence[File]) -> pa.Table:

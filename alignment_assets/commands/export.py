@@ -6,12 +6,14 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from alignment_assets.assets.graph import default_resources
 from alignment_assets.commands.chosen import run_to_read
-from alignment_assets.commands.terminal import say
+from alignment_assets.commands.terminal import say, tell
 from alignment_assets.exports import hub
-from alignment_assets.exports.export import Exported, source_of, write_export
+from alignment_assets.exports.export import Exported, check_policy, source_of, write_export
 from alignment_assets.exports.formats import formats
 from alignment_assets.exports.placing import check_target, placed
+from alignment_assets.exports.shards import Source
 from alignment_assets.host.expected import Expected
 from alignment_assets.recipe.run import Run
 from alignment_assets.warehouse.database import Database
@@ -86,7 +88,19 @@ def _write(
         Lineage(connection, recipe.settings()).check(TablePart("training_export", policy))
         (database,) = connection.execute("SELECT current_database()").fetchone() or ("",)
         source = source_of(run, connection, database, policy, share)
+        _check(source, run)
         return write_export(source, recipe, wanted, folder)
+
+
+def _check(source: Source, run: Run) -> None:
+    inference = default_resources(run)["inference"]
+    try:
+        tokenizer = inference.tokenizer(source.policy, run)
+        model = inference.fingerprint(source.policy, run)
+    except Expected as error:  # a database may be where the models are not
+        tell(f"not known whether {source.policy} is the model of the rows: {error}")
+        return
+    check_policy(source, tokenizer, model)
 
 
 def _to_hub(

@@ -16,7 +16,6 @@ import yaml
 
 from alignment_assets.exports.limits import KNOWN_LIMITS
 from alignment_assets.exports.manifest import TEMPLATE
-from alignment_assets.exports.shards import TRAIN
 from alignment_assets.host.shown import ascii_controls
 from alignment_assets.pages.answers import Answer
 from alignment_assets.pages.markdown import markdown_table, markdown_text
@@ -194,11 +193,12 @@ def _loading(content: Mapping[str, Any]) -> Iterator[str]:
     configs = configs_of(content)
     yield "## How to load it\n"
     if configs:
-        first = next(one for one in configs if "default" in one)["config_name"]
+        first = next(one for one in configs if "default" in one)
+        name, split = first["config_name"], first["data_files"][0]["split"]
         yield (
             "```python\n"
             "from datasets import load_dataset\n\n"
-            f'pairs = load_dataset("path/of/this/folder", "{first}", split="{TRAIN}")\n'
+            f'pairs = load_dataset("path/of/this/folder", "{name}", split="{split}")\n'
             "```\n"
         )
         yield (

@@ -10,7 +10,7 @@ import duckdb
 
 from alignment_assets.exports.card import QUESTIONS, write_card
 from alignment_assets.exports.croissant import write_croissant
-from alignment_assets.exports.formats import Format
+from alignment_assets.exports.formats import ExportError, Format
 from alignment_assets.exports.manifest import TEMPLATE, manifest, write_manifest
 from alignment_assets.exports.shards import File, Source, write_formats
 from alignment_assets.host.durable import sync
@@ -59,6 +59,38 @@ def source_of(
         commit = recorded_commit("model", repository, model.revision, run.revisions)
     arguments = model.chat_template_arguments
     return Source(connection, database, policy, recipe.settings(), test_share, arguments, commit)
+
+
+def check_policy(source: Source, tokenizer: str | None, model: str) -> None:
+    """Check that rows say of the policy what they are made by.
+
+    An export tells its chat template and arguments as the recipe has them now, beside counts and
+    log-probabilities of before.
+
+    Args:
+        source: where rows come from.
+        tokenizer: the fingerprint of the policy's tokenizer now; None if servers alone have it.
+        model: the policy's fingerprint now.
+
+    Raises:
+        ExportError: rows were counted or rated by another.
+    """
+    policy = source.policy
+    for table, column, now in (
+        ("policy_tokens", "tokenizer_fingerprint", tokenizer),
+        ("reference_logprobs", "model_fingerprint", model),
+    ):
+        others = source.connection.execute(
+            f'SELECT count(*) FROM "{source.database}".main.{table} '
+            f"WHERE policy = $policy AND {column} IS DISTINCT FROM $now",
+            {"policy": policy, "now": now},
+        ).fetchone()
+        if others and others[0]:
+            raise ExportError(
+                f"training_export[{policy}]: nothing was written, as {table}[{policy}] is by "
+                f"another tokenizer, chat template or weights of the policy than the recipe has "
+                f"now; materialize key:policy_tokens+ of that partition"
+            )
 
 
 def write_export(

@@ -57,7 +57,7 @@ def manifest(
         },
         "policy": {
             "name": source.policy,
-            "weights": policy.weights,
+            "weights": _shown(policy.weights),
             "revision": source.commit or policy.revision,
             "model_fingerprint": _fingerprint(source),
             "chat_template": TEMPLATE if policy.chat_template else None,
@@ -79,6 +79,11 @@ def manifest(
         "licences": licences,
         "formats": {one.format.name: _format(one, answers) for one in written},
     }
+
+
+def _shown(weights: str) -> str:
+    """Return how weights are told to others: of a folder its name, not where it stands."""
+    return Path(weights).name if Path(weights).is_absolute() else weights
 
 
 def _licences(recipe: Recipe, policy: str) -> dict[str, dict[str, str]]:

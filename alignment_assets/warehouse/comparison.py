@@ -86,11 +86,18 @@ def find_side(database: Database, named: str | None) -> Side:
     folder = snapshots_folder(database.home)
     for path in (Path(named), folder / named, folder / f"{named}.duckdb"):
         if path.is_file():
-            return Side(named, path)
+            return Side(named, _checked_file(path))
     newest = sorted((path.stem for path in folder.glob("*.duckdb")), reverse=True)
     more = ", …" if len(newest) > SNAPSHOTS_TOLD else ""
     there = f"has {', '.join(newest[:SNAPSHOTS_TOLD])}{more}" if newest else "has none"
     raise ComparisonError(f"no snapshot, database or export {named}; {folder} {there}")
+
+
+def _checked_file(path: Path) -> Path:
+    with path.open("rb") as file:
+        if file.read(12)[8:] != b"DUCK":
+            raise ComparisonError(f"{path} is no database; name a snapshot, or an export's folder")
+    return path
 
 
 def _export(named: str, folder: Path) -> Side:

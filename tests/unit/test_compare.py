@@ -381,7 +381,10 @@ def test_what_is_not_there_is_told_in_a_line(home: Path, tmp_path: Path) -> None
 
 def test_files_that_are_no_such_database_are_told_in_a_line(home: Path, tmp_path: Path) -> None:
     Path("text.duckdb").write_text("text" * 9000)
-    assert "text.duckdb cannot be opened: " in refused("text.duckdb")
+    assert "text.duckdb is no database; name a snapshot" in refused("text.duckdb")
+    whole = (home / "snapshots/before.duckdb").read_bytes()
+    Path("torn.duckdb").write_bytes(whole[:9000])
+    assert "torn.duckdb cannot be opened: " in refused("torn.duckdb")
     duckdb.connect("other.duckdb").close()
     assert "other.duckdb is no database of alignment-assets" in refused("other.duckdb")
     with duckdb.connect(

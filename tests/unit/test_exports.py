@@ -356,6 +356,19 @@ def test_the_manifest_has_the_commit_that_the_policys_revision_was_then(
     assert manifest(tmp_path / "demo")["policy"]["revision"] == "0123abc"
 
 
+def test_where_a_folder_of_weights_stands_is_not_told(made: Graph, tmp_path: Path) -> None:
+    models = RECIPE.model_dump(mode="json")["models"]
+    models[POLICY] |= {"weights": str(tmp_path / "lab" / "our-policy")}
+    folder = export(made, tmp_path / "demo", ["dpo"], recipe=changed_recipe({"models": models}))
+    assert manifest(folder)["policy"]["weights"] == "our-policy"
+    assert not any(str(tmp_path).encode() in text for text in contents(folder).values())
+
+
+def test_the_card_loads_a_split_that_has_rows(made: Graph, tmp_path: Path) -> None:
+    folder = export(made, tmp_path / "demo", ["dpo"], share=1 - 1e-9)
+    assert '"dpo", split="test")' in (folder / "README.md").read_text()
+
+
 def test_what_texts_hold_has_no_effect_in_the_card(made: Graph, tmp_path: Path) -> None:
     hostile = changed_recipe({"description": HOSTILE, "models.smollm2-135m.licence": "odc-by"})
     made_before = made.query("SELECT DISTINCT source FROM alignment_prompts")
@@ -617,8 +630,10 @@ def call(*arguments: str) -> Result:
 
 @pytest.fixture
 def home(made: Graph, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The finished demo where the command looks."""
+    """The finished demo where the command looks, and the engine that made it."""
     monkeypatch.setenv("ALIGNMENT_HOME", str(made.home))
+    of_it = {"inference": made.inference}
+    monkeypatch.setattr("alignment_assets.commands.export.default_resources", lambda run: of_it)
     monkeypatch.chdir(tmp_path)
     return made.home
 
@@ -640,6 +655,26 @@ def test_the_command_by_itself_writes_the_folder_of_the_asset(home: Path, export
     shutil.rmtree(home / "exports")
     assert call().exit_code == 0
     assert contents(home / "exports" / POLICY) == contents(exported)
+
+
+def test_rows_by_another_template_or_model_than_the_recipes_are_not_exported_as_by_it(
+    made: Graph, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ALIGNMENT_HOME", str(made.home))
+    monkeypatch.chdir(tmp_path)
+    refused = call("--to", "mine")  # the demo's model, where an engine of tests has answered
+    assert isinstance(refused.exception, ExportError)
+    assert "is by another tokenizer, chat template or weights" in str(refused.exception)
+    assert list(tmp_path.iterdir()) == []
+
+    shutil.copytree(REPOSITORY / "recipes", "recipes")
+    recipe = yaml.safe_load(Path("recipes/demo.yaml").read_text())
+    recipe["models"][POLICY]["weights"] = "models/gone"
+    Path("recipes/demo.yaml").write_text(yaml.safe_dump(recipe))
+    exported = call("--recipe", "recipes/demo.yaml", "--to", "mine")
+    assert exported.exit_code == 0, exported.exception
+    said = " ".join(exported.stderr.split())
+    assert f"not known whether {POLICY} is the model of the rows: " in said
 
 
 def test_where_nothing_was_made_an_export_leaves_nothing(folder_of_its_own: None) -> None:
