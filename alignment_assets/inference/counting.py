@@ -11,6 +11,7 @@ import json
 import multiprocessing
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -133,6 +134,10 @@ def _begin(settings: str, environment: dict[str, str], parent: int) -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
+    # Transformers does without what it does not find: tokenizers need no torch, which takes most of
+    # the time and memory to load. It says so on the terminal otherwise.
+    os.environ["TRANSFORMERS_NO_ADVISORY_WARNINGS"] = "1"
+    sys.modules["torch"] = None  # type: ignore[assignment]
     from transformers import AutoTokenizer
 
     given = TokenizerSettings(**json.loads(settings))
