@@ -257,6 +257,7 @@ def rehearse(world: World) -> None:
         "dpo_pairs",
         "qrpo_samples",
         "selection_exclusions",
+        "selection_report",
     ):
         world.run(f"{asset}[{POLICY}]", build, asset, POLICY)
     world.run("(answers)", answers, "reference_logprobs", POLICY)

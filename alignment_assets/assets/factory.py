@@ -78,7 +78,7 @@ MAY_BE_EMPTY = {
     "licensed_prompts",
     "controversy_labels",
     *("judge_comparisons", "judge_rankings", "policy_tokens", "selected_pairs", "dpo_pairs"),
-    *("qrpo_samples", "reference_logprobs", "selection_exclusions"),
+    *("qrpo_samples", "reference_logprobs", "selection_exclusions", "selection_report"),
 }
 
 Deps = Iterable[str | AssetDep]

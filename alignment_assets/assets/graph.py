@@ -17,6 +17,7 @@ from alignment_assets.assets.jobs import automation, jobs
 from alignment_assets.assets.labels import label_assets
 from alignment_assets.assets.prompts import prompt_assets
 from alignment_assets.assets.rewards import reward_assets
+from alignment_assets.assets.selection_report import selection_report_asset
 from alignment_assets.assets.slots import wait_with_patience
 from alignment_assets.assets.training_export import training_export_asset
 from alignment_assets.assets.training_sets import training_set_assets
@@ -63,6 +64,7 @@ def build_defs(run: Run, resources: Mapping[str, Any] | None = None) -> Definiti
         *completion_assets(run),
         *reward_assets(run),
         *training_set_assets(run),
+        selection_report_asset(run),
         training_export_asset(run),
     ]
     return Definitions(

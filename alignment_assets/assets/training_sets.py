@@ -27,6 +27,7 @@ from alignment_assets.warehouse.lineage import Lineage
 from alignment_assets.warehouse.resource import Warehouse, WarehouseError
 
 GROUP = "training_sets"
+_ORDERED = {"prompt", "candidate", "text", "reward", "chosen_order", "rejected_order"}
 _WITH_TEXTS = {"dpo_pairs", "qrpo_samples"}
 
 
@@ -88,11 +89,7 @@ def _selected_pairs_asset(run: Run) -> AssetsDefinition:
     query = sql_files.read_sql("assets", table)
     selection = recipe.selection
     logic = sql_files.code_version(
-        sql_files.read_sql("pairs", "candidates"),
-        sql_files.read_sql("selection", selection.strategy),
-        *(sql_files.read_sql("pairs", name) for name in ("picked", "taken")),
-        query,
-        settings=table_settings(recipe),
+        *drawing_files(selection.strategy), query, settings=table_settings(recipe)
     )
 
     @table_asset(
@@ -115,11 +112,21 @@ def _selected_pairs_asset(run: Run) -> AssetsDefinition:
     return build
 
 
+def drawing_files(strategy: str) -> list[str]:
+    """Return the queries that a strategy's pairs are drawn by."""
+    read = sql_files.read_sql
+    return [
+        read("selection", strategy),
+        *(read("pairs", name) for name in ("candidates", "drawn", "picked", "taken")),
+    ]
+
+
 def draw_pairs(connection: duckdb.DuckDBPyConnection, parameters: Mapping[str, Any]) -> None:
     """Draw a policy's pairs into the temporary table ``taken``, one pair of each prompt at a time.
 
     The strategy ``sql/selection/<$selection_strategy>.sql`` runs once for each ``$pair_index``. It
-    reads ``candidates`` and ``taken``, and gives the columns ``chosen`` and ``rejected``.
+    reads ``candidates`` and ``taken``, and gives either the columns ``chosen`` and ``rejected``, or
+    candidates with their ``chosen_order`` and ``rejected_order``, by which `sql/pairs/drawn` draws.
 
     Args:
         connection: sees ``quantile_rewards`` and ``alignment_prompts``.
@@ -129,21 +136,15 @@ def draw_pairs(connection: duckdb.DuckDBPyConnection, parameters: Mapping[str, A
         WarehouseError: the strategy gives other columns.
     """
     strategy = parameters["selection_strategy"]
-    _make_temporary(connection, "candidates", "pairs", "candidates", parameters)
+    _make_temporary(connection, "candidates", sql_files.read_sql("pairs", "candidates"), parameters)
     connection.execute(
         "CREATE OR REPLACE TEMP TABLE taken (pair_index INTEGER, prompt UINTEGER, chosen UUID, "
         "rejected UUID, chosen_text UBIGINT, rejected_text UBIGINT)"
     )
     for pair_index in range(parameters["selection_pairs_per_prompt"]):
         given = {**parameters, "pair_index": pair_index}
-        _make_temporary(connection, "drawn", "selection", strategy, given)
-        columns = [column[0] for column in connection.execute("FROM drawn LIMIT 0").description]
-        if sorted(columns) != ["chosen", "rejected"]:
-            raise WarehouseError(
-                f"sql/selection/{strategy}.sql gives the columns {columns}; give chosen and "
-                f"rejected, each a candidate of the table candidates"
-            )
-        _make_temporary(connection, "picked", "pairs", "picked", given)
+        _make_temporary(connection, "drawn", _drawing(connection, strategy, given), given)
+        _make_temporary(connection, "picked", sql_files.read_sql("pairs", "picked"), given)
         strangers = connection.execute(
             "SELECT chosen, rejected FROM drawn "
             "WHERE (chosen IS NOT NULL AND chosen NOT IN (SELECT candidate FROM picked)) OR "
@@ -160,14 +161,29 @@ def draw_pairs(connection: duckdb.DuckDBPyConnection, parameters: Mapping[str, A
         )
 
 
+def _drawing(
+    connection: duckdb.DuckDBPyConnection, strategy: str, parameters: Mapping[str, Any]
+) -> str:
+    """Return the query for the pairs of a strategy."""
+    query = sql_files.read_sql("selection", strategy)
+    given = sql_files.named_parameters(query, parameters)
+    described = connection.execute(f"DESCRIBE ({query}\n)", given).fetchall()
+    columns = [str(column[0]) for column in described]
+    if sorted(columns) == ["chosen", "rejected"]:
+        return query
+    if not _ORDERED.issubset(columns):
+        raise WarehouseError(
+            f"sql/selection/{strategy}.sql gives the columns {columns}; give chosen and rejected, "
+            f"each a candidate of the table candidates, or rows of it with chosen_order and "
+            f"rejected_order"
+        )
+    drawn = sql_files.read_sql("pairs", "drawn")
+    return f"WITH ordered AS NOT MATERIALIZED ({query}\n) SELECT * FROM ({drawn}\n)"
+
+
 def _make_temporary(
-    connection: duckdb.DuckDBPyConnection,
-    table: str,
-    kind: str,
-    name: str,
-    parameters: Mapping[str, Any],
+    connection: duckdb.DuckDBPyConnection, table: str, query: str, parameters: Mapping[str, Any]
 ) -> None:
-    query = sql_files.read_sql(kind, name)
     connection.execute(
         f"CREATE OR REPLACE TEMP TABLE {table} AS ({query}\n)",
         sql_files.named_parameters(query, parameters),

@@ -219,9 +219,14 @@ class Recipe(Part):
             "rewards.standard.model": (self.rewards.standard.model,),
             "rewards.controversial.model": (self.rewards.controversial.model,),
             "rewards.comparison_judge": (self.rewards.comparison_judge,),
+            "selection.model_order": self.selection.model_order,
+        }
+        some = {
+            "completions.standard_charter_models": set(self.completions.models),
+            "selection.model_order": {*self.completions.models, *self.completions.policies},
         }
         for place, names in used.items():
-            allowed = set(self.completions.models) if "charter" in place else set(self.models)
+            allowed = some.get(place, set(self.models))
             for name in names:
                 if name not in allowed:
                     raise ValueError(f"{place}: no model {name!r}; defined are {sorted(allowed)}")

@@ -174,7 +174,12 @@ class Selection(Part):
     strategy: str = Field(
         "published",
         description="a file in sql/selection, without its .sql",
-        examples=["published", "original", "best_worst"],
+        examples=[
+            *("published", "original", "best_worst", "max_margin", "delta", "on_policy_only"),
+        ],
+    )
+    model_order: tuple[str, ...] = Field(
+        (), description="models, the strongest first, for the strategy delta"
     )
     pairs_per_prompt: Count = Field(1, description="of each policy, at most")
     rejected_quantile: Share = Field(
@@ -203,6 +208,15 @@ class Selection(Part):
             folder = project_folder("sql") / "selection"
             raise ValueError(f"no strategy {strategy!r}; name one of {known} or add it to {folder}")
         return strategy
+
+    @model_validator(mode="after")
+    def _delta_has_an_order(self) -> Selection:
+        if self.strategy == "delta" and len(self.model_order) < 2:
+            raise ValueError(
+                "the strategy delta takes a stronger model's answer over a weaker model's; name "
+                "two models or more as model_order, the strongest first"
+            )
+        return self
 
 
 class ReferenceLogprobs(Part):

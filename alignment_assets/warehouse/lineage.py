@@ -34,7 +34,7 @@ PARTITION_COLUMNS = {
         (
             *("judge_comparisons", "judge_rankings", "policy_tokens", "quantile_rewards"),
             *("selected_pairs", "dpo_pairs", "qrpo_samples", "selection_exclusions"),
-            *("reference_logprobs", "training_export"),
+            *("reference_logprobs", "selection_report", "training_export"),
         ),
         "policy",
     ),

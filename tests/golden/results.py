@@ -13,6 +13,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
+from alignment_assets.assets.selection_report import draw_each
 from alignment_assets.assets.training_sets import draw_pairs
 from alignment_assets.inference.types import ANSWER_SCHEMA
 from alignment_assets.warehouse import sql_files
@@ -34,6 +35,7 @@ OF_MODELS = ("completion_requests", "completions", "rewards")
 OF_POLICIES = (
     *("judge_comparisons", "judge_rankings", "policy_tokens", "quantile_rewards"),
     *("selected_pairs", "dpo_pairs", "qrpo_samples", "reference_logprobs", "selection_exclusions"),
+    "selection_report",
 )
 OF_ONE_DATABASE = ("assets", "requests", "losses", "selection", "exports", "analysis")
 KINDS = (*OF_ONE_DATABASE, "compare/answers")
@@ -281,6 +283,11 @@ def _build(warehouse: Warehouse, table: str, partition: Row) -> None:
             _count_tokens(staging)
         if table == "selected_pairs":
             draw_pairs(staging.connection, parameters)
+        if table == "selection_report":
+            draws = [(name, parameters["seed"]) for name in sql_files.sql_names("selection")]
+            other = (parameters["selection_strategy"], parameters["seed"] + 1)
+            before = f"{staging.reads}.main.{table}"
+            draw_each(staging.connection, [*draws, other], before, parameters)
         staging.insert(sql_files.read_sql("assets", table), parameters)
         staging.publish(parameters)
 

@@ -33,6 +33,7 @@ DOWNSTREAM = [
     "qrpo_samples",
     "reference_logprobs",
     "selection_exclusions",
+    "selection_report",
     "training_export",
 ]
 

@@ -54,6 +54,7 @@ class Rules:
     seed: int = 7
     compared: int = 5
     strategy: str = "published"
+    model_order: tuple[str, ...] = ()
     pairs_per_prompt: int = 1
     rejected_quantile: float = 0.2
     min_references: int = 2
@@ -234,9 +235,12 @@ def select(placed: Sequence[Placed], rules: Rules) -> list[tuple[Placed, Placed]
                 and other not in used
                 and other.candidate.normal != one.candidate.normal
                 and other.candidate.normal not in rejected_before
+                and _may_be(other, "rejected", rules)
             ]
             for one in eligible
-            if one.candidate.normal not in chosen_before and one not in used
+            if one.candidate.normal not in chosen_before
+            and one not in used
+            and _may_be(one, "chosen", rules)
         }
         further = bool(pairs)
         chosen = _drawn([one for one in partners if partners[one]], "chosen", rules, further)
@@ -248,11 +252,22 @@ def select(placed: Sequence[Placed], rules: Rules) -> list[tuple[Placed, Placed]
     return pairs
 
 
+def _may_be(one: Placed, side: str, rules: Rules) -> bool:
+    """Return whether the strategy takes a candidate for a side at all."""
+    if rules.strategy == "on_policy_only":
+        return _is_reference(one.candidate, rules)
+    if rules.strategy == "delta":
+        half = len(rules.model_order) // 2
+        stronger, weaker = rules.model_order[:half], rules.model_order[half:]
+        return one.candidate.model in (stronger if side == "chosen" else weaker)
+    return True
+
+
 def _drawn(candidates: Sequence[Placed], side: str, rules: Rules, further: bool) -> Placed | None:
     """Draw from the best of some candidates if one is chosen, from the worst if one is rejected."""
 
     def place(one: Placed) -> Any:
-        if rules.strategy == "published":
+        if rules.strategy in ("published", "on_policy_only"):
             bands = CHOSEN_BANDS if side == "chosen" else REJECTED_BANDS
             return bands.index(str(one.band))
         if rules.strategy == "original":
@@ -263,6 +278,12 @@ def _drawn(candidates: Sequence[Placed], side: str, rules: Rules, further: bool)
             (tier,) = (number for number, bands in enumerate(tiers) if one.band in bands)
             # Both sides take the highest quantile of their tier.
             return (tier if side == "chosen" else -tier, -one.quantile)
+        if rules.strategy == "max_margin":
+            assert one.quantile is not None
+            return -one.quantile if side == "chosen" else one.quantile
+        if rules.strategy == "delta":
+            rank = rules.model_order.index(one.candidate.model)
+            return rank if side == "chosen" else -rank
         assert rules.strategy == "best_worst" and one.reward is not None
         return -one.reward if side == "chosen" else one.reward
 

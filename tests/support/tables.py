@@ -142,6 +142,7 @@ def parameters(rules: Rules) -> dict[str, Any]:
         "rewards_compared_candidates": rules.compared,
         "rewards_min_score_mass": 0.0,
         **{f"selection_{name}": getattr(rules, name) for name in selection},
+        "selection_model_order": list(rules.model_order),
     }
 
 

@@ -153,6 +153,7 @@ OTHER: dict[str, Any] = {
     "rewards.comparison_thinking_tokens": 99,
     "rewards.compared_candidates": 4,
     "selection.strategy": "best_worst",
+    "selection.model_order": ["smollm2-135m", "smollm2-135m-cool"],
     "selection.pairs_per_prompt": 2,
     "selection.rejected_quantile": 0.3,
     "selection.min_references": 3,

@@ -28,7 +28,7 @@ OF_POLICY = (
     "key:judge_comparisons or key:judge_rankings or key:policy_tokens "
     "or key:quantile_rewards or key:selected_pairs "
     "or key:dpo_pairs or key:qrpo_samples or key:reference_logprobs or key:selection_exclusions "
-    "or key:training_export"
+    "or key:selection_report or key:training_export"
 )
 FIRST = "judge_comparisons[smollm2-135m-policy]"
 

@@ -54,6 +54,10 @@ PAGES = {
     "dpo_pairs": ({"pairs_by_model", "reward_margins", "bands_of_pairs", "sample_pairs"}, True),
     "qrpo_samples": ({"samples_by_model"}, True),
     "reference_logprobs": ({"logprobs_of_pairs"}, False),
+    "selection_report": (
+        {"strategies_compared", "sides_by_strategy", "overlap_of_strategies"},
+        True,
+    ),
     "training_export": ({"left_out_of_exports"}, False),
 }
 

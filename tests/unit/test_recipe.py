@@ -181,6 +181,15 @@ def test_an_integer_will_do_for_a_fraction_and_every_problem_is_told() -> None:
         ({"completions.models": ["smollm2-135m", "gpt"]}, "completions.models: no model 'gpt'"),
         ({"completions.policies": ["gpt"]}, "completions.policies: no model 'gpt'"),
         ({"rewards.comparison_judge": "gpt"}, "rewards.comparison_judge: no model 'gpt'"),
+        (
+            {"selection.model_order": ["smollm2-135m", "smollm2-135m-judge"]},
+            "selection.model_order: no model 'smollm2-135m-judge'; defined are",
+        ),
+        (
+            {"selection.model_order": ["smollm2-135m", "smollm2-135m"]},
+            "selection.model_order: ['smollm2-135m', 'smollm2-135m'] names a model twice",
+        ),
+        ({"selection.strategy": "delta"}, "name two models or more as model_order"),
         ({"rewards.standard.model": "gpt"}, "rewards.standard.model: no model 'gpt'"),
         (
             {"completions.standard_charter_models": ["smollm2-135m-judge"]},

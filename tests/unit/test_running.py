@@ -49,9 +49,9 @@ def test_the_whole_graph_is_sources_then_prompts_then_each_model_then_each_polic
         "judge_comparisons",
         "policy_tokens",
     }
-    assert {key.to_user_string() for key in policy.assets[-6:]} == {
+    assert {key.to_user_string() for key in policy.assets[-7:]} == {
         *("selected_pairs", "dpo_pairs", "qrpo_samples", "reference_logprobs", "training_export"),
-        "selection_exclusions",
+        *("selection_exclusions", "selection_report"),
     }
     planned = [key for run in (sources[0], roots, prompts, models[0], policy) for key in run.assets]
     assert sorted(planned) == sorted(demo.resolve_asset_graph().get_all_asset_keys())

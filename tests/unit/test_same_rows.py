@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import duckdb
 import pytest
 
+from alignment_assets.assets.selection_report import draw_each, reported_draws
 from alignment_assets.assets.training_sets import draw_pairs
 from alignment_assets.recipe import wordings
 from alignment_assets.warehouse import sql_files
@@ -27,6 +28,7 @@ DERIVED = (
     "dpo_pairs",
     "qrpo_samples",
     "selection_exclusions",
+    "selection_report",
 )
 
 SOURCES = """
@@ -156,6 +158,8 @@ def build(threads: int, shuffled: int | None = None) -> dict[str, tuple[int, int
         for table in DERIVED:
             if table == "selected_pairs":
                 draw_pairs(connection, settings)
+            if table == "selection_report":
+                draw_each(connection, reported_draws(RECIPE), table, settings)
             insert(table, sql_files.read_sql("assets", table))
             shuffle(table)
         found = {}

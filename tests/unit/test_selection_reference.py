@@ -105,6 +105,19 @@ def test_rankings_agree_with_the_reference(world: World, policy: str) -> None:
         (POLICIES[0], {"pairs_per_prompt": 3}),
         (POLICIES[0], {"pairs_per_prompt": 3, "strategy": "best_worst"}),
         (POLICIES[1], {"strategy": "best_worst"}),
+        (POLICIES[0], {"strategy": "max_margin"}),
+        (POLICIES[1], {"strategy": "max_margin", "pairs_per_prompt": 3}),
+        (POLICIES[0], {"strategy": "on_policy_only"}),
+        (POLICIES[1], {"strategy": "on_policy_only", "pairs_per_prompt": 2}),
+        (POLICIES[0], {"strategy": "delta", "model_order": ("qwen", "llama")}),
+        (
+            POLICIES[1],
+            {
+                "strategy": "delta",
+                "model_order": ("olmo", POLICIES[1], "llama"),
+                "pairs_per_prompt": 2,
+            },
+        ),
         (POLICIES[0], {"strategy": "original"}),
         (POLICIES[1], {"strategy": "original", "pairs_per_prompt": 3}),
         (
@@ -152,7 +165,12 @@ def test_selection_agrees_with_the_reference(
         ]
         assert row["reference_rewards"] == sorted(references)
 
-    reasons = {prompt_id: exclusion_reason(placed, rules) for prompt_id, placed in prompts.items()}
+    paired = {prompt_id for prompt_id, _ in expected}
+    reasons = {
+        prompt_id: exclusion_reason(placed, rules)
+        or (None if prompt_id in paired else "not_selected")
+        for prompt_id, placed in prompts.items()
+    }
     assert {row["prompt_id"]: row["reason"] for row in excluded_rows} == {
         prompt_id: reason for prompt_id, reason in reasons.items() if reason
     }

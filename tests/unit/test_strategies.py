@@ -40,6 +40,15 @@ CLOSEST = """
 SELECT two[1] AS chosen, two[2] AS rejected
 FROM (SELECT arg_max(candidate, reward, 2) AS two FROM candidates GROUP BY prompt)
 """
+SHORTEST = """
+-- The shortest of those of quantile 1, against one of the lowest quantile.
+SELECT
+    candidates.*,
+    CASE WHEN quantile = 1 THEN completion_tokens END AS chosen_order,
+    quantile AS rejected_order
+FROM candidates
+JOIN policy_tokens ON completion_id = candidate AND policy = $policy
+"""
 Add = Callable[[str], Rules]
 
 
@@ -138,7 +147,7 @@ def test_a_file_and_a_line_of_the_recipe_add_a_strategy(
         ),
         (
             "SELECT arg_max(candidate, reward) AS best FROM candidates GROUP BY prompt",
-            r"gives the columns \['best'\]; give chosen and rejected",
+            r"gives the columns \['best'\]; give chosen and rejected, .* with chosen_order",
         ),
         (
             CLOSEST.replace("two[1] AS chosen", "uuid() AS chosen"),
@@ -155,6 +164,23 @@ def test_a_strategy_that_breaks_a_rule_publishes_nothing(
         run_asset(warehouse, "selected_pairs", add(query))
     assert "sql/" in str(refused.value)
     assert read_rows(warehouse, "FROM selected_pairs") == before != []
+
+
+def test_a_strategy_says_in_which_order_candidates_are_chosen_and_rejected(
+    warehouse: Warehouse, add: Add
+) -> None:
+    tokens = {f"{prompt}/{number}": 50 - number for prompt in ("one", "two") for number in range(6)}
+    with warehouse.get_connection() as connection:
+        for name, count in tokens.items():
+            connection.execute(
+                "UPDATE policy_tokens SET completion_tokens = $count WHERE completion_id = $name",
+                {"count": count, "name": uid(name)},
+            )
+    run_asset(warehouse, "selected_pairs", replace(add(SHORTEST), pairs_per_prompt=2))
+    pairs = read_rows(warehouse, "FROM selected_pairs ORDER BY chosen_completion_id")
+    chosen = [row["chosen_completion_id"] for row in pairs]
+    assert sorted(chosen) == ["one/5", "two/5"]  # 4 is not of quantile 1
+    assert {row["rejected_completion_id"] for row in pairs} <= {"one/0", "two/0"}
 
 
 def test_a_strategy_may_pass_over_prompts_with_null(warehouse: Warehouse, add: Add) -> None:
