@@ -3,6 +3,7 @@
 SELECT
     round(accuracy, 4) AS agreement_accuracy,
     graded_prompts AS agreement_prompts,
+    round(kappa, 4) AS agreement_kappa,
     round(human_majority, 4) AS agreement_of_people
 FROM controversy_agreement
 WHERE is_recipe_threshold

@@ -51,14 +51,112 @@ counted AS (
     FROM thresholds
     LEFT JOIN compared USING (threshold)
     GROUP BY threshold
+),
+-- Ratings of a prompt by value: the people's alone, and on graded prompts with the grader as one more.
+ratings AS (
+    SELECT 'people' AS raters, prompt_id, label AS value FROM labels WHERE NOT is_repeated
+    UNION ALL
+    SELECT 'with_grader', prompt_id, label
+    FROM labels
+    SEMI JOIN (FROM controversy_labels WHERE grade IS NOT NULL) AS graded USING (prompt_id)
+    WHERE NOT is_repeated
+    UNION ALL
+    SELECT 'with_grader', prompt_id, grade
+    FROM controversy_labels
+    SEMI JOIN labels USING (prompt_id)
+    WHERE grade IS NOT NULL
+),
+tallied AS (
+    SELECT *, sum(number) OVER (PARTITION BY raters, prompt_id) AS of_prompt
+    FROM (SELECT raters, prompt_id, value, count(*) AS number FROM ratings GROUP BY ALL)
+    QUALIFY of_prompt > 1
+),
+marginals AS (
+    SELECT raters, value, sum(number) AS number, sum(sum(number)) OVER (PARTITION BY raters) AS of_all
+    FROM tallied
+    GROUP BY raters, value
+),
+-- How far apart two values are on an ordinal scale: the ratings between them, and half of those with either.
+apart AS (
+    SELECT
+        one.raters,
+        one.value AS value,
+        other.value AS other_value,
+        one.number * other.number AS expected,
+        one.of_all - 1 AS of_others,
+        power((
+            SELECT sum(number)
+            FROM marginals AS between_them
+            WHERE between_them.raters = one.raters
+                AND between_them.value BETWEEN least(one.value, other.value) AND greatest(one.value, other.value)
+        ) - (one.number + other.number) / 2, 2) AS distance
+    FROM marginals AS one
+    JOIN marginals AS other ON other.raters = one.raters AND other.value <> one.value
+),
+observed AS (
+    SELECT
+        one.raters,
+        one.value,
+        other.value AS other_value,
+        sum(one.number * other.number / (one.of_prompt - 1)) AS number
+    FROM tallied AS one
+    JOIN tallied AS other
+        ON other.raters = one.raters AND other.prompt_id = one.prompt_id AND other.value <> one.value
+    GROUP BY ALL
+),
+alphas AS (
+    SELECT
+        raters,
+        1 - any_value(of_others) * coalesce(sum(observed.number * distance), 0) / sum(expected * distance) AS alpha
+    FROM apart
+    LEFT JOIN observed USING (raters, value, other_value)
+    GROUP BY raters
+),
+-- Of graded prompts: shares, and what would agree by chance.
+shares AS (
+    SELECT
+        *,
+        1.959963984540054 AS z,  -- of the normal distribution 95% lie so near
+        nullif(graded_prompts, 0) AS n,
+        (true_positives + true_negatives) / n AS accuracy,
+        (true_positives + false_positives) / n AS graded_yes,
+        (true_positives + false_negatives) / n AS majority_yes,
+        graded_yes * majority_yes + (1 - graded_yes) * (1 - majority_yes) AS by_chance,
+        -- Without the last digits none is below 0 by chance.
+        CASE WHEN by_chance < 1 THEN round((accuracy - by_chance) / (1 - by_chance), 12) + 0 END AS kappa
+    FROM counted
+),
+-- Fleiss, Cohen and Everitt's variance of kappa (1969).
+spread AS (
+    SELECT
+        *,
+        z * sqrt(greatest(0, (
+            true_positives / n * power(1 - (graded_yes + majority_yes) * (1 - kappa), 2)
+            + true_negatives / n * power(1 - (2 - graded_yes - majority_yes) * (1 - kappa), 2)
+            + power(1 - kappa, 2) * (
+                false_positives / n * power(majority_yes + 1 - graded_yes, 2)
+                + false_negatives / n * power(1 - majority_yes + graded_yes, 2))
+            - power(kappa - by_chance * (1 - kappa), 2)
+        ) / n)) / (1 - by_chance) AS kappa_half,
+        (accuracy + z * z / (2 * n)) / (1 + z * z / n) AS middle,
+        z * sqrt(accuracy * (1 - accuracy) / n + z * z / (4 * n * n)) / (1 + z * z / n) AS half
+    FROM shares
 )
 SELECT
-    * REPLACE (
+    * EXCLUDE (z, n, graded_yes, majority_yes, by_chance, kappa_half, middle, half) REPLACE (
         -- The last digits of a mean depend on the order of rows; these do not.
         round(human_unanimous, 12) AS human_unanimous,
         round(human_pairwise, 12) AS human_pairwise,
         round(human_majority, 12) AS human_majority),
     threshold = $controversy_threshold AS is_recipe_threshold,
-    (true_positives + true_negatives) / nullif(graded_prompts, 0) AS accuracy
-FROM counted
+    -- Wilson's interval.
+    middle - half AS accuracy_low,
+    middle + half AS accuracy_high,
+    (true_positives / nullif(true_positives + false_negatives, 0)
+        + true_negatives / nullif(true_negatives + false_positives, 0)) / 2 AS balanced_accuracy,
+    round(kappa - kappa_half, 12) + 0 AS kappa_low,
+    round(kappa + kappa_half, 12) + 0 AS kappa_high,
+    (SELECT round(alpha, 12) FROM alphas WHERE raters = 'with_grader') AS alpha,
+    (SELECT round(alpha, 12) FROM alphas WHERE raters = 'people') AS human_alpha
+FROM spread
 ORDER BY threshold
