@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from alignment_assets.commands import completing
+from alignment_assets.commands.labels_app import labels_app
 from alignment_assets.commands.options import (
     FormatOption,
     LimitOption,
@@ -368,6 +369,7 @@ def forecast(
     forecast(recipe, pilot, format, output)
 
 
+app.add_typer(labels_app, name="labels")
 app.add_typer(spool_app, name="spool")
 
 

@@ -110,6 +110,7 @@ def results(warehouse: Warehouse, kind: str) -> dict[str, str]:
         **GOLDEN["settings"],
         "pair_id": IDS[TRACED],
         "pending": json.dumps(GOLDEN["pending"]),
+        **{"labels": 3, "stratum": "source"},
         "policy": GOLDEN.policies[0],
     }
     if kind == "selection":

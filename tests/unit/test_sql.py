@@ -44,7 +44,7 @@ CHANGES: Row = {
     **ANY_LOSS,
 }
 # Parameters of questions that are no setting of the recipe, with a value that suits a test.
-GIVEN: Row = {"pair_id": None, "pending": "[]"}
+GIVEN: Row = {"pair_id": None, "pending": "[]", "labels": 9, "stratum": "source"}
 KINDS = (
     *("assets", "counting", "requests", "moved", "edges", "losses", "pairs", "selection"),
     *("checks", "analysis", "compare"),
