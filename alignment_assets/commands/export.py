@@ -79,7 +79,13 @@ def _policies(run: Run, named: Sequence[str]) -> list[str]:
 
 
 def _write(
-    run: Run, format: Sequence[str], policy: str, split: float | None, folder: Path
+    run: Run,
+    format: Sequence[str],
+    policy: str,
+    split: float | None,
+    folder: Path,
+    *,
+    for_others: bool = False,
 ) -> Exported:
     recipe, warehouse = run.recipe, Database(**run.database_settings)
     wanted = formats(format or None)
@@ -89,7 +95,7 @@ def _write(
         (database,) = connection.execute("SELECT current_database()").fetchone() or ("",)
         source = source_of(run, connection, database, policy, share)
         _check(source, run)
-        return write_export(source, recipe, wanted, folder)
+        return write_export(source, recipe, wanted, folder, for_others=for_others)
 
 
 def _check(source: Source, run: Run) -> None:
@@ -113,7 +119,7 @@ def _to_hub(
 ) -> None:
     hub.check(repository, upload=upload)
     with tempfile.TemporaryDirectory(prefix="export-") as folder:
-        _write(run, format, policy, split, Path(folder))
+        _write(run, format, policy, split, Path(folder), for_others=True)
         files = hub.files_of(Path(folder))
         for name, size in files.items():
             say(f"{size:>15,}  {name}")

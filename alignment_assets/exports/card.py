@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from alignment_assets.exports.limits import KNOWN_LIMITS
-from alignment_assets.exports.manifest import TEMPLATE
+from alignment_assets.exports.manifest import TEMPLATE, shown_weights
 from alignment_assets.host.shown import ascii_controls
 from alignment_assets.pages.answers import Answer
 from alignment_assets.pages.markdown import markdown_table, markdown_text
@@ -159,10 +159,11 @@ def _body(
     if made_by["description"]:
         yield f"{markdown_text(made_by['description'])}\n"
     strategy = content["selection"]["strategy"]
+    weights = markdown_text(shown_weights(policy["weights"]))
     yield (
         "Prompts of the sources below, completions of several models, rewards of a reward model or "
         "a judge, and pairs that were selected for the policy "
-        f"**{markdown_text(policy['name'])}** ({markdown_text(policy['weights'])}) by the strategy "
+        f"**{markdown_text(policy['name'])}** ({weights}) by the strategy "
         f"`{strategy}`: written by `alignment-assets` {content['versions']['alignment_assets']}. "
         "`manifest.json` has the recipe's fingerprint, versions, and the size, hash and columns of "
         "each file.\n"

@@ -11,7 +11,7 @@ import duckdb
 from alignment_assets.exports.card import QUESTIONS, write_card
 from alignment_assets.exports.croissant import write_croissant
 from alignment_assets.exports.formats import ExportError, Format
-from alignment_assets.exports.manifest import TEMPLATE, manifest, write_manifest
+from alignment_assets.exports.manifest import TEMPLATE, manifest, shown_weights, write_manifest
 from alignment_assets.exports.shards import File, Source, write_formats
 from alignment_assets.host.durable import sync
 from alignment_assets.host.hub import recorded_commit
@@ -94,7 +94,12 @@ def check_policy(source: Source, tokenizer: str | None, model: str) -> None:
 
 
 def write_export(
-    source: Source, recipe: Recipe, formats: Sequence[Format], folder: Path
+    source: Source,
+    recipe: Recipe,
+    formats: Sequence[Format],
+    folder: Path,
+    *,
+    for_others: bool = False,
 ) -> Exported:
     """Write a policy's export into an empty folder.
 
@@ -103,6 +108,7 @@ def write_export(
         recipe: what they were made by.
         formats: which of them.
         folder: where to; see `placing.placed`.
+        for_others: it leaves this machine: where a folder of weights stands is not told.
 
     Raises:
         ExportError: a format cannot be written.
@@ -112,6 +118,8 @@ def write_export(
     written = write_formats(source, formats, folder)
     answers = _answers(source, recipe)
     content = manifest(source, recipe, written, answers)
+    if for_others:
+        content["policy"]["weights"] = shown_weights(content["policy"]["weights"])
     if (template := recipe.chat_template(recipe.models[source.policy])) is not None:
         (folder / TEMPLATE).write_text(template, encoding="utf-8")
     write_card(folder, content, recipe, answers)

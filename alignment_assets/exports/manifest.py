@@ -57,7 +57,7 @@ def manifest(
         },
         "policy": {
             "name": source.policy,
-            "weights": _shown(policy.weights),
+            "weights": policy.weights,
             "revision": source.commit or policy.revision,
             "model_fingerprint": _fingerprint(source),
             "chat_template": TEMPLATE if policy.chat_template else None,
@@ -81,7 +81,7 @@ def manifest(
     }
 
 
-def _shown(weights: str) -> str:
+def shown_weights(weights: str) -> str:
     """Return how weights are told to others: of a folder its name, not where it stands."""
     return Path(weights).name if Path(weights).is_absolute() else weights
 

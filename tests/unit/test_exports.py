@@ -356,12 +356,24 @@ def test_the_manifest_has_the_commit_that_the_policys_revision_was_then(
     assert manifest(tmp_path / "demo")["policy"]["revision"] == "0123abc"
 
 
-def test_where_a_folder_of_weights_stands_is_not_told(made: Graph, tmp_path: Path) -> None:
+def test_where_a_folder_of_weights_stands_is_not_told_to_others(
+    made: Graph, tmp_path: Path
+) -> None:
     models = RECIPE.model_dump(mode="json")["models"]
     models[POLICY] |= {"weights": str(tmp_path / "lab" / "our-policy")}
     folder = export(made, tmp_path / "demo", ["dpo"], recipe=changed_recipe({"models": models}))
-    assert manifest(folder)["policy"]["weights"] == "our-policy"
-    assert not any(str(tmp_path).encode() in text for text in contents(folder).values())
+    told = contents(folder)
+    assert manifest(folder)["policy"]["weights"] == str(tmp_path / "lab" / "our-policy")
+    assert not any(str(tmp_path).encode() in told[name] for name in told.keys() - {"manifest.json"})
+    assert "our-policy" in (folder / "README.md").read_text()
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    recipe = changed_recipe({"models": models})
+    with made.warehouse.read() as connection:
+        source = Source(connection, "alignment", POLICY, recipe.settings(), 0.0)
+        write_export(source, recipe, formats(["dpo"]), shared, for_others=True)
+    assert manifest(shared)["policy"]["weights"] == "our-policy"
+    assert not any(str(tmp_path).encode() in text for text in contents(shared).values())
 
 
 def test_the_card_loads_a_split_that_has_rows(made: Graph, tmp_path: Path) -> None:
