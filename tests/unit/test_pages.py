@@ -55,7 +55,7 @@ PAGES = {
     "qrpo_samples": ({"samples_by_model"}, True),
     "reference_logprobs": ({"logprobs_of_pairs"}, False),
     "selection_report": (
-        {"strategies_compared", "sides_by_strategy", "overlap_of_strategies"},
+        {"strategies_compared", "strategies_sides", "strategies_overlap"},
         True,
     ),
     "training_export": ({"left_out_of_exports"}, False),
