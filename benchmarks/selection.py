@@ -119,8 +119,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "selection.duckdb"
         fill(path, prompts)
-        for strategy in sql_files.sql_names("selection"):
-            for pairs in PAIRS:
+        for pairs in (*PAIRS, PAIRS[0]):  # the first once more: the machine may slow down meanwhile
+            for strategy in sql_files.sql_names("selection"):
                 ours, theirs = context.Pipe()
                 process = context.Process(target=select, args=(theirs, path, strategy, pairs))
                 process.start()
@@ -132,7 +132,10 @@ def main() -> None:
         ["strategy", "pairs a prompt", "rows", "seconds", "processor seconds", "peak MiB"],
         measured,
     )
-    one = {strategy: processor for strategy, pairs, _, _, processor, _ in measured if pairs == 1}
+    one = {
+        strategy: min(row[4] for row in measured if row[:2] == [strategy, PAIRS[0]])
+        for strategy in sql_files.sql_names("selection")
+    }
     published = one.pop("published")
     conclude(Claim("the slowest strategy, × published", max(one.values()) / published, at_most=1.3))
 

@@ -8,12 +8,12 @@ SELECT
     *,
     CASE
         WHEN $pair_index > 0 THEN CASE WHEN quantile >= 0.5 THEN 0 ELSE 1 END
-        -- By the tier, and in it by the quantile.
-        ELSE greatest(band_rank, 2) - quantile / 2
+        -- By the tier, and in it by the quantile. (`greatest` takes a third longer.)
+        ELSE CASE WHEN band_rank = 1 THEN 2 ELSE band_rank END - quantile / 2
     END AS chosen_order,
     CASE
         WHEN $pair_index > 0 THEN CASE WHEN quantile >= 0.5 THEN 1 ELSE 0 END
-        ELSE -greatest(band_rank, 2) - quantile / 2
+        ELSE CASE WHEN band_rank = 1 THEN -2 ELSE -band_rank::INTEGER END - quantile / 2
     END AS rejected_order
 FROM candidates
 ANTI JOIN (SELECT chosen AS candidate FROM taken UNION ALL SELECT rejected FROM taken) AS used USING (candidate)
