@@ -54,7 +54,7 @@ def draw_each(
 ) -> None:
     """Draw a policy's pairs in several ways into the temporary table ``reported``.
 
-    The temporary table ``before`` gets what the report says now.
+    The temporary table ``earlier`` gets what the report says now.
 
     Args:
         connection: sees ``quantile_rewards`` and ``alignment_prompts``.
@@ -66,7 +66,7 @@ def draw_each(
         WarehouseError: a strategy is none.
     """
     connection.execute(
-        f"CREATE OR REPLACE TEMP TABLE before AS FROM {before} WHERE policy = $policy",
+        f"CREATE OR REPLACE TEMP TABLE earlier AS FROM {before} WHERE policy = $policy",
         {"policy": parameters["policy"]},
     )
     connection.execute(

@@ -10,7 +10,7 @@ WITH told AS (
             WHEN measure IN ('pairs', 'quantile_margin', 'chosen_longer') AND about = 'all' THEN measure
             WHEN measure = 'chosen' AND about = policy || ' reference' THEN 'on_policy'
             WHEN measure = 'same_pairs' AND about = $selection_strategy THEN measure
-        END AS name
+        END AS figure
     FROM selection_report
     WHERE strategy IS NOT NULL
 )
@@ -18,14 +18,14 @@ SELECT
     policy,
     strategy,
     seed,
-    max(value) FILTER (name = 'pairs')::BIGINT AS pairs,
-    round(max(value) FILTER (name = 'quantile_margin'), 4) AS quantile_margin,
-    round(max(value) FILTER (name = 'chosen_longer'), 4) AS chosen_longer,
-    round(coalesce(max(value) FILTER (name = 'on_policy'), 0), 4) AS on_policy,
-    round(max(value) FILTER (name = 'same_pairs'), 4) AS same_pairs,
-    max(previous_value) FILTER (name = 'pairs')::BIGINT AS pairs_before,
-    round(max(previous_value) FILTER (name = 'quantile_margin'), 4) AS quantile_margin_before,
-    round(max(previous_value) FILTER (name = 'chosen_longer'), 4) AS chosen_longer_before
+    max(value) FILTER (figure = 'pairs')::BIGINT AS pairs,
+    round(max(value) FILTER (figure = 'quantile_margin'), 4) AS quantile_margin,
+    round(max(value) FILTER (figure = 'chosen_longer'), 4) AS chosen_longer,
+    round(coalesce(max(value) FILTER (figure = 'on_policy'), 0), 4) AS on_policy,
+    round(max(value) FILTER (figure = 'same_pairs'), 4) AS same_pairs,
+    max(previous_value) FILTER (figure = 'pairs')::BIGINT AS pairs_before,
+    round(max(previous_value) FILTER (figure = 'quantile_margin'), 4) AS quantile_margin_before,
+    round(max(previous_value) FILTER (figure = 'chosen_longer'), 4) AS chosen_longer_before
 FROM told
 GROUP BY policy, strategy, seed
 ORDER BY policy, strategy, seed

@@ -1,4 +1,4 @@
--- What each strategy makes of the same rewards. `reported` has the pairs that each has drawn, `before` this table's
+-- What each strategy makes of the same rewards. `reported` has the pairs that each has drawn, `earlier` this table's
 -- rows until now. Sums of fractions are of decimals, so that the order of rows has no part in them.
 WITH known AS (
     SELECT
@@ -23,7 +23,7 @@ pairs AS MATERIALIZED (
         chosen,
         rejected,
         one.track,
-        coalesce(language, 'und') AS language,
+        coalesce(language, 'und') AS prompt_language,
         one.answered_by AS chosen_by,
         other.answered_by AS rejected_by,
         one.band AS chosen_band,
@@ -49,7 +49,7 @@ told_apart AS (
     UNION ALL
     SELECT draw, 'rejected_band', rejected_band, count(*) FROM pairs GROUP BY ALL
     UNION ALL
-    SELECT draw, 'language', language, count(*) FROM pairs GROUP BY ALL
+    SELECT draw, 'language', prompt_language, count(*) FROM pairs GROUP BY ALL
 ),
 means AS (
     SELECT
@@ -133,12 +133,11 @@ measured AS (
 SELECT
     $policy AS policy,
     measured.*,
-    CASE WHEN before.value IS DISTINCT FROM measured.value THEN before.value ELSE before.previous_value END
-        AS previous_value
+    CASE WHEN earlier.value = measured.value THEN earlier.previous_value ELSE earlier.value END AS previous_value
 FROM measured
-LEFT JOIN before
-    ON before.strategy IS NOT DISTINCT FROM measured.strategy
-    AND before.seed IS NOT DISTINCT FROM measured.seed
-    AND before.measure = measured.measure
-    AND before.about IS NOT DISTINCT FROM measured.about
+LEFT JOIN earlier
+    ON earlier.strategy IS NOT DISTINCT FROM measured.strategy
+    AND earlier.seed IS NOT DISTINCT FROM measured.seed
+    AND earlier.measure = measured.measure
+    AND earlier.about IS NOT DISTINCT FROM measured.about
 ORDER BY measured.strategy, measured.seed, measured.measure, measured.about
