@@ -54,7 +54,8 @@ def draw_each(
 ) -> None:
     """Draw a policy's pairs in several ways into the temporary table ``reported``.
 
-    The temporary table ``earlier`` gets what the report says now.
+    The temporary table ``asked`` gets which ways, also those that draw nothing, and ``earlier``
+    what the report says now.
 
     Args:
         connection: sees ``quantile_rewards`` and ``alignment_prompts``.
@@ -73,6 +74,8 @@ def draw_each(
         "CREATE OR REPLACE TEMP TABLE reported "
         "(strategy VARCHAR, seed BIGINT, chosen UUID, rejected UUID)"
     )
+    connection.execute("CREATE OR REPLACE TEMP TABLE asked (strategy VARCHAR, seed BIGINT)")
+    connection.executemany("INSERT INTO asked VALUES (?, ?)", list(map(list, draws)))
     for strategy, seed in draws:
         draw_pairs(connection, {**parameters, "selection_strategy": strategy, "seed": seed})
         connection.execute(

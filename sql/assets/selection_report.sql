@@ -1,5 +1,6 @@
--- What each strategy makes of the same rewards. `reported` has the pairs that each has drawn, `earlier` this table's
--- rows until now. Sums of fractions are of decimals, so that the order of rows has no part in them.
+-- What each strategy makes of the same rewards. `asked` has the strategies and seeds, `reported` the pairs that each
+-- has drawn, `earlier` this table's rows until now. Sums of fractions are of decimals, so that the order of rows has
+-- no part in them.
 WITH known AS (
     SELECT
         quantile_rewards.completion_id,
@@ -125,6 +126,10 @@ measured AS (
     CROSS JOIN (SELECT unnest(['same_pairs', 'same_chosen', 'same_rejected']) AS measure) AS measures
     LEFT JOIN shared
         ON shared.draw = one.draw AND shared.about = other.draw AND shared.measure = measures.measure
+    UNION ALL
+    SELECT strategy, seed, 'pairs', 'all', 0
+    FROM asked
+    ANTI JOIN draws USING (strategy, seed)
     UNION ALL
     SELECT NULL, NULL, 'reference_distance', track, round(max(distance), 12)
     FROM distances

@@ -158,6 +158,13 @@ def test_the_report_has_the_figures_of_plain_python(
     assert found["on_policy_only", "chosen", f"{RULES.policy} reference"] == 1
 
 
+def test_a_strategy_that_draws_nothing_is_told(warehouse: Warehouse) -> None:
+    found = reported(warehouse, replace(RULES, model_order=()))
+    assert found["delta", "pairs", "all"] == 0
+    assert [measure for name, measure, _ in found if name == "delta"] == ["pairs"]
+    assert found["published", "pairs", "all"] > 0
+
+
 def test_what_was_another_before_is_told_until_it_changes_again(warehouse: Warehouse) -> None:
     def before() -> dict[Any, Any]:
         return {
