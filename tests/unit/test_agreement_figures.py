@@ -13,12 +13,11 @@ from typing import Any
 import pytest
 
 from alignment_assets.warehouse import sql_files
-from tests.conftest import REPOSITORY
 from tests.support.agreement_cases import PROMPTS, grade_of, people_of
 from tests.support.ids import uid
+from tests.support.session import SHARED_DATA
 from tests.support.tables import fill, new_warehouse, read_rows
 
-LABELS = REPOSITORY.parent / "shared" / "data" / "human_labels.csv"
 # Of scikit-learn 1.9.1, statsmodels 0.15.0 and krippendorff 0.9.0 on the labels of
 # `agreement_cases`, by threshold; the columns are those of FIGURES.
 FIGURES = ("accuracy", "accuracy_low", "accuracy_high", "balanced_accuracy")
@@ -157,10 +156,10 @@ def test_figures_are_those_of_the_libraries(tmp_path: Path) -> None:
     check_by_definition(people, grades, found)
 
 
-@pytest.mark.skipif(not LABELS.is_file(), reason="needs shared/data, beside the repository")
+@pytest.mark.needs("shared_data")
 def test_figures_are_their_definitions_on_real_labels(tmp_path: Path) -> None:
     people: dict[str, dict[str, int]] = defaultdict(dict)
-    with LABELS.open(newline="") as file:
+    with (SHARED_DATA / "human_labels.csv").open(newline="") as file:
         for row in csv.DictReader(file):
             people[row["prompt"]][row["annotator"]] = int(row["label"])
     grades: dict[str, int | None] = {
