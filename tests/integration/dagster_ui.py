@@ -40,6 +40,7 @@ IMPATIENCE = Path(__file__).parent / "impatience"
 
 # The queue of runs is looked at each second, not each five.
 SETTINGS = "\nrun_queue:\n  dequeue_interval_seconds: 1\n"
+PATIENCE = 300  # seconds; what is waited for comes at once or on a machine that is busy
 
 
 def prepare(folder: Path, selection: str | None = None) -> None:
@@ -126,7 +127,7 @@ class Ui:
 
     def finish(self, backfill: str) -> None:
         """Wait for a backfill to end green."""
-        until(lambda: self.backfills()[backfill].startswith(("COMPLETED", "FAILED")), 180)
+        until(lambda: self.backfills()[backfill].startswith(("COMPLETED", "FAILED")))
         assert self.backfills()[backfill] == "COMPLETED_SUCCESS"
 
     def runs(self, backfill: str) -> list[dict[str, Any]]:
@@ -164,11 +165,11 @@ class Ui:
             return database.execute(sql).fetchall()
 
 
-def until(happened: Callable[[], Any], seconds: float) -> Any:
-    """Wait for something to be true, and return it."""
-    deadline = time.monotonic() + seconds
+def until(happened: Callable[[], Any]) -> Any:
+    """Wait for something to be true, and return it; a busy machine may take its time."""
+    deadline = time.monotonic() + PATIENCE
     while not (value := happened()):
-        assert time.monotonic() < deadline, f"not within {seconds} s"
+        assert time.monotonic() < deadline, f"not within {PATIENCE} s"
         time.sleep(0.2)
     return value
 
@@ -220,7 +221,7 @@ def serving(
         )
     try:
         running = Ui(f"http://127.0.0.1:{port}", folder)
-        until(lambda: server.poll() is None and _answers(running.url), 90)
+        until(lambda: server.poll() is None and _answers(running.url))
         yield running
     finally:
         os.killpg(server.pid, signal.SIGTERM)

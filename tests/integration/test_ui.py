@@ -84,6 +84,7 @@ def browser(tmp_path: Path) -> Iterator[Any]:
     driver = webdriver.Chrome(options, webdriver.ChromeService(shutil.which("chromedriver")))
     driver.implicitly_wait(20)
     yield driver
+    print(driver.current_url, driver.find_element("tag name", "body").text, sep="\n")  # if it fails
     driver.quit()
 
 
@@ -106,7 +107,7 @@ def click(browser: Any, text: str) -> None:
             return False  # the page was drawn anew meanwhile
         return True
 
-    until(clicked, 30)
+    until(clicked)
 
 
 def screenshot(browser: Any, name: str, folder: Path) -> None:
@@ -117,7 +118,7 @@ def screenshot(browser: Any, name: str, folder: Path) -> None:
 
 
 def page_text(browser: Any, wanted: str) -> str | None:
-    """Return the text of a page once it has a text."""
+    """Return the text of a page where a wanted text stands in it."""
     from selenium.webdriver.common.by import By
 
     text = str(browser.find_element(By.TAG_NAME, "body").text)
@@ -133,7 +134,7 @@ def test_a_backfill_of_completions_launched_in_the_browser_ends_green(
     click(browser, "Materialize")
     click(browser, "All")
     click(browser, "Launch backfill")
-    (backfill,) = until(ui.backfills, 30)
+    (backfill,) = until(ui.backfills)
 
     ui.finish(backfill)
 
@@ -141,11 +142,11 @@ def test_a_backfill_of_completions_launched_in_the_browser_ends_green(
     assert sorted(run["partition"] for run in runs) == MODELS
     assert {run["status"] for run in runs} == {"SUCCESS"}
     browser.get(f"{ui.url}/assets/completions?view=partitions")
-    until(lambda: "Materialized (3)" in browser.page_source, 30)
+    until(lambda: "Materialized (3)" in browser.page_source)
     assert "Failed (0)" in browser.page_source
     screenshot(browser, "completions-partitions", ui.folder)
     browser.get(f"{ui.url}/asset-groups?expanded=true")
-    until(lambda: "training_sets" in browser.page_source, 30)
+    until(lambda: "training_sets" in browser.page_source)
 
 
 @pytest.mark.needs("browser")
@@ -160,7 +161,7 @@ def test_the_job_of_a_model_is_backfilled_and_each_page_shows_the_figures_of_its
     click(browser, "All")
     screenshot(browser, "job-dialog", ui.folder)
     click(browser, "Launch backfill")
-    (backfill,) = until(ui.backfills, 30)
+    (backfill,) = until(ui.backfills)
     ui.finish(backfill)
     made = sorted((run["partition"], *sorted(run["assets"])) for run in ui.runs(backfill))
     assert made == [(model, "completion_requests", "completions", "rewards") for model in MODELS]
@@ -201,17 +202,16 @@ def test_the_job_of_a_model_is_backfilled_and_each_page_shows_the_figures_of_its
         ((figure,),) = ui.query(query)
         wanted = f"{figure:g}" if isinstance(figure, float) else str(figure)
         browser.get(f"{ui.url}/assets/{table}")
-        until(lambda: question in browser.find_element(By.TAG_NAME, "body").text, 30)  # noqa: B023
-        told = browser.find_element(By.TAG_NAME, "body").text
+        told = until(lambda: page_text(browser, question))  # noqa: B023
         assert wanted in told.partition(question)[2], (table, wanted)
     browser.get(f"{ui.url}/assets/rewards?partition={POLICY}")
-    shown = until(lambda: browser.find_elements(By.XPATH, "//*[text()='[Show Markdown]']"), 30)
+    shown = until(lambda: browser.find_elements(By.XPATH, "//*[text()='[Show Markdown]']"))
     shown[0].click()
     widths = "return [...document.images].map(image => image.naturalWidth)"
-    until(lambda: max(browser.execute_script(widths), default=0) > 300, 10)
+    until(lambda: max(browser.execute_script(widths), default=0) > 300)
     screenshot(browser, "rewards-picture", ui.folder)
     browser.get(f"{ui.url}/asset-groups")
-    until(lambda: "training_sets" in browser.page_source, 30)
+    until(lambda: "training_sets" in browser.page_source)
     screenshot(browser, "asset-groups", ui.folder)
 
 
@@ -221,27 +221,27 @@ def test_a_run_of_the_command_shows_its_target_and_runs_again_from_the_ui(
 ) -> None:
     ui = start(asking)
     browser.get(f"{ui.url}/runs")
-    told = until(lambda: page_text(browser, "alignment_prompts"), 30)
+    told = until(lambda: page_text(browser, "alignment_prompts"))
     assert "source_prompts" in told
     (run,) = ui.runs_of("source_prompts", "prism_prompts")
     browser.get(f"{ui.url}/runs/{run['id']}")
     click(browser, "Re-execute all")
-    until(lambda: len(ui.runs_of("source_prompts", "prism_prompts")) == 2, 30)
+    until(lambda: len(ui.runs_of("source_prompts", "prism_prompts")) == 2)
     (again,) = (
         one for one in ui.runs_of("source_prompts", "prism_prompts") if one["id"] != run["id"]
     )
-    until(lambda: ui.run_status(again["id"]) in {"SUCCESS", "FAILURE"}, 60)
+    until(lambda: ui.run_status(again["id"]) in {"SUCCESS", "FAILURE"})
     assert ui.run_status(again["id"]) == "SUCCESS"
     assert again["assets"] == ["source_prompts"]
 
     # What was never made says so, and what is asked for too early is refused in words.
     browser.get(f"{ui.url}/assets/dpo_pairs")
-    until(lambda: page_text(browser, "Never materialized"), 30)
+    until(lambda: page_text(browser, "Never materialized"))
     early = ui.launch("dpo_pairs", POLICY)
-    until(lambda: ui.run_status(early) in {"SUCCESS", "FAILURE"}, 60)
+    until(lambda: ui.run_status(early) in {"SUCCESS", "FAILURE"})
     assert ui.run_status(early) == "FAILURE"
     browser.get(f"{ui.url}/runs/{early}")
-    told = until(lambda: page_text(browser, "Materialize first, in this order"), 30)
+    told = until(lambda: page_text(browser, "Materialize first, in this order"))
     assert "selected_pairs" in told.partition("Materialize first, in this order")[2]
     screenshot(browser, "refused", ui.folder)
 
@@ -302,7 +302,7 @@ def test_the_pages_of_a_recipe_that_never_ran_are_empty_beside_one_that_did(
     with develop(tmp_path, "second.yaml") as ui:
         for table in ("source_prompts", "licensed_prompts"):
             browser.get(f"{ui.url}/assets/{table}")
-            told = until(lambda: page_text(browser, "Never materialized"), 30)
+            told = until(lambda: page_text(browser, "Never materialized"))
             assert "rows_left_by_rule" not in told and "prompts_read" not in told
 
 
@@ -339,7 +339,7 @@ def test_materialize_all_of_the_graph_runs_each_partition_and_each_asset_once(
     browser.get(f"{ui.url}/asset-groups")
     click(browser, "Materialize all")
     click(browser, "Launch backfill")
-    (backfill,) = until(ui.backfills, 30)
+    (backfill,) = until(ui.backfills)
     ui.finish(backfill)
 
     made = [(asset, run["partition"]) for run in ui.runs(backfill) for asset in run["assets"]]
@@ -362,17 +362,17 @@ def test_a_terminated_partition_run_again_asks_only_for_what_is_missing(
     ((total,),) = ui.query(f"SELECT count(*) FROM completion_requests WHERE model = '{partition}'")
     before = len(ui.asked())
     run = ui.launch("completions", partition)
-    until(lambda: len(ui.asked()) - before >= 10, 60)
+    until(lambda: len(ui.asked()) - before >= 10)
     terminated = ui.graphql(
         "mutation($r: String!) { terminateRun(runId: $r) { __typename } }", r=run
     )
     assert terminated["terminateRun"]["__typename"] == "TerminateRunSuccess"
-    until(lambda: ui.run_status(run) == "CANCELED", 60)
+    until(lambda: ui.run_status(run) == "CANCELED")
     first = ui.asked()[before:]
     assert 10 <= len(first) < total
 
     again = ui.launch("completions", partition)
-    until(lambda: ui.run_status(again) in {"SUCCESS", "FAILURE"}, 90)
+    until(lambda: ui.run_status(again) in {"SUCCESS", "FAILURE"})
 
     assert ui.run_status(again) == "SUCCESS"
     second = ui.asked()[before + len(first) :]
