@@ -57,7 +57,7 @@ warnings.filterwarnings("ignore", "Class `.*CodeReference", BetaWarning)
 ENGINEERS, STEWARDS = "team:post-training", "team:data-stewards"
 STEWARDS_OF = {
     *("human_labels", "origin_consent", "prompt_exclusions", "licensed_prompts"),
-    "controversy_agreement",
+    *("grader_agreement", "controversy_agreement"),
 }
 # Words of people: what they asked, and how they labelled it.
 PERSONAL = {
@@ -76,7 +76,7 @@ MAY_BE_EMPTY = {
     "origin_consent",
     "prompt_exclusions",
     "licensed_prompts",
-    "controversy_labels",
+    *("grader_trials", "grader_agreement", "controversy_labels"),
     *("judge_comparisons", "judge_rankings", "policy_tokens", "selected_pairs", "dpo_pairs"),
     *("qrpo_samples", "reference_logprobs", "selection_exclusions", "selection_report"),
 }

@@ -27,6 +27,11 @@ _JOBS = {
         "read_sources",
         "Read the prompt sources: a partition is a source. Then launch prompts_and_labels.",
     ),
+    "candidate": (
+        "try_graders",
+        "Ask candidates for the grader about what people have labelled: a partition is a model "
+        "with a wording. Then launch prompts_and_labels again, which compares them.",
+    ),
     None: (
         "prompts_and_labels",
         "From all sources to the prompts that are asked: consent, licences, grades of controversy, "

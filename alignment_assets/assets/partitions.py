@@ -1,4 +1,4 @@
-"""Sources, models and policies as partitions, largest first, and which feeds which."""
+"""Sources, candidates, models and policies as partitions, and which feeds which."""
 
 from __future__ import annotations
 
@@ -10,6 +10,11 @@ from alignment_assets.recipe.model import Recipe
 def source_partitions(recipe: Recipe) -> StaticPartitionsDefinition:
     """One partition for each prompt source, in the recipe's order."""
     return StaticPartitionsDefinition([source.name for source in recipe.prompts])
+
+
+def candidate_partitions(recipe: Recipe) -> StaticPartitionsDefinition:
+    """One partition for each candidate for the grader, first who grades now."""
+    return StaticPartitionsDefinition(list(recipe.controversy.candidates))
 
 
 def model_partitions(recipe: Recipe) -> StaticPartitionsDefinition:

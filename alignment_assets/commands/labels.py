@@ -59,7 +59,8 @@ def sample(number: int, by: str, recipe: str | None, output: Path | None) -> Non
     if not rows:
         raise Expected(f"no prompt is to be graded; `{proposed('status')}` says what is missing")
     texts = {row["wording_id"]: row["text"] for row in read_wordings(run.recipe)}
-    rubric = texts["controversy_system"] or texts["controversy_question"]
+    wording = run.recipe.controversy.wording
+    rubric = texts[f"{wording}_system"] or texts[f"{wording}_question"]
     text = json.dumps([_task(row, rubric) for row in rows], ensure_ascii=False, indent=1) + "\n"
     if output is None:
         console.file.write(text)

@@ -60,13 +60,13 @@ _RULE_OF_SOURCES = graph("prompt_exclusions", "licensed_prompts", why="a rule ov
 _RULE_OF_CONSENT = graph("prompt_exclusions", "licensed_prompts")
 _EVIDENCE = graph("prompt_exclusions", why="an exclusion tells it")
 _OF_MODEL = partition(
-    *("completion_requests", "controversy_labels", "rewards", "judge_comparisons"),
-    *("policy_tokens", "reference_logprobs", "training_export"),
+    *("completion_requests", "grader_trials", "controversy_labels", "rewards"),
+    *("judge_comparisons", "policy_tokens", "reference_logprobs", "training_export"),
     why="of the model where it answers, of every partition that it grades, scores or judges, and "
     "of the policy that it is: a request is named by it, and tokens are counted by it",
 )
 _LIMITS = partition(
-    *("completions", "controversy_labels", "rewards", "judge_comparisons"),
+    *("completions", "grader_trials", "controversy_labels", "rewards", "judge_comparisons"),
     "reference_logprobs",
     why="of the model where it answers, of every partition that it grades, scores or judges, and "
     "of the policy that it is: what was refused is asked again under other limits",
@@ -80,6 +80,9 @@ _VARIANTS = Consequence(
     graph=("wordings",),
     partition=("completion_requests",),
 )
+_WHO_GRADES = "a new candidate for the grader is a partition that is missing"
+_GATE = "if there is a gate for the first time, or none any more; else what is published stays"
+_WHO_IS_TRIED = "a new candidate is a partition that is missing, the others are fresh"
 _RESOURCES = nothing("of the machine, not of the rows")
 _TOLD = graph("training_export", why="the export tells it")
 
@@ -96,8 +99,8 @@ CONSEQUENCES: dict[str, Consequence] = {
     "wordings": graph("wordings", why="if a text in the folder is another"),
     "wordings_placeholders": nothing("what the texts become by it counts"),
     "template_date": graph(
-        *("completion_requests", "controversy_labels", "rewards", "judge_comparisons"),
-        *("policy_tokens", "reference_logprobs"),
+        *("completion_requests", "grader_trials", "controversy_labels", "rewards"),
+        *("judge_comparisons", "policy_tokens", "reference_logprobs"),
         why="a request is named by it",
     ),
     "max_prompt_characters": graph("prompt_exclusions"),
@@ -165,12 +168,27 @@ CONSEQUENCES: dict[str, Consequence] = {
         (f"limits.{name}" for name in Limits.model_fields),
         nothing("bars publishing; what is published stays"),
     ),
-    "controversy.model": graph("controversy_labels"),
-    "controversy.threshold": graph("controversy_labels", "controversy_agreement"),
-    "controversy.attempts": graph("controversy_labels"),
-    "controversy.reasoning_characters": graph("controversy_labels"),
-    "controversy.min_accuracy": nothing("a check warns; what is published stays"),
-    **{f"controversy.sampling.{field}": graph("controversy_labels") for field in _SAMPLING},
+    "controversy.model": graph(
+        *("controversy_labels", "grader_agreement", "controversy_agreement"), why=_WHO_GRADES
+    ),
+    "controversy.wording": graph(
+        *("wordings", "controversy_labels", "grader_agreement", "controversy_agreement"),
+        why=f"{_WHO_GRADES}; `wordings`, if it needs other texts",
+    ),
+    "controversy.threshold": graph(
+        "controversy_labels", "grader_agreement", "controversy_agreement"
+    ),
+    "controversy.attempts": graph("grader_trials", "controversy_labels"),
+    "controversy.reasoning_characters": graph("grader_trials", "controversy_labels"),
+    "controversy.trials.models": nothing(_WHO_IS_TRIED),
+    "controversy.trials.wordings": graph("wordings", why=_WHO_IS_TRIED),
+    "controversy.min_accuracy": graph("controversy_labels", why=_GATE),
+    "controversy.min_kappa": graph("controversy_labels", why=_GATE),
+    "controversy.gate_on": nothing("bars grading; what is published stays"),
+    **{
+        f"controversy.sampling.{field}": graph("grader_trials", "controversy_labels")
+        for field in _SAMPLING
+    },
     "completions.models": graph(
         *("judge_comparisons", "judge_rankings", "policy_tokens", "quantile_rewards"),
         why="whose candidates a policy has; a new model's own partitions are missing, the other "

@@ -203,16 +203,18 @@ class Recipe(Part):
 
     @model_validator(mode="after")
     def _accuracy_has_labels(self) -> Recipe:
-        if self.controversy.min_accuracy is not None and self.human_labels is None:
-            raise ValueError(
-                "controversy.min_accuracy: nothing is compared without human_labels; leave it out"
-            )
+        for field in ("min_accuracy", "min_kappa"):
+            if getattr(self.controversy, field) is not None and self.human_labels is None:
+                raise ValueError(
+                    f"controversy.{field}: nothing is compared without human_labels; leave it out"
+                )
         return self
 
     @model_validator(mode="after")
     def _names_are_defined(self) -> Recipe:
         used = {
             "controversy.model": (self.controversy.model,),
+            "controversy.trials.models": self.controversy.trials.models,
             "completions.models": self.completions.models,
             "completions.policies": self.completions.policies,
             "completions.standard_charter_models": self.completions.standard_charter_models,
@@ -232,7 +234,8 @@ class Recipe(Part):
                     raise ValueError(f"{place}: no model {name!r}; defined are {sorted(allowed)}")
             if len(set(names)) < len(names):
                 raise ValueError(f"{place}: {list(names)} names a model twice")
-        members = {name for names in self.members.values() for name in names}
+        columns = self.members.keys() - {"candidate"}  # trials have no limits
+        members = {name for column in columns for name in self.members[column]}
         strangers = sorted(set(self.limits.exceptions) - members)
         if strangers:
             raise ValueError(
@@ -282,9 +285,10 @@ class Recipe(Part):
 
     @property
     def members(self) -> dict[str, list[str]]:
-        """Whom the recipe has, by the column that names them in tables: dataset, model, policy."""
+        """Whom the recipe has, by the column of tables that names them, such as `dataset`."""
         return {
             "dataset": [source.name for source in self.prompts],
+            "candidate": list(self.controversy.candidates),
             "model": self.answering_models,
             "policy": self.policies,
         }
@@ -331,6 +335,7 @@ class Recipe(Part):
         return {
             **dict(_settings_of(self)),
             "prompts": rules,
+            "controversy_candidates": list(self.controversy.candidates),
             "consent_sources": _as_map(decisions(consent.sources)),
             "consent_sources_evidence": _as_map(evidence(consent.sources)),
             "consent_subsets": _as_map(decisions(consent.subsets)),

@@ -52,6 +52,9 @@ def partition_settings(recipe: Recipe, table: str, partition: str | None) -> dic
         return {
             "this source": _hash(source.model_dump(exclude={"name", "track", "keep", "licence"}))
         }
+    if table == "grader_trials" and partition:
+        model = recipe.controversy.candidates[partition].model
+        return {"this candidate": _hash([_identity(recipe, model), _limits(recipe.models[model])])}
     if table == "completion_requests" and partition:
         is_policy = partition in recipe.completions.policies
         asked = [
@@ -61,8 +64,8 @@ def partition_settings(recipe: Recipe, table: str, partition: str | None) -> dic
         ]
         return {"this model": _hash([_identity(recipe, partition), asked])}
     if table == "completions" and partition:
-        model = recipe.models[partition]
-        return {"this model": _hash([*_limits(model), model.reasoning])}
+        spec = recipe.models[partition]
+        return {"this model": _hash([*_limits(spec), spec.reasoning])}
     if table in ("policy_tokens", "training_export") and partition:
         return {"this policy": _hash(_identity(recipe, partition))}
     if table == "reference_logprobs" and partition:

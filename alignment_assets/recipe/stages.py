@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -12,6 +13,7 @@ from alignment_assets.host.paths import project_folder
 from alignment_assets.recipe.part import Count, Part, Share
 
 Variant = Literal["default", "principle", "persona", "charter"]
+GraderWording = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
 
 
 class Sampling(Part):
@@ -31,10 +33,41 @@ class Sampling(Part):
         return json.dumps(self.model_dump(), sort_keys=True)
 
 
+class Trials(Part):
+    """Candidates for the grader, tried on the prompts that people have labelled: a grid."""
+
+    models: tuple[str, ...] = Field((), description="names under models; the grader's by default")
+    wordings: tuple[GraderWording, ...] = Field(
+        (), description="as controversy.wording; the grader's by default"
+    )
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A model and a wording that grade, or may.
+
+    Attributes:
+        model: a name under models.
+        wording: of its instruction; no dot is in it.
+    """
+
+    model: str
+    wording: str
+
+    @property
+    def name(self) -> str:
+        """What partitions and rows call it."""
+        return f"{self.model}.{self.wording}"
+
+
 class Controversy(Part):
     """The grader (report, section 4.1.4). The fold's threshold is not published: ours."""
 
     model: str = Field(description="a name under models")
+    wording: GraderWording = Field(
+        "controversy",
+        description="the grader's instruction: the wordings NAME_system.txt and NAME_question.txt",
+    )
     threshold: Annotated[int, Field(ge=1, le=3)] = Field(
         2, description="the lowest grade, of 0 to 3, that makes a prompt controversial"
     )
@@ -42,12 +75,39 @@ class Controversy(Part):
         3, description="how often a prompt is asked while its grade cannot be read"
     )
     reasoning_characters: Count = Field(1000, description="the longest reasoning of a grade")
+    trials: Trials = Trials()
     min_accuracy: Share | None = Field(
         None,
-        description="of grades against the majority of people, at the threshold; a check of "
-        "controversy_agreement warns of less",
+        description="of grades against the majority of people, at the threshold; prompts are not "
+        "graded by who had less in its trial",
+    )
+    min_kappa: Share | None = Field(
+        None, description="Cohen's kappa, as min_accuracy: agreement beyond chance"
+    )
+    gate_on: Literal["figure", "lower_end"] = Field(
+        "figure",
+        description="what min_accuracy and min_kappa are held against: the figure of a trial, or "
+        "the lower end of its interval of 95%",
     )
     sampling: Sampling
+
+    @property
+    def grader(self) -> Candidate:
+        """Who grades."""
+        return Candidate(self.model, self.wording)
+
+    @property
+    def candidates(self) -> dict[str, Candidate]:
+        """Whom trials are of, by name: who grades first, then the grid of models and wordings."""
+        models = self.trials.models or (self.model,)
+        wordings = self.trials.wordings or (self.wording,)
+        grid = [Candidate(model, wording) for model in models for wording in wordings]
+        return {one.name: one for one in (self.grader, *grid)}
+
+    @property
+    def has_gate(self) -> bool:
+        """Whether prompts are graded only by who is good enough in its trial."""
+        return self.min_accuracy is not None or self.min_kappa is not None
 
     @model_validator(mode="after")
     def _retries_can_differ(self) -> Controversy:

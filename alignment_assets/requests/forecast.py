@@ -39,10 +39,12 @@ class Prompts:
     """How many prompts there are.
 
     Attributes:
+        labelled: that people have labelled; None if nothing says so yet.
         graded: that the grader is asked about; None if nothing says so yet.
         tracks: on each track; None if nothing says so yet.
     """
 
+    labelled: int | None
     graded: int | None
     tracks: Mapping[str, int] | None
 
@@ -81,8 +83,11 @@ def count_prompts(connection: DuckDBPyConnection | None, recipe: Recipe) -> Prom
     total = sum(published.values())
     if recipe.limit is not None and recipe.limit < total:
         published = {track: n * recipe.limit // total for track, n in published.items()}
-    licensed, graded, tracks = 0, 0, {}
+    labelled, licensed, graded, tracks = 0, 0, 0, {}
     if connection is not None:
+        (labelled,) = connection.execute(
+            "SELECT count(DISTINCT prompt_id) FROM human_labels WHERE malformed_reason IS NULL"
+        ).fetchone() or (0,)
         licensed, graded = connection.execute(
             "SELECT count(*), count(DISTINCT prompt_id) FILTER (track = 'graded') "
             "FROM licensed_prompts"
@@ -93,7 +98,9 @@ def count_prompts(connection: DuckDBPyConnection | None, recipe: Recipe) -> Prom
             ).fetchall()
         )
     return Prompts(
-        graded if licensed else sum(published.values()) or None, tracks or published or None
+        labelled or (0 if recipe.human_labels is None else None),
+        graded if licensed else sum(published.values()) or None,
+        tracks or published or None,
     )
 
 
@@ -111,6 +118,8 @@ def expected_requests(
     recipe: Recipe, prompts: Prompts, asset: str, partition: str | None, requests: RequestSet
 ) -> int | None:
     """Return how many requests there will be; None if nothing says so yet."""
+    if asset == "grader_trials":
+        return prompts.labelled
     if asset == "controversy_labels" or partition is None:
         return prompts.graded
     if prompts.tracks is None:
@@ -246,7 +255,8 @@ class Forecaster:
     def _request_sets(self) -> dict[tuple[str, str | None], list[RequestSet]]:
         """Return what is asked at first: a second try at a grade is for few prompts."""
         asked = all_request_sets(self.run.recipe, self._fingerprint)
-        return {place: sets if place[1] else sets[:1] for place, sets in asked.items()}
+        again = ("grader_trials", "controversy_labels")
+        return {place: sets[:1] if place[0] in again else sets for place, sets in asked.items()}
 
     def _count(
         self,

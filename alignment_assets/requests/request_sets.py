@@ -70,6 +70,34 @@ def grading(
     return RequestSet("controversy_labels/grade", grader.model, parameters)
 
 
+def trying(
+    recipe: Recipe,
+    fingerprint: Fingerprint,
+    name: str,
+    attempt: int,
+    only_prompts: list[str] | None = None,
+) -> RequestSet:
+    """Return what a candidate for the grader is asked about the prompts that people have labelled.
+
+    Args:
+        recipe: what says how.
+        fingerprint: gives the fingerprint of one of the recipe's models.
+        name: the candidate, of `Controversy.candidates`.
+        attempt: from 0; the requests of each are others.
+        only_prompts: the prompts to ask about; all if None.
+    """
+    candidate = recipe.controversy.candidates[name]
+    parameters = {
+        **recipe.settings(),
+        **grading_parameters(recipe),
+        "candidate": name,
+        "model_fingerprint": fingerprint(candidate.model),
+        "attempt": attempt,
+        "only_prompts": only_prompts,
+    }
+    return RequestSet("grader_trials/grade", candidate.model, parameters)
+
+
 def grading_parameters(recipe: Recipe) -> dict[str, Any]:
     """Return how the grader samples, and the schema of its answer."""
     grader = recipe.controversy
@@ -147,6 +175,7 @@ def asked_partitions(recipe: Recipe) -> list[tuple[str, str | None]]:
     """Return every asset and partition that asks engines, in the order in which they can."""
     models, policies = recipe.answering_models, recipe.policies
     return [
+        *(("grader_trials", candidate) for candidate in recipe.controversy.candidates),
         ("controversy_labels", None),
         *(("completions", model) for model in models),
         *(("rewards", model) for model in models),
@@ -170,11 +199,16 @@ def all_request_sets(
         "reference_logprobs": measuring,
     }
     attempts = range(recipe.controversy.attempts)
+    grades = {
+        ("controversy_labels", None): [grading(recipe, fingerprint, n) for n in attempts],
+        **{
+            ("grader_trials", name): [trying(recipe, fingerprint, name, n) for n in attempts]
+            for name in recipe.controversy.candidates
+        },
+    }
     return {
-        (asset, partition): [grading(recipe, fingerprint, attempt) for attempt in attempts]
-        if partition is None
-        else by_partition[asset](recipe, fingerprint, partition)
-        for asset, partition in asked_partitions(recipe)
+        place: grades.get(place) or by_partition[place[0]](recipe, fingerprint, str(place[1]))
+        for place in asked_partitions(recipe)
     }
 
 

@@ -10,6 +10,7 @@ import math
 import re
 import uuid
 from collections.abc import Collection
+from contextlib import suppress
 from typing import Any
 
 from alignment_assets.recipe.datasets import PROMPT_COLUMNS, Personas, PromptSource
@@ -22,6 +23,9 @@ from alignment_assets.sources.texts import Malformed, refuse_placeholder, shown,
 # Of ISO 639: the language is not known.
 UNDETERMINED = "und"
 _CONFIG_LANGUAGE = re.compile(r"[-_]([a-z]{2})$")
+
+# Of a label that names its prompt by id alone.
+_NO_PROMPT = dict.fromkeys(("prompt_hash", "messages", "messages_hash"))
 
 # How deep values of other columns may lie in each other; what lies deeper is left out.
 NESTING = 100
@@ -88,38 +92,55 @@ def persona_row(
 def human_label_row(number: int, row: Row) -> dict[str, Any]:
     """Return a row of ``human_labels``: one person's grade of one prompt.
 
-    The prompt is named by its text or by its id; of both the id counts.
+    The prompt is named by its text or by its id; of both the id counts, and the text where it is
+    the text of that prompt.
     """
     fault: Malformed | None = None
     label = row.values.get("label")
     try:
-        hashed = _labelled_prompt(row)
+        prompt_id, prompt = _labelled_prompt(row)
         if str(label).strip().removesuffix(".0") not in {"0", "1", "2", "3"}:
             raise Malformed("a label that is not 0 to 3", shown(label))
         label = int(float(str(label)))
     except Malformed as malformed:
         fault, label = malformed, None
-        hashed = conversations.as_id(conversations.row_hash(row.values))
+        prompt_id = conversations.as_id(conversations.row_hash(row.values))
+        prompt = _NO_PROMPT
     annotator = _name(row.values.get("annotator"))
     return {
         "row_number": number,
-        "prompt_id": hashed,
+        "prompt_id": prompt_id,
+        **prompt,
         "annotator": annotator,
         "label": label,
         **_fault(fault),
     }
 
 
-def _labelled_prompt(row: Row) -> str:
-    """Return the id of the prompt that a label is about."""
-    named = _name(_value(row, "prompt_id"))
+def _labelled_prompt(row: Row) -> tuple[str, dict[str, Any]]:
+    """Return the id of the prompt that a label is about, and the prompt where the row has it."""
+    text = _value(row, "prompt")
+    named = _name(row.values.get("prompt_id"))
     if named is not None:
         try:
-            return str(uuid.UUID(named))
+            prompt_id = str(uuid.UUID(named))
         except ValueError:
             raise Malformed("not a prompt_id", shown(named)) from None
-    prompt = conversations.prompt_of_text(_value(row, "prompt"))
-    return conversations.as_id(conversations.prompt_hash(prompt))
+        with suppress(Malformed):
+            if prompt_id == (found := _as_asked(text))[0]:
+                return found
+        return prompt_id, _NO_PROMPT
+    return _as_asked(text)
+
+
+def _as_asked(text: Any) -> tuple[str, dict[str, Any]]:
+    messages = conversations.prompt_of_text(text)
+    hashed = conversations.prompt_hash(messages)
+    return conversations.as_id(hashed), {
+        "prompt_hash": hashed,
+        "messages": messages,
+        "messages_hash": conversations.messages_hash(messages),
+    }
 
 
 def _name(value: Any) -> str | None:

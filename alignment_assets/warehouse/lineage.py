@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 # The column that holds a table's partition.
 PARTITION_COLUMNS = {
     "source_prompts": "dataset",
+    "grader_trials": "candidate",
     **dict.fromkeys(("completion_requests", "completions", "rewards"), "model"),
     **dict.fromkeys(
         (
@@ -230,6 +231,9 @@ class Lineage:
             return [part.partition]
         if column == "dataset":
             return [source["name"] for source in self.parameters["prompts"]]
+        if column == "candidate":  # of candidates those that have been tried: nothing waits for all
+            names = self.parameters["controversy_candidates"]
+            return [name for name in names if TablePart(upstream, name) in self.made]
         return [*self.parameters["completions_models"], part.partition]
 
     def _standing(self, part: TablePart, upstream: str) -> dict[TablePart, Input]:

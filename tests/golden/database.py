@@ -32,7 +32,7 @@ class Golden(UserDict[str, Any]):
         for row in self["personas"]:
             row["persona_hash"] = row["persona_id"]
             row["persona_id"] = uid(row["persona_hash"])
-        for row in self.prompts:
+        for row in (*self.prompts, *self["human_labels"]):
             if (text := row.get("text")) is not None:
                 spoken = {"system": row.get("system"), "user": text}
                 row["messages"] = [{"role": r, "content": c} for r, c in spoken.items() if c]
@@ -43,6 +43,11 @@ class Golden(UserDict[str, Any]):
     @property
     def prompts(self) -> list[Row]:
         return list(self["source_prompts"])
+
+    def said_by(self, wording: str) -> dict[str, list[str]]:
+        """Return what the candidate with a wording says about each labelled prompt."""
+        trials: dict[str, list[str]] = self["trials"][wording]
+        return {**self["grades"], **trials} if wording == "controversy" else trials
 
     @property
     def policies(self) -> list[str]:

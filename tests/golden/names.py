@@ -35,7 +35,8 @@ def _ids() -> Iterator[tuple[str, str]]:
 
 def _hashes() -> Iterator[tuple[str, str]]:
     ids = {name: content_hash(*completion_parts(name)) for name in GOLDEN["completions"]}
-    asked = {r["prompt_hash"]: r.get("messages_hash") for r in reversed(GOLDEN.prompts)}
+    rows = (*GOLDEN["human_labels"], *reversed(GOLDEN.prompts))
+    asked = {r["prompt_hash"]: r.get("messages_hash") for r in rows}
     hashed = {row["wording_id"]: row["wording_hash"] for row in GOLDEN["wordings"]}
     people = [row["persona_hash"] for row in GOLDEN["personas"]]
     said = {
@@ -47,12 +48,15 @@ def _hashes() -> Iterator[tuple[str, str]]:
         sampling, schema = rest or (None, None)
         return content_hash(about, task, f"{model}@commit", content, sampling, schema)
 
-    for prompt, attempts in GOLDEN["grades"].items():
-        wordings = (hashed["controversy_system"], hashed["controversy_question"])
-        content = content_hash(asked[prompt], *wordings)
-        for attempt in range(len(attempts)):
-            about, rest = f"{prompt}/{attempt}", ("grade sampling", "grade schema")
-            yield request(about, "grade", "judge", content, *rest), f"grade({prompt}/{attempt})"
+    for wording in GOLDEN["trials"]:
+        wordings = (hashed[f"{wording}_system"], hashed[f"{wording}_question"])
+        by = "" if wording == "controversy" else f"{wording}; "
+        for prompt, attempts in GOLDEN.said_by(wording).items():
+            content = content_hash(asked[prompt], *wordings)
+            for attempt in range(len(attempts)):
+                about, rest = f"{prompt}/{attempt}", ("grade sampling", "grade schema")
+                named = f"grade({by}{prompt}/{attempt})"
+                yield request(about, "grade", "judge", content, *rest), named
     for name, completion in ids.items():
         prompt, model, _, _ = completion_parts(name)
         yield completion, name

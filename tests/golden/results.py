@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
+from alignment_assets.assets.graders import compare_with_people, trials_query
 from alignment_assets.assets.selection_report import draw_each
 from alignment_assets.assets.training_sets import draw_pairs
 from alignment_assets.inference.types import ANSWER_SCHEMA
@@ -31,6 +33,7 @@ UNPARTITIONED = (
     *("prompt_exclusions", "licensed_prompts", "controversy_labels", "controversy_agreement"),
     "alignment_prompts",
 )
+AGREEMENTS = ("controversy_agreement", "grader_agreement")
 OF_MODELS = ("completion_requests", "completions", "rewards")
 OF_POLICIES = (
     *("judge_comparisons", "judge_rankings", "policy_tokens", "quantile_rewards"),
@@ -97,6 +100,9 @@ def build(warehouse: Warehouse) -> None:
 def steps() -> Iterator[tuple[str, Row]]:
     """Yield each asset of sql/assets with each of its partitions, in an order that works."""
     yield from ((table, {}) for table in UNPARTITIONED)
+    candidates = GOLDEN["settings"]["controversy_candidates"]
+    yield from (("grader_trials", {"candidate": name}) for name in candidates)
+    yield "grader_agreement", {}
     yield from ((table, {"model": model}) for table in OF_MODELS for model in GOLDEN.models)
     yield from ((table, {"policy": policy}) for table in OF_POLICIES for policy in GOLDEN.policies)
 
@@ -233,12 +239,15 @@ def questions(table: str, partition: Row) -> list[tuple[str, Row]]:
         "model_fingerprint": f"{partition.get('policy')}@commit",
         "thinking": None,
     }
-    if table == "controversy_labels":
+    if table in ("controversy_labels", "grader_trials"):
+        wording = partition.get("candidate", "judge.controversy").rpartition(".")[2]
         fixed = {"model_fingerprint": "judge@commit", "sampling": "grade sampling"}
-        again = [IDS[prompt] for prompt, said in GOLDEN["grades"].items() if len(said) > 1]
+        said = GOLDEN.said_by(wording) if partition else GOLDEN["grades"]
+        again = [IDS[prompt] for prompt, attempts in said.items() if len(attempts) > 1]
+        fixed |= {"controversy_wording": wording, **partition}
         return [
             (
-                "controversy_labels/grade",
+                f"{table}/grade",
                 {**fixed, "answer_schema": "grade schema", "attempt": n, "only_prompts": only},
             )
             for n, only in enumerate((None, again))
@@ -280,6 +289,8 @@ def _build(warehouse: Warehouse, table: str, partition: Row) -> None:
                 staging.connection.register("given", rows)
                 staging.connection.execute(f"CREATE TEMP TABLE {name} AS FROM given")
                 staging.connection.unregister("given")
+        if table in AGREEMENTS:
+            compare_with_people(staging.connection, table, parameters)
         if table == "policy_tokens":
             _count_tokens(staging)
         if table == "selected_pairs":
@@ -289,7 +300,8 @@ def _build(warehouse: Warehouse, table: str, partition: Row) -> None:
             other = (parameters["selection_strategy"], parameters["seed"] + 1)
             before = f"{staging.reads}.main.{table}"
             draw_each(staging.connection, [*draws, other], before, parameters)
-        staging.insert(sql_files.read_sql("assets", table), parameters)
+        query = trials_query() if table == "grader_trials" else sql_files.read_sql("assets", table)
+        staging.insert(query, parameters)
         staging.publish(parameters)
 
 
@@ -341,7 +353,9 @@ def _answer(request: Row) -> Row:
 
 
 def _grade(request: Row) -> Row:
-    return {"text": GOLDEN["grades"][NAMES[request["prompt_id"]]][request["attempt"]]}
+    wording = re.match(r"grade\((?:(\w+); )?", NAMES[request["request_id"]])
+    said = GOLDEN.said_by((wording and wording[1]) or "controversy")
+    return {"text": said[NAMES[request["prompt_id"]]][request["attempt"]]}
 
 
 def _completion(request: Row) -> Row:

@@ -47,6 +47,12 @@ PLANTED: dict[str, list[str]] = {
     ],
     "dpo_pairs/every_selected_pair": [LESS, "rejected_completion_id = uuid()"],
     "dpo_pairs/enough_references": ["reference_rewards = reference_rewards[:2]"],
+    "grader_trials/grade_or_unparsable": [
+        "grade = NULL WHERE parsed_as = 'json'",
+        "grade = 4 WHERE grade = 3",
+        "parsed_as = 'guess' WHERE grade >= 0",
+        "parsed_as = 'json' WHERE grade IS NULL",
+    ],
     "human_labels/label_or_reason": ["label = NULL", "label = 4", "malformed_reason = 'no label'"],
     "judge_comparisons/both_orders": [LESS],
     **{

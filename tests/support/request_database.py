@@ -172,6 +172,7 @@ class Database:
             "model_fingerprint": self.asked.fingerprint(grader.model),
             "sampling": grader.sampling.as_json(),
             "answer_schema": grade_schema(grader.reasoning_characters),
+            "controversy_wording": grader.wording,
         }
         rows = self.run("requests", "controversy_labels/grade", parameters)
         return {row["prompt_id"]: row for row in rows}

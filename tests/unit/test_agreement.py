@@ -43,9 +43,10 @@ def test_agreement_is_what_one_computes_by_hand(graph: Graph, tmp_path: Path) ->
         writer.writerow(["grade 0: one person", "troll", "7"])
         writer.writerow(["", "a0", "1"])
     mix = [row(prompt, prompt) for prompt in labels if prompt != "never graded"]
-    changes = {"human_labels.dataset": str(path), "controversy.min_accuracy": 0.75}
+    changes = {"human_labels.dataset": str(path), "controversy.min_accuracy": 0.6}
     graph = on_sources(graph.with_checks(), tmp_path, mix, changes=changes)
     agreement = "key:human_labels or key:controversy_agreement"
+    agreement = f"{agreement} or key:grader_trials or key:grader_agreement"
     enough = graph.materialize(f"{READ} or {RULED} or {GRADED} or {agreement}")
     assert bounded(enough) == [(True, "WARN")]
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from alignment_assets.assets.graders import compare_with_people
 from alignment_assets.warehouse import sql_files
 from tests.support.agreement_cases import PROMPTS, grade_of, people_of
 from tests.support.ids import uid
@@ -38,6 +39,13 @@ EXPECTED = {
 }
 ALPHA, HUMAN_ALPHA = 0.6540355243592408, 0.6119856514407671
 
+GRADER = {
+    "controversy_model": "judge",
+    "controversy_wording": "brief",
+    "controversy_candidates": ["judge.brief"],
+    "controversy_threshold": 2,
+}
+
 # Labels by person, and grades, of each prompt.
 People = Mapping[str, Mapping[str, int]]
 Grades = Mapping[str, int | None]
@@ -62,9 +70,9 @@ def agreement(folder: Path, people: People, grades: Grades) -> dict[int, dict[st
                 {"prompt_id": uid(prompt), "grade": grade},
             )
     with warehouse.stage("controversy_agreement") as staging:
-        query = sql_files.read_sql("assets", "controversy_agreement")
-        staging.insert(query, {"controversy_threshold": 2})
-        staging.publish({"controversy_threshold": 2})
+        compare_with_people(staging.connection, "controversy_agreement", GRADER)
+        staging.insert(sql_files.read_sql("assets", "controversy_agreement"), GRADER)
+        staging.publish(GRADER)
     return {row["threshold"]: row for row in read_rows(warehouse, "FROM controversy_agreement")}
 
 

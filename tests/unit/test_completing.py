@@ -62,10 +62,12 @@ def test_partitions_are_those_of_the_recipe_that_is_named(
 ) -> None:
     assert offered("materialize", "--partition", "smollm2-135m-") == [
         "smollm2-135m-cool",
+        "smollm2-135m-judge.controversy",
+        "smollm2-135m-judge.controversy_brief",
         "smollm2-135m-policy",
     ]
     named = offered("materialize", "--recipe", "apertus", "--partition", "qwen3")
-    assert named == ["qwen3-14b", "qwen3-32b"]
+    assert named == ["qwen3-14b", "qwen3-32b", "qwen3-32b.controversy"]
     assert offered("materialize", "--recipe", "nowhere.yaml", "--partition", "") == []
     Path("broken.yaml").write_text("a: [")
     assert offered("materialize", "--recipe", "broken.yaml", "--partition", "") == []

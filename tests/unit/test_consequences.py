@@ -132,6 +132,11 @@ OTHER: dict[str, Any] = {
     "controversy.attempts": 3,
     "controversy.reasoning_characters": 99,
     "controversy.min_accuracy": 0.9,
+    "controversy.min_kappa": 0.9,
+    "controversy.gate_on": "lower_end",
+    "controversy.wording": "controversy_steps",
+    "controversy.trials.models": [MODEL],
+    "controversy.trials.wordings": ["controversy_steps"],
     **{f"controversy.sampling.{field}": value for field, value in SAMPLING.items()},
     "completions.models": [MODEL],
     "completions.reference_completions": 5,
@@ -265,6 +270,10 @@ class Finished:
         found = self.statuses(changes)
         said = found.pop(("recipes", None))
         assert said in ("fresh", "missing") or said == "stale: settings of the recipe changed"
+        before = self.recipe({}).members["candidate"]
+        for name in self.recipe(changes).members["candidate"]:
+            if name not in before:  # which leaves the others as they are
+                assert found.pop(("grader_trials", name)) == "missing"
         return {place: said for place, said in found.items() if said not in ("fresh", "empty")}
 
     @cached_property
@@ -346,9 +355,14 @@ def test_a_models_settings_make_stale_what_it_answers_for(finished: Finished, fi
     }
 
     judged = finished.not_fresh({field.replace("*", JUDGE, 1): OTHER[field]})
-    roles = {"controversy_labels": "grader", "rewards": "scorer", "judge_comparisons": "judge"}
+    roles = {
+        "grader_trials": "this candidate",
+        "controversy_labels": f"the grader {JUDGE}",
+        "rewards": f"the scorer {JUDGE}",
+        "judge_comparisons": f"the judge {JUDGE}",
+    }
     assert judged == by_code | {
-        place: f"stale: settings of the {roles[place[0]]} {JUDGE} changed"
+        place: f"stale: settings of {roles[place[0]]} changed"
         for place in finished.places_of(tables & roles.keys())
     }
 
@@ -435,7 +449,7 @@ def test_rows_that_are_not_those_recorded_are_stale(finished: Finished) -> None:
     fewer = There(there.created_at, {**rows, some: rows[some] - 1})
     found = statuses(fewer, graph.run, graph.defs, graph.instance)
     assert found[some] == f"stale: {rows[some]} rows recorded, {rows[some] - 1} there"
-    assert found["wordings", None] == "stale: 42 rows recorded, 0 there"
+    assert found["wordings", None] == "stale: 44 rows recorded, 0 there"
     assert found["completions", MODEL] == "fresh"
     assert found["selection_exclusions", POLICY] == "empty"
 

@@ -165,10 +165,10 @@ def test_before_there_are_prompts_the_published_ones_count(graph: Graph) -> None
 def test_what_is_expected_of_the_prompts_is_what_a_run_asks(
     materialized: Callable[..., Graph],
 ) -> None:
-    graph = materialized("+key:alignment_prompts")
+    graph = materialized("+key:alignment_prompts or key:human_labels")
     expected = counted(graph)
     assert expected.pop(("controversy_labels", None)) == 0
-    graph.materialize('not (+key:"alignment_prompts")')
+    graph.materialize('not (+key:"alignment_prompts" or key:"human_labels")')
     asked = graph.query(
         "SELECT asset, partition, sum(requests)::BIGINT FROM inference_runs "
         "WHERE asset <> 'controversy_labels' GROUP BY ALL"
@@ -298,7 +298,7 @@ def test_the_command_tells_keeps_and_compares(graph: Graph, monkeypatch: Any) ->
     assert "pilot" in shown and "Total:" in shown
     rows = json.loads(run("--format", "json"))
     assert {row["asset"] for row in rows} == {
-        *("completions", "rewards", "judge_comparisons", "reference_logprobs")
+        *("grader_trials", "completions", "rewards", "judge_comparisons", "reference_logprobs")
     }
     kept = graph.query("SELECT count(DISTINCT made_at), count(seconds) FROM inference_forecasts")
     assert kept == [(2, 6)]

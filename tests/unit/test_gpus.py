@@ -524,7 +524,7 @@ def test_other_gpus_and_another_engine_are_injected_without_touching_an_asset(gr
         "gpus": EightGpus(),
     }
     defs = build_defs(graph.run, resources)
-    graph.materialize('not (key:"controversy_labels"+) and not key:"human_labels"')
+    graph.materialize('not (key:"controversy_labels"+) and not (key:"human_labels"+)')
     runs = plan_launches(defs, "key:controversy_labels")
     assert all(result.success for _, result in execute(defs, runs, graph.instance))
     assert {request["gpus"] for request in graph.asked()} == {8}

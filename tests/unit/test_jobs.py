@@ -19,7 +19,9 @@ def test_each_job_has_one_kind_of_partition_and_together_they_have_each_asset_on
         for job in graph.defs.get_repository_def().get_all_jobs()
         if not job.name.startswith("__")
     }
-    assert set(jobs) == {"read_sources", "prompts_and_labels", "one_model", "training_sets"}
+    assert set(jobs) == {
+        *("read_sources", "try_graders", "prompts_and_labels", "one_model", "training_sets")
+    }
     seen: list[AssetKey] = []
     for job in jobs.values():
         keys = job.asset_layer.selected_asset_keys

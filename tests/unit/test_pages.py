@@ -41,6 +41,8 @@ PAGES = {
     "source_prompts": ({"prompts_read", "malformed_prompts", "sample_prompts"}, False),
     "prompt_exclusions": ({"rows_left_by_rule", "refusing_domains"}, True),
     "licensed_prompts": ({"rows_left_by_rule", "refusing_domains", "consent_decisions"}, True),
+    "grader_trials": ({"trials_by_grade", "trials_against_people"}, True),
+    "grader_agreement": ({"graders_compared", "graders_paired"}, True),
     "controversy_labels": ({"grade_distribution", "controversial_share_by_source"}, True),
     "controversy_agreement": ({"agreement_by_threshold"}, True),
     "recipes": ({"recipe_settings"}, False),

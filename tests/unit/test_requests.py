@@ -168,6 +168,7 @@ def test_grades_are_asked_anew_when_their_question_changes(tmp_path: Path) -> No
         {"controversy.sampling.temperature": 0.5},
         {"template_date": "2025-01-01"},
         {"wordings": own_wordings(tmp_path, "controversy_system.txt", "four grades", "4 grades")},
+        {"controversy.wording": "controversy_steps"},
     ):
         after = ASKED.having(changes).database().grades()
         assert changed(before, after) == before.keys() == after.keys()

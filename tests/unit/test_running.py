@@ -18,7 +18,7 @@ from alignment_assets.recipe.run import Run
 from tests.conftest import changed_recipe
 
 MODELS = ["smollm2-135m", "smollm2-135m-cool", "smollm2-135m-policy"]
-POLICY = MODELS[-1]
+POLICY, JUDGE = MODELS[-1], "smollm2-135m-judge"
 
 
 @pytest.fixture(scope="module")
@@ -34,13 +34,18 @@ def test_the_whole_graph_is_sources_then_prompts_then_each_model_then_each_polic
     demo: Definitions,
 ) -> None:
     roots, *sources, prompts = plan_launches(demo)[:5]
-    *models, policy = plan_launches(demo)[5:]
+    *trials, agreement, policy = (*plan_launches(demo)[5:7], *plan_launches(demo)[-2:])
+    models = plan_launches(demo)[7:-2]
     assert [launch.label for launch in sources] == [
         f"source_prompts [{source.name}]" for source in changed_recipe().prompts
     ]
     assert roots.partition is prompts.partition is None
     assert AssetKey("personas") in roots.assets
     assert AssetKey("alignment_prompts") in prompts.assets
+    assert [run.label for run in (*trials, agreement)] == [
+        *(f"grader_trials [{JUDGE}.controversy{ending}]" for ending in ("", "_brief")),
+        "grader_agreement",
+    ]
     assert [run.label for run in models] == [
         f"completion_requests, completions, rewards [{model}]" for model in MODELS
     ]
@@ -53,7 +58,8 @@ def test_the_whole_graph_is_sources_then_prompts_then_each_model_then_each_polic
         *("selected_pairs", "dpo_pairs", "qrpo_samples", "reference_logprobs", "training_export"),
         *("selection_exclusions", "selection_report"),
     }
-    planned = [key for run in (sources[0], roots, prompts, models[0], policy) for key in run.assets]
+    runs = (sources[0], roots, prompts, trials[0], agreement, models[0], policy)
+    planned = [key for run in runs for key in run.assets]
     assert sorted(planned) == sorted(demo.resolve_asset_graph().get_all_asset_keys())
 
 

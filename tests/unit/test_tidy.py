@@ -299,6 +299,7 @@ def test_members_are_told_by_column() -> None:
     recipe = changed_recipe()
     assert json.loads(json.dumps(recipe.members)) == {
         "dataset": [source.name for source in recipe.prompts],
+        "candidate": [f"smollm2-135m-judge.controversy{ending}" for ending in ("", "_brief")],
         "model": [*recipe.answering_models],
         "policy": [POLICY],
     }

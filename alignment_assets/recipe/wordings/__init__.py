@@ -36,15 +36,15 @@ CHARTER = "charter"
 TEMPLATES: dict[str, set[str]] = {
     "persona": {"persona"},
     "charter_persona": {CHARTER},
-    "controversy_system": set(),
-    "controversy_question": {"prompt"},
     "judge_question": {"completion"},
     "compare_charter_system": set(),
     "compare_question": {"first", "second"},
 }
 _QUESTIONS_OF_JUDGES = ("judge_question", "compare_question")
-# Who may say nothing, so that the whole instruction stands in the question.
-_MAY_BE_EMPTY = ("controversy_system", "compare_charter_system")
+# Who may say nothing, so that the whole instruction stands in the question; so may a grader.
+_MAY_BE_EMPTY = ("compare_charter_system",)
+# The files of a grader's wording, by what follows its name, with their placeholders.
+GRADER_TEMPLATES: dict[str, set[str]] = {"_system": set(), "_question": {"prompt"}}
 
 
 def needed_templates(recipe: Recipe) -> list[str]:
@@ -53,17 +53,27 @@ def needed_templates(recipe: Recipe) -> list[str]:
     What graders and judges are asked is SQL, which names the texts that it puts in.
     """
     scorers = recipe.rewards.scorers.values()
-    asked = ["controversy_labels/grade", "judge_comparisons/compare"]
+    asked = ["judge_comparisons/compare"]
     asked += [f"rewards/{scorer.task}" for scorer in scorers]
     folder = project_folder("sql") / "requests"
     names = [name for file in asked for name in _NAMED.findall(_read(folder / f"{file}.sql"))]
     names += [scorer.rubric for scorer in scorers if scorer.rubric]
+    names += _grader_templates(recipe)
     variants = {*recipe.completions.standard_variants, *recipe.completions.controversial_variants}
     if "persona" in variants:
         names.append("persona")
     if "charter" in variants or recipe.completions.standard_charter_models:
         names.append("charter_persona")
     return sorted(set(names))
+
+
+def _grader_templates(recipe: Recipe) -> dict[str, set[str]]:
+    """Return the files of the wordings that grade or are tried, with their placeholders."""
+    return {
+        f"{candidate.wording}{ending}": needed
+        for candidate in recipe.controversy.candidates.values()
+        for ending, needed in GRADER_TEMPLATES.items()
+    }
 
 
 def check_wordings(recipe: Recipe) -> None:
@@ -110,7 +120,8 @@ def _template(recipe: Recipe, name: str, *, is_rubric: bool) -> str:
     text = _marked(path, _read(path).strip(), recipe.wordings_placeholders)
     placed = MARKER.findall(text)
     found = set(placed)
-    needed = set() if is_rubric else TEMPLATES.get(name)
+    of_graders = _grader_templates(recipe)
+    needed = set() if is_rubric else of_graders.get(name, TEMPLATES.get(name))
     if needed is not None:
         if name in _QUESTIONS_OF_JUDGES and recipe.rewards.judge_sees_question:
             needed = needed | {"prompt"}
@@ -122,7 +133,8 @@ def _template(recipe: Recipe, name: str, *, is_rubric: bool) -> str:
                 f"and may have ['{CHARTER}']: {_advice(unknown, missing)}"
             )
     # Of a lab's own file, its file in sql/requests knows the placeholders.
-    if not text and not is_rubric and name not in _MAY_BE_EMPTY:
+    may_be_empty = name in _MAY_BE_EMPTY or (name in of_graders and not of_graders[name])
+    if not text and not is_rubric and not may_be_empty:
         raise ValueError(f"wordings: {path}: is empty")
     text = text.replace(_OPEN, "{").replace(_CLOSE, "}")
     literal = Counter(MARKER.findall(text)) - Counter(placed)

@@ -21,6 +21,6 @@ JOIN (
     WHERE track = 'graded'
     GROUP BY prompt_id
 ) AS graded USING (prompt_id, dataset_order)
-CROSS JOIN (SELECT * FROM wordings WHERE wording_id = 'controversy_system') AS system
-CROSS JOIN (SELECT * FROM wordings WHERE wording_id = 'controversy_question') AS question
+CROSS JOIN (SELECT * FROM wordings WHERE wording_id = $controversy_wording || '_system') AS system
+CROSS JOIN (SELECT * FROM wordings WHERE wording_id = $controversy_wording || '_question') AS question
 WHERE $only_prompts IS NULL OR list_contains($only_prompts::UUID[], prompt_id)

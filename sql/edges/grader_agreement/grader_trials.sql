@@ -1,0 +1,3 @@
+-- The candidates' grades.
+SELECT candidate AS upstream_partition, prompt_id, grade
+FROM grader_trials

@@ -1,0 +1,3 @@
+-- People's grades.
+SELECT row_number, prompt_id, annotator, label, malformed_reason
+FROM human_labels

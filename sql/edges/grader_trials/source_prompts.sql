@@ -1,0 +1,4 @@
+-- Those of which labels have the id alone.
+SELECT dataset AS upstream_partition, row_number, prompt_id, messages_hash
+FROM source_prompts
+SEMI JOIN (FROM human_labels WHERE malformed_reason IS NULL AND messages IS NULL) AS named USING (prompt_id)
