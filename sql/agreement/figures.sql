@@ -1,6 +1,6 @@
 -- The report's validation (section 4.1.4) of each of $candidates, whose grades are `grades`: 0..3 folded to 0/1 at
--- every threshold, against the people's majority, and the people among themselves. A prompt on which they split evenly has no
--- majority, so it stands apart from accuracy. People's own agreement is over prompts with two labels. A person
+-- every threshold, against the people's majority, and the people among themselves. A prompt on which they split evenly
+-- has no majority, so it stands apart from accuracy. People's own agreement is over prompts with two labels. A person
 -- counts once a prompt: of several labels the last. A label without an annotator is a person's of its own.
 WITH thresholds AS (
     SELECT candidate, threshold
