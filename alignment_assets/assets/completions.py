@@ -4,8 +4,9 @@ from typing import Any
 
 from dagster import AssetExecutionContext, AssetsDefinition, MaterializeResult
 
-from alignment_assets.assets.factory import count_values, llm_asset, publish, table_asset
+from alignment_assets.assets.factory import count_values, publish, table_asset
 from alignment_assets.assets.partitions import model_partitions
+from alignment_assets.assets.plain import llm_asset
 from alignment_assets.inference.backend import Inference
 from alignment_assets.recipe.run import Run
 from alignment_assets.recipe.settings import table_settings

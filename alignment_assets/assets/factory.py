@@ -1,7 +1,7 @@
 """What all assets share: their Dagster face, taken from ``sql/schema``, and how they publish.
 
-Here belong the decorator, the metadata and the asset that is one SELECT. What an asset does is in
-the module of its stage.
+Here belong the decorator and the metadata. What an asset does is in the module of its stage, or in
+`alignment_assets.assets.plain`.
 """
 
 import warnings
@@ -37,13 +37,17 @@ from alignment_assets.host.paths import project_folder
 from alignment_assets.inference.backend import Inference
 from alignment_assets.inference.run_process import process_tag
 from alignment_assets.pages.answers import ask_about
-from alignment_assets.recipe.model import Recipe
 from alignment_assets.recipe.run import Run
-from alignment_assets.recipe.settings import partition_settings, table_settings
-from alignment_assets.requests.request_sets import Fingerprint, RequestSet
+from alignment_assets.recipe.settings import partition_settings
+from alignment_assets.recipe.wordings import needed_templates
 from alignment_assets.requests.runner import RequestRunner
 from alignment_assets.warehouse import sql_files
-from alignment_assets.warehouse.lineage import Lineage, TablePart
+from alignment_assets.warehouse.lineage import (
+    InconsistentError,
+    Lineage,
+    TablePart,
+    upstream_of,
+)
 from alignment_assets.warehouse.losses import check_losses, find_losses, judge, loss_rows, shares
 from alignment_assets.warehouse.records import Record
 from alignment_assets.warehouse.resource import Staging, Warehouse
@@ -77,13 +81,23 @@ MAY_BE_EMPTY = {
     "prompt_exclusions",
     "licensed_prompts",
     *("grader_trials", "grader_agreement", "controversy_labels"),
+    *("degraded_answers", "calibration_answers", "judge_calibration"),
     *("judge_comparisons", "judge_rankings", "policy_tokens", "selected_pairs", "dpo_pairs"),
     *("qrpo_samples", "reference_logprobs", "selection_exclusions", "selection_report"),
 }
 
+# Of the wordings that the recipe names those that an edge would take, and that are not there.
+_LACKING = """
+WITH wordings AS (
+    SELECT *
+    FROM (SELECT unnest($named::VARCHAR[]) AS wording_id)
+    LEFT JOIN wordings USING (wording_id)
+)
+SELECT wording_id FROM ({edge}
+) WHERE wording_hash IS NULL ORDER BY wording_id
+"""
+
 Deps = Iterable[str | AssetDep]
-# Gives the requests of a partition; of the recipe's models, it is told the fingerprints.
-RequestsOf = Callable[[Recipe, Fingerprint, str], Sequence[RequestSet]]
 
 
 def table_asset(
@@ -270,121 +284,28 @@ def publish(
 def check_inputs(warehouse: Warehouse, run: Run, part: TablePart) -> None:
     """Raise an InconsistentError if what a part is made of does not belong together.
 
-    `publish` looks again; this is for what would take long, or cost money, in vain.
+    `publish` looks again; this is for what would take long, or cost money, in vain. Nor is anybody
+    asked with wordings that the recipe names and the table has not yet: without them there would
+    be no question.
     """
     with warehouse.read() as connection:
         Lineage(connection, run.recipe.settings()).check(part)
+        if "wordings" not in upstream_of(part.table):
+            return
+        edge = sql_files.read_sql("edges", f"{part.table}/wordings")
+        given = sql_files.named_parameters(edge, {**run.recipe.settings(), **part.values})
+        named = {**given, "named": needed_templates(run.recipe)}
+        lacking = connection.execute(_LACKING.format(edge=edge), named).fetchall()
+    if lacking:
+        raise InconsistentError(
+            f"{part.label}: nothing was asked, as the table wordings has not what the recipe names "
+            f"now ({', '.join(name for (name,) in lacking)}). Materialize first: wordings"
+        )
 
 
 def _is_partitioned(context: AssetExecutionContext) -> bool:
     # A backfill's run has a range of one partition, and `has_partition_key` is False in it.
     return context.assets_def.partitions_def is not None
-
-
-def llm_asset(
-    run: Run,
-    table: str,
-    requests: RequestsOf,
-    *,
-    group: str,
-    deps: Deps,
-    partitions: PartitionsDefinition,
-    files: Sequence[str],
-    settings: Mapping[str, Any] | None = None,
-    counts: str | None = None,
-    straight: bool = False,
-) -> AssetsDefinition:
-    """Make the asset of a table that engines answer for, one partition at a time.
-
-    Args:
-        run: the recipe and its home.
-        table: the table's and the asset's name; ``sql/assets/<table>.sql`` makes its rows from
-            ``requests`` and ``answers``.
-        requests: gives the requests of a partition.
-        group: the stage it belongs to.
-        deps: upstream assets; see `table_asset`.
-        partitions: how it is partitioned; a run makes one partition.
-        files: the files of ``sql/requests`` that make the requests.
-        settings: what those files name besides the recipe's settings, for the code version.
-        counts: a column whose values are counted in the materialization's metadata.
-        straight: whether rows, long as they are, go from the spool straight into the table.
-    """
-    recipe = run.recipe
-    query = sql_files.read_sql("assets", table)
-    texts = [sql_files.read_sql("requests", name) for name in files]
-
-    @table_asset(
-        table,
-        group=group,
-        kinds={"llm"},
-        deps=deps,
-        version=sql_files.code_version(
-            query, *texts, settings={**table_settings(recipe), **(settings or {})}
-        ),
-        partitions=partitions,
-        pool="engine",
-    )
-    def build(
-        context: AssetExecutionContext, warehouse: Warehouse, inference: Inference, gpus: GpuPool
-    ) -> MaterializeResult[None]:
-        part = TablePart(table, context.partition_key)
-        parameters = {**recipe.settings(), **part.values}
-        runner = runner_for(context, run, warehouse, inference, gpus)
-        check_inputs(warehouse, run, part)
-        asked = requests(recipe, runner.fingerprint, context.partition_key)
-        for each in asked:
-            runner.answer(each)
-        with warehouse.stage(table, part.values, straight=straight) as staging:
-            runner.stage(staging, asked, query, parameters)
-            counted = count_values(staging, counts) if counts else {}
-            metadata = {**runner.metadata(), **counted}
-            return publish(context, run, staging, parameters, metadata)
-
-    return build
-
-
-def sql_asset(
-    run: Run,
-    table: str,
-    *,
-    group: str,
-    deps: Deps,
-    partitions: PartitionsDefinition | None = None,
-    counts: str | None = None,
-    straight: bool = False,
-) -> AssetsDefinition:
-    """Make the asset of a table that is one SELECT, ``sql/assets/<table>.sql``.
-
-    Args:
-        run: the recipe and its home; the recipe's settings are the query's parameters.
-        table: the table's and the asset's name.
-        group: the stage it belongs to.
-        deps: upstream assets; see `table_asset`.
-        partitions: how it is partitioned; a run makes one partition.
-        counts: a column whose values are counted in the materialization's metadata.
-        straight: whether rows, long as they are, are written to the database as they are made.
-    """
-    query = sql_files.read_sql("assets", table)
-    settings = run.recipe.settings()
-
-    @table_asset(
-        table,
-        group=group,
-        kinds={"sql"},
-        deps=deps,
-        version=sql_files.code_version(query, settings=table_settings(run.recipe)),
-        partitions=partitions,
-    )
-    def build(context: AssetExecutionContext, warehouse: Warehouse) -> MaterializeResult[None]:
-        part = TablePart(table, context.partition_key if partitions else None)
-        parameters = {**settings, **part.values}
-        with warehouse.stage(table, part.values, straight=straight) as staging:
-            Lineage(staging.connection, settings).check(part)
-            staging.insert(query, parameters)
-            counted = count_values(staging, counts) if counts else {}
-            return publish(context, run, staging, parameters, counted)
-
-    return build
 
 
 def count_values(staging: Staging, column: str) -> dict[str, int]:

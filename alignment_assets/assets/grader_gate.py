@@ -8,7 +8,7 @@ from typing import Any
 
 import duckdb
 
-from alignment_assets.assets.graders import AGREEMENT, TRIALS
+from alignment_assets.assets.graders import AGREEMENT, TRIALS, compare_with_people
 from alignment_assets.host.expected import Expected
 from alignment_assets.host.proposed import proposed
 from alignment_assets.recipe.model import Recipe
@@ -20,10 +20,18 @@ from alignment_assets.warehouse.resource import Warehouse
 
 _FIGURES = """
 SELECT
-    candidate, candidate = $grader AS is_grader, model, wording, graded_prompts,
-    accuracy, accuracy_low, accuracy_high, kappa, kappa_low, kappa_high,
-    unparsable_prompts / nullif(tried_prompts, 0) AS unparsable
-FROM grader_agreement
+    candidate, model, wording, graded_prompts,
+    accuracy, accuracy_low, accuracy_high, kappa, kappa_low, kappa_high, unparsable
+FROM figures
+JOIN (
+    SELECT
+        candidate,
+        any_value(model) AS model,
+        any_value(wording) AS wording,
+        count(*) FILTER (grade IS NULL) / count(*) AS unparsable
+    FROM grader_trials
+    GROUP BY candidate
+) AS tried USING (candidate)
 WHERE threshold = $threshold
 ORDER BY candidate
 """
@@ -38,7 +46,6 @@ class Figures:
     """How a candidate did in its trial, at the recipe's threshold; None where nothing says so."""
 
     candidate: str
-    is_grader: bool
     model: str
     wording: str
     prompts: int
@@ -107,51 +114,65 @@ def check_gate(warehouse: Warehouse, run: Run, fingerprint: Fingerprint) -> None
     Raises:
         GateError: it has not been tried as it would grade now, or does not pass.
     """
-    recipe = run.recipe
+    recipe, grader = run.recipe, run.recipe.controversy.grader.name
     if not recipe.controversy.has_gate:
         return
-    grader = recipe.controversy.grader.name
-    given = {"grader": grader, "threshold": recipe.controversy.threshold}
-    with warehouse.read() as connection:
-        missing = _untried(connection, recipe, fingerprint)
-        figures = [Figures(*row) for row in connection.execute(_FIGURES, given).fetchall()]
-    own = next((one for one in figures if one.is_grader), None)
     command = f"materialize --select 'key:{TRIALS}+1'"
     trials = f"`{proposed(command)}`"
-    if missing or own is None:
-        why = missing or "no prompt that people have labelled could be asked about"
+    with warehouse.read() as connection:
+        lineage = Lineage(connection, recipe.settings())
+        why = {
+            name: _untried(connection, lineage, recipe, fingerprint, name)
+            for name in recipe.controversy.candidates
+        }
+        # As of now: the table of figures may be of other trials, another threshold or grader.
+        tried = [name for name, reason in why.items() if reason is None]
+        given = {**recipe.settings(), "controversy_candidates": tried}
+        compare_with_people(connection, AGREEMENT, given)
+        rows = connection.execute(_FIGURES, {"threshold": recipe.controversy.threshold}).fetchall()
+    if why[grader]:
         raise GateError(
-            f"nothing was graded: the recipe's gate goes by the trial of {grader}, and {why}. "
-            f"{trials} runs the trials"
+            f"nothing was graded: the recipe's gate goes by the trial of {grader}, and "
+            f"{why[grader]}. {trials} runs the trials"
         )
+    figures = {row[0]: Figures(*row) for row in rows}
+    if grader not in figures:
+        raise GateError(
+            "nothing was graded: the recipe's gate goes by trials, and no prompt that people have "
+            "labelled could be asked about: the table human_labels has no usable label, or its "
+            "labels have ids alone, of which no admitted row of a source has the prompt"
+        )
+    own = figures[grader]
     faults = own.faults(recipe.controversy, recipe.limits.allowed("unparsable", None))
     if faults:
         raise GateError(
             f"nothing was graded: {grader} fails the recipe's gate: {'; '.join(faults)} "
-            f"({own.text}). {_best(figures, recipe)}; {trials} tries others that the recipe names "
-            f"under controversy.trials"
+            f"({own.text}). {_best([*figures.values()], recipe)}; {trials} tries others that the "
+            f"recipe names under controversy.trials"
         )
 
 
 def _untried(
-    connection: duckdb.DuckDBPyConnection, recipe: Recipe, fingerprint: Fingerprint
+    connection: duckdb.DuckDBPyConnection,
+    lineage: Lineage,
+    recipe: Recipe,
+    fingerprint: Fingerprint,
+    name: str,
 ) -> str | None:
-    """Return why the trial of the grader does not say how it would grade now; None if it does."""
-    lineage, grader = Lineage(connection, recipe.settings()), recipe.controversy.grader
-    agreement, trial = TablePart(AGREEMENT), TablePart(TRIALS, grader.name)
+    """Return why the trial of a candidate does not say how it would grade now; None if it does."""
+    trial = TablePart(TRIALS, name)
     if trial not in lineage.made:
         return "it has not been tried"
-    misfits = [*lineage.misfits_above(agreement), *lineage.misfits_of(agreement)]
+    misfits = [*lineage.misfits_above(trial), *lineage.misfits_of(trial)]
     if misfits:
         return misfits[0].text
     asked = [
-        trying(recipe, fingerprint, grader.name, attempt)
-        for attempt in range(recipe.controversy.attempts)
+        trying(recipe, fingerprint, name, attempt) for attempt in range(recipe.controversy.attempts)
     ]
     now = [_request_ids(connection, each.sql, each.values) for each in asked]
     answered = connection.execute(
         "SELECT CAST(request_id AS VARCHAR) FROM grader_trials WHERE candidate = $candidate",
-        {"candidate": grader.name},
+        {"candidate": name},
     ).fetchall()
     if {one for (one,) in answered} - {one for ids in now for one in ids}:
         return "it was tried by other weights, wordings or sampling than grade now"

@@ -38,6 +38,8 @@ from alignment_assets.warehouse.resource import Staging, Warehouse
 
 GROUP = "controversy"
 TRIALS, AGREEMENT = "grader_trials", "grader_agreement"
+# Who fails on some prompts is published with that; who fails on most was not tried.
+FAILED_TRIALS = 0.5
 # Gives the requests of an attempt: about all prompts, or about those whose answers did not parse.
 Attempt = Callable[[int, list[str] | None], RequestSet]
 
@@ -55,15 +57,16 @@ def _grader_trials_asset(run: Run) -> AssetsDefinition:
     query = trials_query()
     asking = sql_files.read_sql("requests", f"{TRIALS}/grade")
     settings = {**table_settings(recipe), **grading_parameters(recipe)}
-    # What is controversial is not what is asked.
-    del settings["controversy_threshold"]
+    # Who grades and from which grade on a prompt is controversial is not what is asked.
+    for other in ("controversy_threshold", "controversy_model"):
+        del settings[other]
 
     @table_asset(
         TRIALS,
         group=GROUP,
         kinds={"llm"},
         deps=[
-            *("human_labels", "wordings", "prompt_exclusions"),
+            *("human_labels", "wordings", "prompt_exclusions", "licensed_prompts"),
             AssetDep("source_prompts", partition_mapping=AllPartitionMapping()),
         ],
         version=sql_files.code_version(
@@ -88,7 +91,17 @@ def _grader_trials_asset(run: Run) -> AssetsDefinition:
         def attempt(number: int, only_prompts: list[str] | None) -> RequestSet:
             return trying(recipe, runner.fingerprint, candidate.name, number, only_prompts)
 
-        return publish_grades(context, run, warehouse, runner, part, attempt, query, parameters)
+        return publish_grades(
+            context,
+            run,
+            warehouse,
+            runner,
+            part,
+            attempt,
+            query,
+            parameters,
+            max_failed_share=FAILED_TRIALS,
+        )
 
     return build
 
@@ -108,8 +121,13 @@ def publish_grades(
     attempt: Attempt,
     query: str,
     parameters: Mapping[str, Any],
+    max_failed_share: float | None = None,
 ) -> MaterializeResult[None]:
-    """Have prompts graded, those again whose answers do not parse, and publish the grades."""
+    """Have prompts graded, those again whose answers do not parse, and publish the grades.
+
+    Raises:
+        TooManyFailures: see `RequestRunner.stage`.
+    """
     attempts = run.recipe.controversy.attempts
     asked: list[RequestSet] = []
     unparsed: list[str] | None = None  # all prompts
@@ -117,7 +135,7 @@ def publish_grades(
         asked.append(attempt(number, unparsed))
         runner.answer(asked[-1])
         with warehouse.stage(part.table, part.values) as staging:
-            runner.stage(staging, asked, query, parameters)
+            runner.stage(staging, asked, query, parameters, max_failed_share)
             unparsed = _unparsed(staging)
             if not unparsed or number + 1 == attempts:
                 counted = {

@@ -11,6 +11,7 @@ from typing import Any
 
 from dagster import Definitions, in_process_executor
 
+from alignment_assets.assets.calibration import calibration_assets, calibration_check
 from alignment_assets.assets.checks import bounds_checks, table_checks
 from alignment_assets.assets.completions import completion_assets
 from alignment_assets.assets.jobs import automation, jobs
@@ -63,13 +64,14 @@ def build_defs(run: Run, resources: Mapping[str, Any] | None = None) -> Definiti
         *label_assets(run),
         *completion_assets(run),
         *reward_assets(run),
+        *calibration_assets(run),
         *training_set_assets(run),
         selection_report_asset(run),
         training_export_asset(run),
     ]
     return Definitions(
         assets=assets,
-        asset_checks=[*table_checks(run), *bounds_checks(run)],
+        asset_checks=[*table_checks(run), *bounds_checks(run), calibration_check(run)],
         jobs=jobs(assets),
         sensors=[automation(assets)],
         # One process a run: its steps share an engine, and starting a step costs nothing.

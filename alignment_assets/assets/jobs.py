@@ -42,6 +42,11 @@ _JOBS = {
         "What a model is asked, what it answers, and the answers' rewards: a partition is a model. "
         "Backfill all of them, then launch training_sets.",
     ),
+    "scorer": (
+        "calibrate_scorers",
+        "Try the scorer of each track on answers that get worse step by step: a partition is a "
+        "track. All models have to have rewards.",
+    ),
     "policy": (
         "training_sets",
         "A policy's comparisons, quantiles, pairs, samples and their export: a partition is a "

@@ -5,7 +5,6 @@ from dagster import AssetExecutionContext, AssetsDefinition, MaterializeResult
 from alignment_assets.assets.factory import (
     check_inputs,
     runner_for,
-    sql_asset,
     table_asset,
 )
 from alignment_assets.assets.grader_gate import check_gate
@@ -16,6 +15,7 @@ from alignment_assets.assets.graders import (
     grader_assets,
     publish_grades,
 )
+from alignment_assets.assets.plain import sql_asset
 from alignment_assets.gpus.pool import GpuPool
 from alignment_assets.inference.backend import Inference
 from alignment_assets.recipe.run import Run

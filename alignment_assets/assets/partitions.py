@@ -17,6 +17,17 @@ def candidate_partitions(recipe: Recipe) -> StaticPartitionsDefinition:
     return StaticPartitionsDefinition(list(recipe.controversy.candidates))
 
 
+def scorer_partitions(recipe: Recipe) -> StaticPartitionsDefinition:
+    """One partition for the scorer of each track."""
+    return StaticPartitionsDefinition(list(recipe.rewards.scorers))
+
+
+def models_feed_scorers(recipe: Recipe) -> PartitionMapping:
+    """The models' partitions feed the trials of scorers; the policies' do not."""
+    scorers = set(recipe.rewards.scorers)
+    return StaticPartitionMapping(dict.fromkeys(recipe.completions.models, scorers))
+
+
 def model_partitions(recipe: Recipe) -> StaticPartitionsDefinition:
     """One partition for each model that answers, the policies included."""
     return StaticPartitionsDefinition(recipe.answering_models)

@@ -12,8 +12,9 @@ from typing import Any
 import pyarrow as pa
 from dagster import AssetExecutionContext, AssetsDefinition, DataVersion, MaterializeResult
 
-from alignment_assets.assets.factory import count_values, publish, sql_asset, table_asset
+from alignment_assets.assets.factory import count_values, publish, table_asset
 from alignment_assets.assets.partitions import source_partitions
+from alignment_assets.assets.plain import sql_asset
 from alignment_assets.recipe import wordings
 from alignment_assets.recipe.datasets import DatasetReference, PromptSource
 from alignment_assets.recipe.run import Run

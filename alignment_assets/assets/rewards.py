@@ -2,12 +2,13 @@
 
 from dagster import AssetsDefinition
 
-from alignment_assets.assets.factory import from_models, llm_asset, sql_asset
+from alignment_assets.assets.factory import from_models
 from alignment_assets.assets.partitions import (
     model_feeds_policies,
     model_partitions,
     policy_partitions,
 )
+from alignment_assets.assets.plain import llm_asset, sql_asset
 from alignment_assets.recipe.run import Run
 from alignment_assets.requests.request_sets import comparing, scoring
 

@@ -9,15 +9,15 @@ from typing import Any
 import duckdb
 from dagster import AssetDep, AssetExecutionContext, AssetsDefinition, MaterializeResult
 
+from alignment_assets.assets.calibration import check_calibration, gate_deps
 from alignment_assets.assets.factory import (
     count_values,
     from_models,
-    llm_asset,
     publish,
-    sql_asset,
     table_asset,
 )
 from alignment_assets.assets.partitions import model_feeds_policies, policy_partitions
+from alignment_assets.assets.plain import llm_asset, sql_asset
 from alignment_assets.assets.policy_tokens import policy_tokens_asset
 from alignment_assets.recipe.run import Run
 from alignment_assets.recipe.settings import table_settings
@@ -52,9 +52,11 @@ def training_set_assets(run: Run) -> list[AssetsDefinition]:
             deps=[
                 *("judge_rankings", "policy_tokens"),
                 *from_models(["rewards", "completions"], model_feeds_policies(recipe)),
+                *gate_deps(recipe),
             ],
             partitions=policy_partitions(recipe),
             counts="band",
+            gate=check_calibration if recipe.calibration.has_gate else None,
         ),
         _selected_pairs_asset(run),
         llm_asset(

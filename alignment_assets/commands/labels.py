@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -60,7 +61,8 @@ def sample(number: int, by: str, recipe: str | None, output: Path | None) -> Non
         raise Expected(f"no prompt is to be graded; `{proposed('status')}` says what is missing")
     texts = {row["wording_id"]: row["text"] for row in read_wordings(run.recipe)}
     wording = run.recipe.controversy.wording
-    rubric = texts[f"{wording}_system"] or texts[f"{wording}_question"]
+    # A grader may be told all in its question, which has a place for the conversation.
+    rubric = texts[f"{wording}_system"] or texts[f"{wording}_question"].replace("{prompt}", "…")
     text = json.dumps([_task(row, rubric) for row in rows], ensure_ascii=False, indent=1) + "\n"
     if output is None:
         console.file.write(text)
@@ -103,20 +105,22 @@ def import_labels(files: Sequence[Path], output: Path) -> None:
         at = "" if one.submitted_at == _NEVER else one.submitted_at.isoformat()
         rows.writerow([one.prompt_id, one.annotator, one.label, at])
     with written(output) as file:
-        file.write(table.getvalue().encode())
+        file.write(table.getvalue().encode("utf-8", "replace"))
     prompts, people = ({getattr(one, name) for one in counted} for name in COLUMNS[:2])
     say(f"{output}: {len(counted):,} labels of {len(prompts):,} prompts by {len(people):,} people")
     unlabelled = sum(one.label not in LABELS for one in counted)
+    nameless = sum(_as_id(one.prompt_id) is None for one in counted)
     for number, what in (
         (len(submissions) - len(counted), "earlier submissions of the same person do not count"),
         (skipped, "were skipped or never submitted, and do not count"),
         (unlabelled, "say no grade from 0 to 3: `human_labels` tells each with its reason"),
+        (nameless, "name no prompt by its id: `human_labels` tells each with its reason"),
     ):
         if number:
             tell(f"{number:,} {what}")
     say(
-        f"In the recipe: human_labels: {{dataset: {output}, columns: {{prompt_id: prompt_id, "
-        f"annotator: annotator, label: label}}}}"
+        f"In the recipe: human_labels: {{dataset: {json.dumps(str(output.absolute()))}, columns: "
+        f"{{prompt_id: prompt_id, annotator: annotator, label: label}}}}"
     )
 
 
@@ -141,7 +145,10 @@ def _submissions(path: Path) -> Iterator[Submission | None]:
         for annotation in task["annotations"]:
             if isinstance(annotation, dict) and not annotation.get("was_cancelled"):
                 yield Submission(
-                    prompt_id, _annotator(annotation), _label(annotation), _time(annotation)
+                    _as_id(prompt_id) or prompt_id,
+                    _annotator(annotation),
+                    _label(annotation),
+                    _time(annotation),
                 )
             else:
                 yield None
@@ -152,17 +159,27 @@ def _annotator(annotation: Mapping[str, Any]) -> str:
     person = annotation.get("completed_by")
     if isinstance(person, dict):
         person = person.get("email") or person.get("id")
-    return "" if person is None else str(person)
+    return "" if person is None else str(person).strip()
+
+
+def _as_id(written: str) -> str | None:
+    """Return a prompt's id in the one form that tables have; None if it is none."""
+    try:
+        return str(uuid.UUID(written))
+    except ValueError:
+        return None
 
 
 def _label(annotation: Mapping[str, Any]) -> str:
     """Return the first choice that is a grade; else whatever was chosen first."""
-    chosen = []
-    for result in annotation.get("result") or ():
+    chosen, results = [], annotation.get("result")
+    for result in results if isinstance(results, list) else ():
         value = result.get("value") if isinstance(result, dict) else None
         if isinstance(value, dict):
             choices = value.get("choices") or [value.get("rating"), value.get("number")]
-            chosen += [str(one) for one in choices if one is not None]
+            listed = choices if isinstance(choices, list) else [choices]
+            # A rating of 2.0 is a 2.
+            chosen += [str(one).strip().removesuffix(".0") for one in listed if one is not None]
     grades = [one for one in chosen if one in LABELS]
     return (grades or chosen or [""])[0]
 

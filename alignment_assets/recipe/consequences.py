@@ -61,19 +61,24 @@ _RULE_OF_CONSENT = graph("prompt_exclusions", "licensed_prompts")
 _EVIDENCE = graph("prompt_exclusions", why="an exclusion tells it")
 _OF_MODEL = partition(
     *("completion_requests", "grader_trials", "controversy_labels", "rewards"),
+    *("degraded_answers", "calibration_answers"),
     *("judge_comparisons", "policy_tokens", "reference_logprobs", "training_export"),
     why="of the model where it answers, of every partition that it grades, scores or judges, and "
     "of the policy that it is: a request is named by it, and tokens are counted by it",
 )
 _LIMITS = partition(
     *("completions", "grader_trials", "controversy_labels", "rewards", "judge_comparisons"),
-    "reference_logprobs",
+    *("degraded_answers", "calibration_answers", "reference_logprobs"),
     why="of the model where it answers, of every partition that it grades, scores or judges, and "
     "of the policy that it is: what was refused is asked again under other limits",
 )
-_OWN_SAMPLING = partition("completion_requests", why="of the model, where it answers")
+_OWN_SAMPLING = partition(
+    "completion_requests", "degraded_answers", why="of the model, where it answers"
+)
 _SAMPLING_OF_ALL = partition(
-    "completion_requests", why="of the models that do not have it of their own"
+    "completion_requests",
+    "degraded_answers",
+    why="of the models that do not have it of their own",
 )
 _VARIANTS = Consequence(
     "of the models, not of the policies; of `wordings`, if it needs other texts",
@@ -93,6 +98,7 @@ CONSEQUENCES: dict[str, Consequence] = {
     "seed": graph(
         *("prompt_exclusions", "completion_requests", "judge_comparisons", "judge_rankings"),
         *("selected_pairs", "selection_report"),
+        *("degraded_answers", "calibration_answers", "judge_calibration"),
         why="every table that draws; `training_export` where it has a test split",
     ),
     "limit": graph("prompt_exclusions"),
@@ -100,6 +106,7 @@ CONSEQUENCES: dict[str, Consequence] = {
     "wordings_placeholders": nothing("what the texts become by it counts"),
     "template_date": graph(
         *("completion_requests", "grader_trials", "controversy_labels", "rewards"),
+        *("degraded_answers", "calibration_answers"),
         *("judge_comparisons", "policy_tokens", "reference_logprobs"),
         why="a request is named by it",
     ),
@@ -144,7 +151,12 @@ CONSEQUENCES: dict[str, Consequence] = {
         )
     },
     "models": nothing("a model that no other field names does nothing"),
-    "models.*.weights": _OF_MODEL,
+    "models.*.weights": Consequence(
+        f"{_OF_MODEL.why}; `judge_calibration` if their owner is another",
+        graph=("judge_calibration",),
+        partition=_OF_MODEL.partition,
+    ),
+    "models.*.family": graph("judge_calibration", why="of a model that answers or scores"),
     "models.*.revision": _OF_MODEL,
     "models.*.chat_template": _OF_MODEL,
     "models.*.chat_template_arguments": _OF_MODEL,
@@ -191,8 +203,9 @@ CONSEQUENCES: dict[str, Consequence] = {
     },
     "completions.models": graph(
         *("judge_comparisons", "judge_rankings", "policy_tokens", "quantile_rewards"),
+        *("calibration_answers", "judge_calibration"),
         why="whose candidates a policy has; a new model's own partitions are missing, the other "
-        "models' are fresh",
+        "models' are fresh; `degraded_answers` if the largest is another",
     ),
     "completions.policies": nothing("a new policy's partitions are missing, all others are fresh"),
     "completions.reference_completions": partition(
@@ -206,21 +219,43 @@ CONSEQUENCES: dict[str, Consequence] = {
     ),
     **{f"completions.sampling.{field}": _SAMPLING_OF_ALL for field in _SAMPLING},
     **{
-        f"rewards.{track}.{field}": graph("rewards")
+        f"rewards.{track}.{field}": graph("rewards", "calibration_answers")
         for track in ("standard", "controversial")
         for field in _SCORER
     },
     **dict.fromkeys(
-        ("rewards.standard.rubric", "rewards.controversial.rubric"),
-        graph("rewards", "wordings", why="`wordings`, if it needs other texts"),
+        ("rewards.standard.model", "rewards.controversial.model"),
+        Consequence(
+            "of the track's scorer",
+            graph=("rewards", "judge_calibration"),
+            partition=("calibration_answers",),
+        ),
     ),
-    "rewards.comparison_judge": graph("judge_comparisons"),
+    **dict.fromkeys(
+        ("rewards.standard.rubric", "rewards.controversial.rubric"),
+        graph(
+            *("rewards", "calibration_answers", "wordings"),
+            why="`wordings`, if it needs other texts",
+        ),
+    ),
+    "rewards.comparison_judge": Consequence(
+        "of the controversial track's scorer",
+        graph=("judge_comparisons",),
+        partition=("calibration_answers",),
+    ),
     "rewards.judge_sees_question": nothing(
         "says what the wordings have to be like; what they are counts"
     ),
-    "rewards.min_score_mass": graph("rewards", "judge_comparisons"),
-    "rewards.comparison_thinking_tokens": graph("judge_comparisons"),
+    "rewards.min_score_mass": graph("rewards", "judge_comparisons", "calibration_answers"),
+    "rewards.comparison_thinking_tokens": graph("judge_comparisons", "calibration_answers"),
     "rewards.compared_candidates": graph("judge_comparisons", "judge_rankings"),
+    "calibration.prompts": graph(
+        *("degraded_answers", "calibration_answers", "judge_calibration"),
+        why="`wordings`, if they are the first",
+    ),
+    "calibration.model": graph("degraded_answers"),
+    "calibration.at_least": graph("quantile_rewards", why=_GATE),
+    "calibration.at_most": graph("quantile_rewards", why=_GATE),
     "selection.strategy": graph(
         "selected_pairs", "selection_report", why="by its file in `sql/selection`"
     ),

@@ -27,6 +27,7 @@ from alignment_assets.recipe.datasets import HumanLabels, Personas, PromptSource
 from alignment_assets.recipe.limits import Limits
 from alignment_assets.recipe.part import Count, Licensed, Name, Part
 from alignment_assets.recipe.stages import (
+    Calibration,
     Completions,
     Controversy,
     Export,
@@ -71,6 +72,11 @@ class Model(Part):
     )
     price: Price | None = Field(
         None, description="of a million tokens, where somebody asks one; forecasts tell the cost"
+    )
+    family: str | None = Field(
+        None,
+        description="whose kin the model is, for judge_calibration: by default the owner of its "
+        "hub weights",
     )
     max_model_len: Count = Field(8192, description="tokens of prompt and answer together")
     chat_template: str | None = Field(None, description="a file that stands in for the model's own")
@@ -180,6 +186,7 @@ class Recipe(Part):
     controversy: Controversy
     completions: Completions
     rewards: Rewards
+    calibration: Calibration = Calibration()
     selection: Selection
     reference_logprobs: ReferenceLogprobs = ReferenceLogprobs()
     export: Export = Export()
@@ -221,10 +228,12 @@ class Recipe(Part):
             "rewards.standard.model": (self.rewards.standard.model,),
             "rewards.controversial.model": (self.rewards.controversial.model,),
             "rewards.comparison_judge": (self.rewards.comparison_judge,),
+            "calibration.model": (self.calibration_model,),
             "selection.model_order": self.selection.model_order,
         }
         some = {
             "completions.standard_charter_models": set(self.completions.models),
+            "calibration.model": set(self.completions.models),
             "selection.model_order": {*self.completions.models, *self.completions.policies},
         }
         for place, names in used.items():
@@ -234,7 +243,7 @@ class Recipe(Part):
                     raise ValueError(f"{place}: no model {name!r}; defined are {sorted(allowed)}")
             if len(set(names)) < len(names):
                 raise ValueError(f"{place}: {list(names)} names a model twice")
-        columns = self.members.keys() - {"candidate"}  # trials have no limits
+        columns = self.members.keys() - {"candidate", "scorer"}  # which have no limits
         members = {name for column in columns for name in self.members[column]}
         strangers = sorted(set(self.limits.exceptions) - members)
         if strangers:
@@ -289,12 +298,29 @@ class Recipe(Part):
         return {
             "dataset": [source.name for source in self.prompts],
             "candidate": list(self.controversy.candidates),
+            "scorer": list(self.rewards.scorers),
             "model": self.answering_models,
             "policy": self.policies,
         }
 
     def _largest_first(self, names: tuple[str, ...]) -> list[str]:
         return sorted(names, key=lambda name: (-self.models[name].billions, name))
+
+    @property
+    def calibration_model(self) -> str:
+        """Whose answers scorers are tried on."""
+        return self.calibration.model or self._largest_first(self.completions.models)[0]
+
+    @property
+    def _measured_models(self) -> list[str]:
+        """Whose kinship matters: those that answer, and those that score."""
+        scorers = (scorer.model for scorer in self.rewards.scorers.values())
+        return sorted({*self.completions.models, *scorers})
+
+    def family(self, name: str) -> str:
+        """Return whose kin a model is: what the recipe says, or the owner of its weights."""
+        model = self.models[name]
+        return model.family or model.weights.removeprefix("hf:").split("/", 1)[0].lower()
 
     def variants(self, model: str) -> dict[str, list[str]]:
         """Return the variants that a model answers under on each track (report, section 4.1.4).
@@ -335,6 +361,8 @@ class Recipe(Part):
         return {
             **dict(_settings_of(self)),
             "prompts": rules,
+            "calibration_model": self.calibration_model,
+            "models_family": _as_map({name: self.family(name) for name in self._measured_models}),
             "controversy_candidates": list(self.controversy.candidates),
             "consent_sources": _as_map(decisions(consent.sources)),
             "consent_sources_evidence": _as_map(evidence(consent.sources)),

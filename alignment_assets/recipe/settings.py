@@ -55,6 +55,10 @@ def partition_settings(recipe: Recipe, table: str, partition: str | None) -> dic
     if table == "grader_trials" and partition:
         model = recipe.controversy.candidates[partition].model
         return {"this candidate": _hash([_identity(recipe, model), _limits(recipe.models[model])])}
+    if table == "degraded_answers":
+        name = recipe.calibration_model
+        said = [_identity(recipe, name), _limits(recipe.models[name])]
+        return {f"the model {name}": _hash([*said, recipe.completion_sampling(name).as_json()])}
     if table == "completion_requests" and partition:
         is_policy = partition in recipe.completions.policies
         asked = [
@@ -73,13 +77,16 @@ def partition_settings(recipe: Recipe, table: str, partition: str | None) -> dic
         return {"this policy": _hash([_identity(recipe, partition), limits])}
     return {
         f"the {role} {name}": _hash([_identity(recipe, name), _limits(recipe.models[name])])
-        for role, name in _answering(recipe, table)
+        for role, name in _answering(recipe, table, partition)
     }
 
 
-def _answering(recipe: Recipe, table: str) -> list[tuple[str, str]]:
-    """Return who answers for every partition of a table alike, and as what."""
+def _answering(recipe: Recipe, table: str, partition: str | None) -> list[tuple[str, str]]:
+    """Return who answers for a partition whose name is not theirs, and as what."""
     rewards = recipe.rewards
+    if table == "calibration_answers" and partition:
+        judge = [("judge", rewards.comparison_judge)] if partition == "controversial" else []
+        return [("scorer", rewards.scorers[partition].model), *judge]
     answering = {
         "controversy_labels": [("grader", recipe.controversy.model)],
         "rewards": [("scorer", scorer.model) for scorer in rewards.scorers.values()],

@@ -36,10 +36,13 @@ class Sampling(Part):
 class Trials(Part):
     """Candidates for the grader, tried on the prompts that people have labelled: a grid."""
 
-    models: tuple[str, ...] = Field((), description="names under models; the grader's by default")
-    wordings: tuple[GraderWording, ...] = Field(
-        (), description="as controversy.wording; the grader's by default"
-    )
+    models: Annotated[
+        tuple[str, ...], Field(description="names under models; the grader's by default")
+    ] = ()
+    wordings: Annotated[
+        tuple[GraderWording, ...],
+        Field(description="as controversy.wording; the grader's by default"),
+    ] = ()
 
 
 @dataclass(frozen=True)
@@ -226,6 +229,66 @@ class Rewards(Part):
     def scorers(self) -> dict[str, Scorer]:
         """The scorer of each track."""
         return {"standard": self.standard, "controversial": self.controversial}
+
+
+Measure = Literal[
+    "ladder_spearman",
+    "ladder_kendall",
+    "pairwise_spearman",
+    "pairwise_kendall",
+    "step_seen",
+    "ties",
+    "label_mass",
+    "position_bias",
+    "first_preferred",
+    "flips",
+    "length_correlation",
+    "length_slope",
+    "own_family",
+    "agreement_spearman",
+    "agreement_kendall",
+    "retest",
+]
+
+
+class Calibration(Part):
+    """How scorers and judges are tried before selection goes by their scores."""
+
+    prompts: Annotated[
+        int,
+        Field(
+            ge=0,
+            description="of each track, drawn by hash: an answer to each is made worse step by "
+            "step, and scorers are asked about all of it; 0 tries nobody",
+        ),
+    ] = 0
+    model: Annotated[
+        str | None,
+        Field(
+            description="of completions.models, whose answers these are, and who makes them worse; "
+            "the largest by default"
+        ),
+    ] = None
+    at_least: dict[Measure, float] = Field(
+        default_factory=dict,
+        description="the least that a measure of a scorer may be, {ladder_kendall: 0.3}; with less "
+        "nothing is selected by its scores",
+    )
+    at_most: dict[Measure, float] = Field(
+        default_factory=dict,
+        description="the most that it may be, a bias without its sign: {flips: 0.4}",
+    )
+
+    @property
+    def has_gate(self) -> bool:
+        """Whether selection goes only by scorers that are good enough."""
+        return bool(self.at_least or self.at_most)
+
+    @model_validator(mode="after")
+    def _bounds_have_ladders(self) -> Calibration:
+        if self.has_gate and self.prompts == 0:
+            raise ValueError("at_least and at_most hold nobody to anything without prompts")
+        return self
 
 
 class Selection(Part):

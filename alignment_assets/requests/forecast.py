@@ -22,6 +22,7 @@ from alignment_assets.gpus.pool import GpuPool
 from alignment_assets.inference.backend import Inference
 from alignment_assets.recipe.model import Recipe
 from alignment_assets.recipe.run import Run
+from alignment_assets.recipe.wordings import read_faults
 from alignment_assets.requests.request_sets import RequestSet, all_request_sets, waits_for
 from alignment_assets.requests.runner import RequestRunner
 from alignment_assets.warehouse import sql_files
@@ -130,6 +131,8 @@ def expected_requests(
     if asset == "rewards":
         return completions[str(requests.parameters["track"])]
     models = (*recipe.completions.models, partition)
+    if asset in ("degraded_answers", "calibration_answers"):
+        return _expected_of_ladders(recipe, prompts.tracks, requests)
     if asset == "reference_logprobs":
         scope, pairs = recipe.reference_logprobs.scope, recipe.selection.pairs_per_prompt
         all_candidates = sum(
@@ -144,6 +147,20 @@ def expected_requests(
     )
     compared = min(recipe.rewards.compared_candidates, candidates)
     return prompts.tracks.get("controversial", 0) * compared * (compared - 1)
+
+
+def _expected_of_ladders(recipe: Recipe, tracks: Mapping[str, int], requests: RequestSet) -> int:
+    """Return how many requests ladders take, and the scorers that are tried on them."""
+    if not recipe.calibration.prompts:
+        return 0
+    drawn = {track: min(recipe.calibration.prompts, n) for track, n in tracks.items()}
+    steps = len(read_faults(recipe))
+    ladders = drawn.get(str(requests.parameters["scorer"]), 0)
+    if requests.asked_as == "standard":
+        asked = [expected_completions(recipe, name, drawn) for name in recipe.completions.models]
+        return sum(completions["standard"] for completions in asked)
+    per_ladder = {"degrade": steps, "compare": (steps + 1) * steps}
+    return ladders * per_ladder.get(requests.task, steps + 1)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from alignment_assets.recipe.model import Recipe
+from alignment_assets.recipe.stages import Scorer
 from alignment_assets.warehouse import sql_files
 from alignment_assets.warehouse.lineage import SHOWN, Lineage, TablePart
 
@@ -26,11 +27,14 @@ class RequestSet:
         name: the file, ``<asset>/<task>``.
         model: the recipe's name of the model that is to answer.
         parameters: what the file may name, and more.
+        asked_as: a file of ``sql/calibration`` that stands in for the table ``completions``, so
+            that the file asks about other texts; its name is a column.
     """
 
     name: str
     model: str
     parameters: dict[str, Any]
+    asked_as: str | None = None
 
     @property
     def task(self) -> str:
@@ -40,7 +44,14 @@ class RequestSet:
     @property
     def sql(self) -> str:
         """The query: one row a request."""
-        return sql_files.read_sql("requests", self.name)
+        query = sql_files.read_sql("requests", self.name)
+        if self.asked_as is None:
+            return query
+        completions = sql_files.read_sql("calibration", self.asked_as)
+        return (
+            f"WITH completions AS ({completions}\n) SELECT *, '{self.asked_as}' AS asked_as, "
+            f"NULL::UUID AS second_completion_id FROM ({query}\n)"
+        )
 
     @property
     def values(self) -> dict[str, Any]:
@@ -128,19 +139,61 @@ def completing(recipe: Recipe, fingerprint: Fingerprint, model: str) -> list[Req
 def scoring(recipe: Recipe, fingerprint: Fingerprint, model: str) -> list[RequestSet]:
     """Return what the scorer of each track is asked about a model's completions."""
     return [
-        RequestSet(
-            f"rewards/{scorer.task}",
-            scorer.model,
-            {
-                **recipe.settings(),
-                "model": model,
-                "track": track,
-                "rubric": scorer.rubric,
-                "thinking": thinking(scorer.thinking_tokens),
-                "scorer_fingerprint": fingerprint(scorer.model),
-            },
-        )
+        _scoring(recipe, fingerprint, scorer, {"model": model, "track": track})
         for track, scorer in recipe.rewards.scorers.items()
+    ]
+
+
+def _scoring(
+    recipe: Recipe,
+    fingerprint: Fingerprint,
+    scorer: Scorer,
+    parameters: Mapping[str, str],
+    asked_as: str | None = None,
+) -> RequestSet:
+    asked = {
+        **recipe.settings(),
+        **parameters,
+        "rubric": scorer.rubric,
+        "thinking": thinking(scorer.thinking_tokens),
+        "scorer_fingerprint": fingerprint(scorer.model),
+    }
+    return RequestSet(f"rewards/{scorer.task}", scorer.model, asked, asked_as)
+
+
+def degrading(recipe: Recipe, fingerprint: Fingerprint, track: str) -> list[RequestSet]:
+    """Return what a model is asked to make of its answers, so that a track's scorer is tried."""
+    model = recipe.calibration_model
+    parameters = {
+        **recipe.settings(),
+        "scorer": track,
+        "model_fingerprint": fingerprint(model),
+        "sampling": recipe.completion_sampling(model).as_json(),
+    }
+    return [RequestSet("degraded_answers/degrade", model, parameters)]
+
+
+def calibrating(recipe: Recipe, fingerprint: Fingerprint, track: str) -> list[RequestSet]:
+    """Return what a track's scorer is asked about ladders; of a judge also in pairs.
+
+    The judge of the controversial track is asked about standard answers, too, which have the
+    rewards of another.
+    """
+    scorer, judge = recipe.rewards.scorers[track], recipe.rewards.comparison_judge
+    asked = {"model": "ladder", "scorer": track}
+    sets = [_scoring(recipe, fingerprint, scorer, {**asked, "track": track}, "score")]
+    if track == "standard":
+        return sets
+    parameters = {
+        **recipe.settings(),
+        "scorer": track,
+        "scorer_fingerprint": fingerprint(judge),
+        "thinking": thinking(recipe.rewards.comparison_thinking_tokens),
+    }
+    return [
+        *sets,
+        _scoring(recipe, fingerprint, scorer, {**asked, "track": "standard"}, "standard"),
+        RequestSet("calibration_answers/compare", judge, parameters),
     ]
 
 
@@ -179,6 +232,8 @@ def asked_partitions(recipe: Recipe) -> list[tuple[str, str | None]]:
         ("controversy_labels", None),
         *(("completions", model) for model in models),
         *(("rewards", model) for model in models),
+        *(("degraded_answers", track) for track in recipe.rewards.scorers),
+        *(("calibration_answers", track) for track in recipe.rewards.scorers),
         *(("judge_comparisons", policy) for policy in policies),
         *(("reference_logprobs", policy) for policy in policies),
     ]
@@ -195,11 +250,13 @@ def all_request_sets(
     by_partition = {
         "completions": completing,
         "rewards": scoring,
+        "degraded_answers": degrading,
+        "calibration_answers": calibrating,
         "judge_comparisons": comparing,
         "reference_logprobs": measuring,
     }
     attempts = range(recipe.controversy.attempts)
-    grades = {
+    grades: dict[tuple[str, str | None], list[RequestSet]] = {
         ("controversy_labels", None): [grading(recipe, fingerprint, n) for n in attempts],
         **{
             ("grader_trials", name): [trying(recipe, fingerprint, name, n) for n in attempts]

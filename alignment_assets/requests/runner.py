@@ -171,6 +171,7 @@ class RequestRunner:
         asked: Sequence[RequestSet],
         query: str,
         parameters: Mapping[str, Any],
+        max_failed_share: float | None = None,
     ) -> None:
         """Add the rows that the answers to some requests make.
 
@@ -180,6 +181,7 @@ class RequestRunner:
             query: makes the rows; ``requests``, each with the ``model_fingerprint`` of whom it was
                 asked, and ``answers`` stand beside the tables for it.
             parameters: what the query may name.
+            max_failed_share: how many of them may have failed; what the recipe says if None.
 
         Raises:
             UnansweredError: a request has no answer in the spool.
@@ -201,7 +203,7 @@ class RequestRunner:
         limits = [self._limits(requests) for requests in asked]
         files = view_answers(connection, self.folder, limits, self.log)
         try:
-            self._check_answers(connection)
+            self._check_answers(connection, max_failed_share)
             staging.insert(query, parameters)
         except UNREADABLE as error:
             raise_unreadable(files, error)
@@ -341,13 +343,13 @@ class RequestRunner:
                 self.log(f"{self.label}: not entered into inference_runs: {error}")
         report(progress)
 
-    def _check_answers(self, connection: DuckDBPyConnection) -> None:
+    def _check_answers(self, connection: DuckDBPyConnection, share: float | None) -> None:
         asked, unanswered, failed = connection.execute(_ANSWERED_QUERY).fetchone() or (0, 0, 0)
         if unanswered:
             raise UnansweredError(
                 f"{self.label}: {unanswered:,} of {asked:,} requests unanswered; run it again"
             )
-        allowed = self.run.recipe.inference.max_failed_share
+        allowed = self.run.recipe.inference.max_failed_share if share is None else share
         if failed <= allowed * asked:
             return
         reasons = "; ".join(

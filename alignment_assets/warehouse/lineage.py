@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 PARTITION_COLUMNS = {
     "source_prompts": "dataset",
     "grader_trials": "candidate",
+    **dict.fromkeys(("degraded_answers", "calibration_answers", "judge_calibration"), "scorer"),
     **dict.fromkeys(("completion_requests", "completions", "rewards"), "model"),
     **dict.fromkeys(
         (
@@ -234,7 +235,8 @@ class Lineage:
         if column == "candidate":  # of candidates those that have been tried: nothing waits for all
             names = self.parameters["controversy_candidates"]
             return [name for name in names if TablePart(upstream, name) in self.made]
-        return [*self.parameters["completions_models"], part.partition]
+        models = self.parameters["completions_models"]
+        return [*models, part.partition] if own == "policy" else list(models)
 
     def _standing(self, part: TablePart, upstream: str) -> dict[TablePart, Input]:
         """Return what an edge takes now, of each partition of the table above."""

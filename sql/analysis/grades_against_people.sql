@@ -1,13 +1,20 @@
 -- On which labelled prompts do the grader and the majority of people differ, at the recipe's
 -- threshold? The farthest apart come first.
-WITH labelled AS (
+-- A person counts once a prompt, by the last label; a label without a name is a person's of its own.
+WITH counted AS (
+    SELECT *
+    FROM human_labels
+    WHERE malformed_reason IS NULL
+    QUALIFY annotator IS NULL
+        OR row_number = max(row_number) OVER (PARTITION BY prompt_id, annotator)
+),
+labelled AS (
     SELECT
         prompt_id,
         list_sort(list(label)) AS labels,
         count(*) FILTER (label >= $controversy_threshold) AS controversial,
         count(*) FILTER (label < $controversy_threshold) AS not_controversial
-    FROM human_labels
-    WHERE malformed_reason IS NULL
+    FROM counted
     GROUP BY prompt_id
 )
 SELECT

@@ -1,15 +1,22 @@
 -- On which labelled prompts does a candidate for the grader differ from the majority of people, at the recipe's
 -- threshold? The farthest apart come first.
 -- Page: grader_trials as texts
-WITH labelled AS (
+-- A person counts once a prompt, by the last label; a label without a name is a person's of its own.
+WITH counted AS (
+    SELECT *
+    FROM human_labels
+    WHERE malformed_reason IS NULL
+    QUALIFY annotator IS NULL
+        OR row_number = max(row_number) OVER (PARTITION BY prompt_id, annotator)
+),
+labelled AS (
     SELECT
         prompt_id,
         arg_min(messages, row_number) AS messages,
         list_sort(list(label)) AS labels,
         count(*) FILTER (label >= $controversy_threshold) AS controversial,
         count(*) FILTER (label < $controversy_threshold) AS not_controversial
-    FROM human_labels
-    WHERE malformed_reason IS NULL
+    FROM counted
     GROUP BY prompt_id
 ),
 -- What labels name by an id alone.
@@ -17,6 +24,7 @@ read AS (
     SELECT prompt_id, first(messages ORDER BY dataset, row_number) AS found
     FROM source_prompts
     SEMI JOIN labelled USING (prompt_id)
+    WHERE list_contains(list_transform($prompts, lambda source: source.name), dataset)
     GROUP BY prompt_id
 )
 SELECT

@@ -102,7 +102,8 @@ distances AS (
         abs(coalesce(sum(number) FILTER (places.place * points.n <= points.place * places.n), 0)
             - sum(number * ((points.place * places.n) // points.n) / places.n)) / sum(number) AS distance
     FROM places
-    JOIN (SELECT DISTINCT track, n, place FROM places) AS points USING (track)
+    -- At each place that is there or would be, were they even.
+    JOIN (SELECT DISTINCT track, n, unnest(range(1, n + 1)) AS place FROM places) AS points USING (track)
     GROUP BY ALL
 ),
 measured AS (

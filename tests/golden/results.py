@@ -35,6 +35,9 @@ UNPARTITIONED = (
 )
 AGREEMENTS = ("controversy_agreement", "grader_agreement")
 OF_MODELS = ("completion_requests", "completions", "rewards")
+# Nothing is drawn for them here: tests/unit/test_calibration.py has their figures.
+OF_SCORERS = ("degraded_answers", "calibration_answers", "judge_calibration")
+TRACKS = ("standard", "controversial")
 OF_POLICIES = (
     *("judge_comparisons", "judge_rankings", "policy_tokens", "quantile_rewards"),
     *("selected_pairs", "dpo_pairs", "qrpo_samples", "reference_logprobs", "selection_exclusions"),
@@ -104,6 +107,7 @@ def steps() -> Iterator[tuple[str, Row]]:
     yield from (("grader_trials", {"candidate": name}) for name in candidates)
     yield "grader_agreement", {}
     yield from ((table, {"model": model}) for table in OF_MODELS for model in GOLDEN.models)
+    yield from ((table, {"scorer": track}) for table in OF_SCORERS for track in TRACKS)
     yield from ((table, {"policy": policy}) for table in OF_POLICIES for policy in GOLDEN.policies)
 
 
@@ -252,6 +256,8 @@ def questions(table: str, partition: Row) -> list[tuple[str, Row]]:
             )
             for n, only in enumerate((None, again))
         ]
+    if table in OF_SCORERS:
+        given |= {"scorer_fingerprint": "judge@commit", "sampling": "answer sampling"}
     if table == "rewards":
         judge = {"rubric": "judge_charter_system", "scorer_fingerprint": "judge@commit"}
         return [

@@ -135,6 +135,11 @@ UNCHANGED = {
         ),
         "of the trials, which need human_labels",
     ),
+    **dict.fromkeys(
+        ("calibration.prompts", "calibration.model", "calibration.at_least", "calibration.at_most"),
+        "no row follows from it but those of the calibration",
+    ),
+    "models.*.family": "no row follows from it but those of the calibration",
     "controversy.wording": "what stands in the files is changed instead",
     "consent.blocked_domains": "what a list says, a changed robots.txt says too",
     "consent.blocked_domains.*.file": "there is no list",

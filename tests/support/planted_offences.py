@@ -32,6 +32,10 @@ PLANTED: dict[str, list[str]] = {
         "finish_reason = 'length' WHERE text IS NULL",
         "finish_reason = 'abort' WHERE text IS NULL",
     ],
+    "calibration_answers/value_or_reason": [
+        "value = NULL WHERE missing_reason IS NULL",
+        "missing_reason = 'lost' WHERE value IS NOT NULL",
+    ],
     "controversy_labels/every_prompt": [LESS],
     "controversy_labels/grade_or_unparsable": [
         "grade = NULL WHERE parsed_as = 'json'",
@@ -40,6 +44,7 @@ PLANTED: dict[str, list[str]] = {
         "parsed_as = 'guess' WHERE grade >= 0",
         "parsed_as = 'json' WHERE grade IS NULL",
     ],
+    "degraded_answers/text_or_reason": ["text_hash = NULL WHERE missing_reason IS NULL"],
     "dpo_pairs/chosen_above_rejected": [
         "chosen_reward = rejected_reward",
         "rejected = chosen",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from fnmatch import fnmatch
 from functools import cached_property
@@ -28,6 +29,7 @@ MODEL, COOL, POLICY, JUDGE = (
     *("smollm2-135m-policy", "smollm2-135m-judge"),
 )
 SOURCE = "prism_prompts"
+SCORERS = ("standard", "controversial")
 WORDINGS = REPOSITORY / "alignment_assets/recipe/wordings"
 FIELDS = [
     *fields_of(),
@@ -133,6 +135,11 @@ OTHER: dict[str, Any] = {
     "controversy.reasoning_characters": 99,
     "controversy.min_accuracy": 0.9,
     "controversy.min_kappa": 0.9,
+    "calibration.prompts": 2,
+    "calibration.model": COOL,
+    "calibration.at_least": {"ladder_kendall": 0.5},
+    "calibration.at_most": {"flips": 0.5},
+    "models.*.family": "another",
     "controversy.gate_on": "lower_end",
     "controversy.wording": "controversy_steps",
     "controversy.trials.models": [MODEL],
@@ -196,7 +203,10 @@ CONCERNED = {
     "completions.standard_variants": {MODEL, COOL},
     "completions.controversial_variants": {MODEL, COOL},
     "completions.standard_charter_models": {MODEL},
-    "completions.sampling.temperature": {MODEL, POLICY},  # the cool one has its own
+    "completions.sampling.temperature": {MODEL, POLICY, *SCORERS},  # the cool one has its own
+    "rewards.standard.model": {"standard"},
+    "rewards.controversial.model": {"controversial"},
+    "rewards.comparison_judge": {"controversial"},
 }
 # Members of lists and mappings, and the name: each has a test of its own.
 # What the texts of the package do not fit has one in test_wordings.
@@ -232,7 +242,8 @@ class Finished:
                 (wordings / file.name).write_text(f"{text} Other.", encoding="utf-8")
         text = (WORDINGS / "judge_helpfulness_system.txt").read_text(encoding="utf-8")
         (wordings / "my_rubric.txt").write_text(text, encoding="utf-8")
-        (wordings / "principles.yaml").write_bytes((WORDINGS / "principles.yaml").read_bytes())
+        for name in ("principles.yaml", "degradations.yaml"):
+            (wordings / name).write_bytes((WORDINGS / name).read_bytes())
         inference = FakeInference()
         self.graph = Graph(self.recipe({}), folder / "home", instance, inference)
         self.graph.materialize()
@@ -328,7 +339,7 @@ def test_a_field_of_the_recipe_makes_stale_what_is_declared(finished: Finished, 
     by_settings = {
         place
         for place in finished.places_of(partition)
-        if place[1] in CONCERNED.get(field, {MODEL, COOL, POLICY})
+        if place[1] in CONCERNED.get(field, {MODEL, COOL, POLICY, *SCORERS})
     }
     reasons = {place: said.removeprefix("stale: ").split(", ") for place, said in found.items()}
     by_code = {place for place, said in reasons.items() if "has a new code version" in said}
@@ -336,9 +347,10 @@ def test_a_field_of_the_recipe_makes_stale_what_is_declared(finished: Finished, 
     if field == "completions.models":  # the other's own partitions are no longer in the recipe
         wanted = {place for place in wanted if place[1] != COOL}
     assert by_code == wanted
+    of_models = re.compile("settings of (this model|the (model|scorer|judge) .*) changed")
     assert {
-        place for place, said in reasons.items() if "settings of this model changed" in said
-    } == by_settings
+        place for place, said in reasons.items() if any(map(of_models.fullmatch, said))
+    } - by_code == by_settings - by_code
     assert found.keys() == by_code | by_settings
 
 
@@ -349,9 +361,16 @@ def test_a_models_settings_make_stale_what_it_answers_for(finished: Finished, fi
     by_code = dict.fromkeys(
         finished.places_of(set(declared(field).graph)), "stale: has a new code version"
     )
-    assert finished.not_fresh({field.replace("*", MODEL, 1): OTHER[field]}) == by_code | {
-        (table, MODEL): "stale: settings of this model changed"
-        for table in tables & {"completion_requests", "completions"}
+    assert finished.not_fresh({field.replace("*", MODEL, 1): OTHER[field]}) == {
+        **by_code,
+        **{
+            (table, MODEL): "stale: settings of this model changed"
+            for table in tables & {"completion_requests", "completions"}
+        },
+        **dict.fromkeys(
+            finished.places_of(tables & {"degraded_answers"}),
+            f"stale: settings of the model {MODEL} changed",
+        ),
     }
 
     judged = finished.not_fresh({field.replace("*", JUDGE, 1): OTHER[field]})
@@ -360,11 +379,18 @@ def test_a_models_settings_make_stale_what_it_answers_for(finished: Finished, fi
         "controversy_labels": f"the grader {JUDGE}",
         "rewards": f"the scorer {JUDGE}",
         "judge_comparisons": f"the judge {JUDGE}",
+        "calibration_answers": f"the scorer {JUDGE}",
     }
-    assert judged == by_code | {
+    wanted = by_code | {
         place: f"stale: settings of {roles[place[0]]} changed"
         for place in finished.places_of(tables & roles.keys())
     }
+    if "calibration_answers" in tables:  # there it compares, too
+        compares = f"stale: settings of the judge {JUDGE} changed, "
+        wanted["calibration_answers", "controversial"] = wanted[
+            "calibration_answers", "controversial"
+        ].replace("stale: ", compares)
+    assert judged == wanted
 
 
 @pytest.mark.slow
@@ -407,7 +433,8 @@ def test_a_member_that_joins_is_missing_and_leaves_the_others_fresh(finished: Fi
 
     models = {"models.newcomer": newcomer, "completions.models": [COOL, "newcomer", MODEL]}
     found = finished.not_fresh(models)
-    stale = {(table, POLICY) for table in declared("completions.models").graph}
+    tables = {*declared("completions.models").graph, "degraded_answers"}  # it is the largest
+    stale = finished.places_of(tables)
     assert {place for place, said in found.items() if said == "missing"} == {
         (table, "newcomer") for table in ("completion_requests", "completions", "rewards")
     }
@@ -449,7 +476,7 @@ def test_rows_that_are_not_those_recorded_are_stale(finished: Finished) -> None:
     fewer = There(there.created_at, {**rows, some: rows[some] - 1})
     found = statuses(fewer, graph.run, graph.defs, graph.instance)
     assert found[some] == f"stale: {rows[some]} rows recorded, {rows[some] - 1} there"
-    assert found["wordings", None] == "stale: 44 rows recorded, 0 there"
+    assert found["wordings", None] == "stale: 49 rows recorded, 0 there"
     assert found["completions", MODEL] == "fresh"
     assert found["selection_exclusions", POLICY] == "empty"
 

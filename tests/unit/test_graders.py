@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import math
 import re
@@ -16,12 +17,21 @@ import pytest
 from alignment_assets.assets.grader_gate import GateError
 from alignment_assets.assets.graders import compare_with_people
 from alignment_assets.inference.types import Answer, Request
+from alignment_assets.requests.runner import TooManyFailures
 from alignment_assets.sources.conversations import as_id, prompt_hash
 from alignment_assets.warehouse import sql_files
-from tests.conftest import Graph
+from alignment_assets.warehouse.lineage import InconsistentError
+from tests.conftest import ANY_LOSS, Graph, changed_recipe
 from tests.support.agreement_cases import PROMPTS, grade_of, people_of
 from tests.support.ids import uid
-from tests.support.prompt_sources import READ, RULED, StatedGrader, on_sources, row
+from tests.support.prompt_sources import (
+    READ,
+    RULED,
+    StatedGrader,
+    on_sources,
+    row,
+    write_lines,
+)
 from tests.support.tables import fill, new_warehouse
 
 OWN, BRIEF, STEPS = (
@@ -255,6 +265,99 @@ def test_who_joins_is_tried_alone_and_nothing_waits_for_who_is_not_tried(
     one = on_labels(graph, tmp_path, {"controversy.trials": {}})
     one.materialize("key:wordings or key:grader_agreement")
     assert one.query("SELECT DISTINCT candidate, mcnemar FROM grader_agreement") == [(OWN, None)]
+
+
+def test_an_id_is_that_of_a_prompt_of_a_source_that_the_recipe_has(
+    graph: Graph, tmp_path: Path
+) -> None:
+    mix = [row("grade 2: is it new?", "flan_v2_1"), row("grade 0: is it wet?", "wet")]
+    labels = [("", id_of(text), 2) for text in ("grade 2: is it new?", "grade 0: is it wet?")]
+    changes = {"human_labels": labelled(tmp_path / "labels.csv", labels)}
+    graph = on_sources(graph, tmp_path, mix, changes=changes)
+    graph.materialize(BEFORE)
+    renamed = copy.deepcopy([source.model_dump(mode="json") for source in graph.recipe.prompts])
+    renamed[0]["name"] = "other"
+    write_lines(tmp_path / "mix.jsonl", [row("grade 1: is it odd?", "odd")])
+    recipe = changed_recipe({**copy.deepcopy(ANY_LOSS), **changes, "prompts": renamed})
+    left = graph.with_recipe(recipe)
+    left.materialize(BEFORE)
+    left.materialize(TRIALS)
+    # The rows of the source that left are still there, and nothing excludes them any more.
+    assert left.query("SELECT prompt_id FROM grader_trials") == [] == left.asked()
+
+
+def test_who_is_told_by_wordings_that_are_not_made_yet_is_not_tried_on_nothing(
+    graph: Graph, tmp_path: Path
+) -> None:
+    one = on_labels(graph, tmp_path, {"controversy.trials": {}})
+    one.materialize(BEFORE)
+    three = on_labels(graph, tmp_path)
+    with pytest.raises(InconsistentError, match=r"\(controversy_brief_question, .*first: wordings"):
+        three.materialize(TRIALS)
+    three.materialize("key:wordings")
+    three.materialize(TRIALS)
+    assert three.query("SELECT count(*) FROM grader_trials") == [(30,)]
+
+
+def test_the_gate_goes_by_the_grader_and_names_only_who_would_pass_now(
+    graph: Graph, tmp_path: Path
+) -> None:
+    gate = {"controversy.wording": "controversy_steps", "controversy.min_accuracy": 0.85}
+    graph = on_labels(graph, tmp_path, gate)
+    graph.materialize(BEFORE)
+    graph.materialize(TRIALS)
+    # The trials of the others are of another sampling.
+    cooler = on_labels(graph, tmp_path, {**gate, "controversy.sampling.temperature": 0.1})
+    cooler.materialize("key:grader_trials", STEPS)
+    cooler.materialize("key:controversy_labels")
+    strict = {**gate, "controversy.sampling.temperature": 0.1, "controversy.min_accuracy": 0.95}
+    with pytest.raises(GateError) as refused:
+        on_labels(graph, tmp_path, strict).materialize("key:controversy_labels")
+    assert f"None that was tried passes; {STEPS} is the only one tried" in str(refused.value)
+    assert BRIEF not in str(refused.value)
+
+
+def test_a_gate_without_a_label_to_go_by_says_so(graph: Graph, tmp_path: Path) -> None:
+    graph = on_labels(graph, tmp_path, {"controversy.min_accuracy": 0.5})
+    (tmp_path / "labels.csv").write_text(f"prompt,id,label\n,{id_of('nobody has this')},3\n")
+    graph.materialize(BEFORE)
+    graph.materialize(TRIALS)
+    with pytest.raises(GateError, match="no prompt that people have labelled could be asked about"):
+        graph.materialize("key:controversy_labels")
+
+
+class Refusing(UnevenGrader):
+    """Has no room for some prompts where the instruction is that of `controversy_steps`."""
+
+    refused: int = 0
+
+    def _answer(self, request: Request) -> Answer:
+        told = " ".join(message["content"] for message in request.messages)
+        number = int((re.search(r"number (\d+)", told) or [0, 99])[1])
+        if request.task == "grade" and "in three steps" in told and number < self.refused:
+            return Answer(request.request_id, request.task, "context_length", error="too long")
+        return super()._answer(request)
+
+
+@pytest.mark.parametrize(("refused", "is_tried"), [(3, True), (6, False)])
+def test_a_candidate_that_fails_on_some_prompts_is_tried_all_the_same(
+    graph: Graph, tmp_path: Path, refused: int, is_tried: bool
+) -> None:
+    graph = on_labels(graph, tmp_path)
+    graph = replace(graph, inference=Refusing(log=graph.inference.log, refused=refused))
+    graph.materialize(BEFORE)
+    if not is_tried:
+        with pytest.raises(TooManyFailures, match=rf"{refused} of 10 requests failed"):
+            graph.materialize(TRIALS)
+        return
+    graph.materialize(TRIALS)
+    assert graph.query(
+        "SELECT tried_prompts, unparsable_prompts, graded_prompts FROM grader_agreement "
+        f"WHERE candidate = '{STEPS}' AND is_recipe_threshold"
+    ) == [(10, refused, 10 - refused)]
+    assert graph.query("SELECT loss, rows FROM losses WHERE asset = 'grader_trials'") == [
+        ("failed", refused)
+    ]
 
 
 def test_mcnemar_is_the_exact_test(tmp_path: Path) -> None:

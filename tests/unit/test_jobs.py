@@ -20,7 +20,8 @@ def test_each_job_has_one_kind_of_partition_and_together_they_have_each_asset_on
         if not job.name.startswith("__")
     }
     assert set(jobs) == {
-        *("read_sources", "try_graders", "prompts_and_labels", "one_model", "training_sets")
+        *("read_sources", "try_graders", "prompts_and_labels", "one_model"),
+        *("calibrate_scorers", "training_sets"),
     }
     seen: list[AssetKey] = []
     for job in jobs.values():

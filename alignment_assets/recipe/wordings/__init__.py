@@ -36,6 +36,8 @@ CHARTER = "charter"
 TEMPLATES: dict[str, set[str]] = {
     "persona": {"persona"},
     "charter_persona": {CHARTER},
+    "degrade_system": set(),
+    "degrade_question": {"prompt", "completion", "faults"},
     "judge_question": {"completion"},
     "compare_charter_system": set(),
     "compare_question": {"first", "second"},
@@ -64,6 +66,8 @@ def needed_templates(recipe: Recipe) -> list[str]:
         names.append("persona")
     if "charter" in variants or recipe.completions.standard_charter_models:
         names.append("charter_persona")
+    if recipe.calibration.prompts:
+        names.append("degrade_system")
     return sorted(set(names))
 
 
@@ -91,6 +95,8 @@ def read_wordings(recipe: Recipe) -> Iterator[dict[str, Any]]:
     variants = {*recipe.completions.standard_variants, *recipe.completions.controversial_variants}
     if "principle" in variants:
         yield from _principles(folder)
+    if recipe.calibration.prompts:
+        yield from _degradations(recipe)
     rubrics = {scorer.rubric for scorer in recipe.rewards.scorers.values()}
     for name in needed_templates(recipe):
         text = _template(recipe, name, is_rubric=name in rubrics)
@@ -112,6 +118,41 @@ def _principles(folder: Path) -> Iterator[dict[str, Any]]:
         for number, text in enumerate(texts):
             wording_id = f"principle/{principle}/{number:02d}"
             yield _row(wording_id, "principle", text.strip(), principle, number)
+
+
+def read_faults(recipe: Recipe) -> list[tuple[str, str]]:
+    """Return the steps in which answers are made worse to try scorers: names and faults.
+
+    Raises:
+        ValueError: the file is missing or malformed.
+    """
+    path = recipe.wordings_folder / "degradations.yaml"
+    try:
+        steps = yaml.safe_load(_read(path))
+    except yaml.YAMLError as error:
+        raise ValueError(f"wordings: {path}: not YAML: {error}") from error
+    shape = {"name": str, "fault": str}
+    if not isinstance(steps, list) or not all(
+        isinstance(step, dict) and {key: type(value) for key, value in step.items()} == shape
+        for step in steps
+    ):
+        raise ValueError(f"wordings: {path}: must be a list of entries {{name: …, fault: …}}")
+    names = [step["name"] for step in steps]
+    if len(names) < 2 or len({*names, "original"}) <= len(names):
+        raise ValueError(f"wordings: {path}: needs two steps or more, each with a name of its own")
+    if not all(re.fullmatch(r"\w+", name) for name in names):
+        raise ValueError(f"wordings: {path}: names are of letters, digits and underscores")
+    return [(step["name"], step["fault"].strip()) for step in steps]
+
+
+def _degradations(recipe: Recipe) -> Iterator[dict[str, Any]]:
+    """Yield the question of each step, with its fault and those before it."""
+    question = _template(recipe, "degrade_question", is_rubric=False)
+    faults = read_faults(recipe)
+    for number, (name, _) in enumerate(faults, start=1):
+        listed = "\n".join(f"- {fault}" for _, fault in faults[:number])
+        text = question.replace("{faults}", listed)
+        yield _row(f"degradation/{number:02d}/{name}", "degradation", text, number=number)
 
 
 def _template(recipe: Recipe, name: str, *, is_rubric: bool) -> str:

@@ -1,5 +1,5 @@
--- Which of those are kept out.
+-- Which of those are beyond the limit.
 SELECT dataset, row_number, prompt_id
 FROM prompt_exclusions
 SEMI JOIN (FROM human_labels WHERE malformed_reason IS NULL AND messages IS NULL) AS named USING (prompt_id)
-WHERE rule NOT IN ('limit', 'repeat')
+WHERE rule = 'limit'

@@ -1,6 +1,6 @@
 -- What a candidate for the grader is asked: one request for each prompt that people have labelled and each attempt, as
--- the grader is asked. The prompt is as its labels have it; where they have its id alone, as a source has it, unless
--- another rule than the recipe's limit keeps it out. A candidate's name ends in that of its wording.
+-- the grader is asked. The prompt is as its labels have it; where they have its id alone, as an admitted row of a source
+-- has it, or one that nothing but the recipe's limit keeps out. A candidate's name ends in that of its wording.
 WITH labelled AS (
     SELECT
         prompt_id,
@@ -11,16 +11,22 @@ WITH labelled AS (
     WHERE malformed_reason IS NULL
     GROUP BY prompt_id
 ),
+admitted AS (
+    SELECT dataset, row_number, prompt_id, prompt_hash, messages, messages_hash
+    FROM licensed_prompts
+    UNION ALL
+    SELECT dataset, row_number, prompt_id, prompt_hash, messages, messages_hash
+    FROM source_prompts
+    SEMI JOIN (FROM prompt_exclusions WHERE rule = 'limit') AS beyond USING (dataset, row_number)
+),
 read AS (
     SELECT
         prompt_id,
         first(prompt_hash ORDER BY dataset, row_number) AS prompt_hash,
         first(messages ORDER BY dataset, row_number) AS messages,
         first(messages_hash ORDER BY dataset, row_number) AS messages_hash
-    FROM source_prompts
+    FROM admitted
     SEMI JOIN (FROM labelled WHERE messages IS NULL) AS named USING (prompt_id)
-    ANTI JOIN (FROM prompt_exclusions WHERE rule NOT IN ('limit', 'repeat')) AS kept_out USING (dataset, row_number)
-    WHERE messages IS NOT NULL
     GROUP BY prompt_id
 )
 SELECT
