@@ -87,7 +87,10 @@ _VARIANTS = Consequence(
 )
 _WHO_GRADES = "a new candidate for the grader is a partition that is missing"
 _GATE = "if there is a gate for the first time, or none any more; else what is published stays"
-_WHO_IS_TRIED = "a new candidate is a partition that is missing, the others are fresh"
+_WHO_IS_TRIED = (
+    "a new candidate is a partition that is missing; if it needs other texts, what reads "
+    "`wordings` is stale after those are made again, and asks nothing"
+)
 _RESOURCES = nothing("of the machine, not of the rows")
 _TOLD = graph("training_export", why="the export tells it")
 

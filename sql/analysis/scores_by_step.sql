@@ -6,8 +6,8 @@ SELECT
     count(value) AS scored,
     count(*) FILTER (value IS NULL) AS without_score,
     round(avg(round(value, 9)::DECIMAL(38, 9)), 4) AS mean_score,
-    round(min(value), 4) AS least,
-    round(max(value), 4) AS most,
+    round(min(value), 4) AS lowest,
+    round(max(value), 4) AS highest,
     round(avg(length(text)), 1) AS mean_characters
 FROM calibration_answers
 JOIN (SELECT scorer, rung_id AS completion_id, step_name, text FROM degraded_answers) AS rungs

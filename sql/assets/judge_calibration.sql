@@ -130,12 +130,18 @@ standardized AS (
         SELECT 'by the judge', prompt_id, model, value
         FROM calibration_answers
         JOIN rewards USING (prompt_id, completion_id)
-        WHERE calibration_answers.scorer = $scorer AND asked_as = 'standard' AND value IS NOT NULL AND reward IS NOT NULL
+        WHERE calibration_answers.scorer = $scorer
+            AND asked_as = 'standard'
+            AND value IS NOT NULL
+            AND reward IS NOT NULL
         UNION ALL
         SELECT 'by the reward model', prompt_id, model, reward
         FROM calibration_answers
         JOIN rewards USING (prompt_id, completion_id)
-        WHERE calibration_answers.scorer = $scorer AND asked_as = 'standard' AND value IS NOT NULL AND reward IS NOT NULL
+        WHERE calibration_answers.scorer = $scorer
+            AND asked_as = 'standard'
+            AND value IS NOT NULL
+            AND reward IS NOT NULL
     )
 ),
 kinship AS (
@@ -204,7 +210,7 @@ on_prompts AS (
     UNION ALL
     SELECT 'retest', 'all', prompt_id, abs(value - reward)
     FROM scored
-    JOIN (SELECT prompt_id, completion_id AS source_id, reward FROM rewards) AS before USING (prompt_id, source_id)
+    JOIN (SELECT prompt_id, completion_id AS source_id, reward FROM rewards) AS rewarded USING (prompt_id, source_id)
     WHERE step = 0 AND value IS NOT NULL AND reward IS NOT NULL
     UNION ALL
     SELECT 'own_family', 'all', prompt_id, x

@@ -22,6 +22,7 @@ pytestmark = pytest.mark.integration
 
 MODELS = ["smollm2-135m", "smollm2-135m-cool", "smollm2-135m-policy"]
 POLICY = "smollm2-135m-policy"
+CALIBRATION = ("degraded_answers", "calibration_answers", "judge_calibration")
 DOWNSTREAM = [
     "rewards",
     "judge_comparisons",
@@ -174,6 +175,8 @@ def test_the_job_of_a_model_is_backfilled_and_each_page_shows_the_figures_of_its
             "WHERE dataset = 'preference_mix'"),
         "prompt_exclusions": ("refusing_domains", "SELECT min(origin_domain) FROM source_prompts "
             "JOIN prompt_exclusions USING (dataset, row_number) WHERE rule = 'consent'"),
+        "grader_agreement": ("graders_compared", "SELECT round(accuracy, 4) FROM grader_agreement "
+            "WHERE candidate = 'smollm2-135m-judge.controversy_brief' AND threshold = 2"),
         "controversy_labels": ("grade_distribution", "SELECT max(grade) FROM controversy_labels"),
         "controversy_agreement": ("agreement_by_threshold", "SELECT round(accuracy, 4) FROM "
             "controversy_agreement WHERE is_recipe_threshold"),
@@ -345,7 +348,9 @@ def test_materialize_all_of_the_graph_runs_each_partition_and_each_asset_once(
     made = [(asset, run["partition"]) for run in ui.runs(backfill) for asset in run["assets"]]
     partitions = {
         "source_prompts": [source.name for source in changed_recipe().prompts],
+        "grader_trials": [f"smollm2-135m-judge.controversy{ending}" for ending in ("", "_brief")],
         **dict.fromkeys(("completion_requests", "completions", "rewards"), MODELS),
+        **{asset: ["standard", "controversial"] for asset in CALIBRATION},
         **{asset: [POLICY] for asset in DOWNSTREAM[1:]},
     }
     assert sorted(made, key=str) == sorted(

@@ -34,8 +34,8 @@ def test_the_whole_graph_is_sources_then_prompts_then_each_model_then_each_polic
     demo: Definitions,
 ) -> None:
     roots, *sources, prompts = plan_launches(demo)[:5]
-    *trials, agreement, policy = (*plan_launches(demo)[5:7], *plan_launches(demo)[-2:])
-    models = plan_launches(demo)[7:-2]
+    *trials, agreement = (*plan_launches(demo)[5:7], plan_launches(demo)[-4])
+    models, (*scorers, policy) = plan_launches(demo)[7:-4], plan_launches(demo)[-3:]
     assert [launch.label for launch in sources] == [
         f"source_prompts [{source.name}]" for source in changed_recipe().prompts
     ]
@@ -49,6 +49,10 @@ def test_the_whole_graph_is_sources_then_prompts_then_each_model_then_each_polic
     assert [run.label for run in models] == [
         f"completion_requests, completions, rewards [{model}]" for model in MODELS
     ]
+    assert [run.label for run in scorers] == [
+        f"degraded_answers, calibration_answers, judge_calibration [{track}]"
+        for track in ("standard", "controversial")
+    ]
     assert policy.partition == POLICY
     assert {key.to_user_string() for key in policy.assets[:2]} == {
         "judge_comparisons",
@@ -58,7 +62,7 @@ def test_the_whole_graph_is_sources_then_prompts_then_each_model_then_each_polic
         *("selected_pairs", "dpo_pairs", "qrpo_samples", "reference_logprobs", "training_export"),
         *("selection_exclusions", "selection_report"),
     }
-    runs = (sources[0], roots, prompts, trials[0], agreement, models[0], policy)
+    runs = (sources[0], roots, prompts, trials[0], agreement, models[0], scorers[0], policy)
     planned = [key for run in runs for key in run.assets]
     assert sorted(planned) == sorted(demo.resolve_asset_graph().get_all_asset_keys())
 

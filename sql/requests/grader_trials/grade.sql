@@ -1,6 +1,6 @@
 -- What a candidate for the grader is asked: one request for each prompt that people have labelled and each attempt, as
--- the grader is asked. The prompt is as its labels have it; where they have its id alone, as an admitted row of a source
--- has it, or one that nothing but the recipe's limit keeps out. A candidate's name ends in that of its wording.
+-- the grader is asked. The prompt is as its labels have it; where they have its id alone, as an admitted row of a
+-- source has it, or one that nothing but the recipe's limit keeps out. A candidate's name ends in that of its wording.
 WITH labelled AS (
     SELECT
         prompt_id,
