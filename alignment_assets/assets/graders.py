@@ -100,7 +100,7 @@ def _grader_trials_asset(run: Run) -> AssetsDefinition:
             attempt,
             query,
             parameters,
-            max_failed_share=FAILED_TRIALS,
+            max_failed_share=max(FAILED_TRIALS, recipe.inference.max_failed_share),
         )
 
     return build

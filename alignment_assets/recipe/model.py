@@ -219,6 +219,7 @@ class Recipe(Part):
 
     @model_validator(mode="after")
     def _names_are_defined(self) -> Recipe:
+        calibrated = self.calibration.model
         used = {
             "controversy.model": (self.controversy.model,),
             "controversy.trials.models": self.controversy.trials.models,
@@ -228,7 +229,7 @@ class Recipe(Part):
             "rewards.standard.model": (self.rewards.standard.model,),
             "rewards.controversial.model": (self.rewards.controversial.model,),
             "rewards.comparison_judge": (self.rewards.comparison_judge,),
-            "calibration.model": (self.calibration_model,),
+            "calibration.model": () if calibrated is None else (calibrated,),
             "selection.model_order": self.selection.model_order,
         }
         some = {

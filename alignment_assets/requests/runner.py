@@ -352,12 +352,14 @@ class RequestRunner:
         allowed = self.run.recipe.inference.max_failed_share if share is None else share
         if failed <= allowed * asked:
             return
+        own = "the recipe's inference.max_failed_share"
+        rule = own if share is None else f"the share (or {own}, if that is more)"
         reasons = "; ".join(
             f"{count:,} × {reason}"
             for reason, count in connection.execute(_REASONS_QUERY).fetchall()
         )
         raise TooManyFailures(
-            f"{self.label}: {failed:,} of {asked:,} requests failed, more than the recipe's "
-            f"inference.max_failed_share of {allowed:.2%}. Most common: {reasons}. The answers are "
+            f"{self.label}: {failed:,} of {asked:,} requests failed, more than "
+            f"{rule} of {allowed:.2%}. Most common: {reasons}. The answers are "
             f"kept and the old rows stay; put the reason right or raise the share, and run it again"
         )

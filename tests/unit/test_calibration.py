@@ -101,7 +101,7 @@ def calibrated(make: Callable[..., Graph]) -> Graph:
 @pytest.fixture(scope="module")
 def untried(make: Callable[..., Graph]) -> Graph:
     """The same by a recipe that tries nobody."""
-    return make({}, FakeInference)
+    return make({"calibration": {}}, FakeInference)
 
 
 def figures(graph: Graph) -> dict[tuple[str, str, str], tuple[Any, ...]]:

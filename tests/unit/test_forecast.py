@@ -188,7 +188,10 @@ def test_a_model_that_joins_is_pending_alone(materialized: Callable[..., Graph])
     ((prompts,),) = graph.query("SELECT count(*) FROM alignment_prompts")
     assert new.pop(("completions", "newcomer")) == new.pop(("rewards", "newcomer")) == 2 * prompts
     # Its candidates change, and what is selected of them.
-    assert {asset for asset, _ in new} == {"judge_comparisons", "reference_logprobs"}
+    assert {asset for asset, _ in new} == {
+        *("judge_comparisons", "reference_logprobs"),
+        *("degraded_answers", "calibration_answers"),  # of equals the first by name is the largest
+    }
 
 
 def test_a_pilot_asks_few_of_each_kind_and_the_run_asks_the_rest(
@@ -223,14 +226,15 @@ def test_a_pilot_of_a_scorer_asks_both_tracks_in_proportion(
 ) -> None:
     graph = materialized("+key:completions")
     before = len(graph.asked())
-    assert forecaster(graph).pilot(20) == 20
+    assert forecaster(graph).pilot(20) == 20 + 12  # and all that ladders ask
     tracks = dict(
         graph.query(
             "SELECT track, count(*) FROM completions JOIN alignment_prompts USING (prompt_id) "
             "WHERE model = 'smollm2-135m' GROUP BY ALL"
         )
     )
-    systems = [request["messages"][0]["content"] for request in graph.asked()[before:]]
+    asked = [request for request in graph.asked()[before:] if request["task"] == "rate"]
+    systems = [request["messages"][0]["content"] for request in asked]
     most = max(systems.count(system) for system in systems)
     assert len(set(systems)) == 2
     assert most == round(20 * max(tracks.values()) / sum(tracks.values()))
@@ -298,7 +302,8 @@ def test_the_command_tells_keeps_and_compares(graph: Graph, monkeypatch: Any) ->
     assert "pilot" in shown and "Total:" in shown
     rows = json.loads(run("--format", "json"))
     assert {row["asset"] for row in rows} == {
-        *("grader_trials", "completions", "rewards", "judge_comparisons", "reference_logprobs")
+        *("grader_trials", "completions", "rewards", "judge_comparisons", "reference_logprobs"),
+        *("degraded_answers", "calibration_answers"),
     }
     kept = graph.query("SELECT count(DISTINCT made_at), count(seconds) FROM inference_forecasts")
     assert kept == [(2, 6)]

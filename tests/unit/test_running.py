@@ -18,6 +18,7 @@ from alignment_assets.recipe.run import Run
 from tests.conftest import changed_recipe
 
 MODELS = ["smollm2-135m", "smollm2-135m-cool", "smollm2-135m-policy"]
+SCORERS = ["standard", "controversial"]
 POLICY, JUDGE = MODELS[-1], "smollm2-135m-judge"
 
 
@@ -50,8 +51,7 @@ def test_the_whole_graph_is_sources_then_prompts_then_each_model_then_each_polic
         f"completion_requests, completions, rewards [{model}]" for model in MODELS
     ]
     assert [run.label for run in scorers] == [
-        f"degraded_answers, calibration_answers, judge_calibration [{track}]"
-        for track in ("standard", "controversial")
+        f"degraded_answers, calibration_answers, judge_calibration [{track}]" for track in SCORERS
     ]
     assert policy.partition == POLICY
     assert {key.to_user_string() for key in policy.assets[:2]} == {
@@ -103,6 +103,7 @@ def test_a_selection_is_cut_alike(demo: Definitions) -> None:
     ]
     assert labels(demo, "group:rewards") == [
         *(f"rewards [{model}]" for model in MODELS),
+        *(f"degraded_answers, calibration_answers, judge_calibration [{s}]" for s in SCORERS),
         f"judge_comparisons, judge_rankings [{POLICY}]",
     ]
 
