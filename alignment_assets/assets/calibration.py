@@ -5,6 +5,9 @@ the very question that rewards are made with. The figures are SQL
 (``sql/assets/judge_calibration.sql``); here belong who is asked, and the gate before selection.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 import duckdb
 from dagster import (
     AllPartitionMapping,
@@ -28,14 +31,16 @@ from alignment_assets.host.proposed import proposed
 from alignment_assets.recipe.model import Recipe
 from alignment_assets.recipe.run import Run
 from alignment_assets.recipe.settings import table_settings
-from alignment_assets.requests.request_sets import calibrating, degrading
+from alignment_assets.recipe.wordings import read_faults
+from alignment_assets.requests.request_sets import Fingerprint, calibrating, degrading
 from alignment_assets.warehouse import sql_files
 from alignment_assets.warehouse.lineage import Lineage, TablePart
 from alignment_assets.warehouse.resource import Warehouse
 
 GROUP = "rewards"
 TABLE = "judge_calibration"
-# What every scorer has a figure of, and what the judge of comparisons has.
+# What every scorer has a figure of, and what the judge of comparisons has. Of others nothing may be
+# there to be measured: no family, or no labels.
 _OF_SCORERS = {
     *("ladder_spearman", "ladder_kendall", "step_seen", "ties", "retest"),
     *("length_correlation", "length_slope"),
@@ -44,6 +49,8 @@ _OF_JUDGES = {
     *("pairwise_spearman", "pairwise_kendall", "position_bias", "first_preferred", "flips"),
     *("agreement_spearman", "agreement_kendall", "label_mass"),
 }
+# Of which part of a scorer's figures a bound has to have one.
+_PARTS = {"label_mass": ("scores", "comparisons")}
 _STRANGERS = """
 SELECT DISTINCT scorer
 FROM calibration_answers
@@ -54,6 +61,7 @@ WHERE asked_as = 'score' AND model_fingerprint NOT IN (
 )
 ORDER BY scorer
 """
+_TRACKS = "SELECT DISTINCT track FROM alignment_prompts ORDER BY track"
 
 
 class CalibrationError(Expected):
@@ -142,20 +150,21 @@ def gate_deps(recipe: Recipe) -> list[AssetDep]:
     return [AssetDep(TABLE, partition_mapping=AllPartitionMapping())]
 
 
-def check_calibration(warehouse: Warehouse, run: Run) -> None:
+def check_calibration(warehouse: Warehouse, run: Run, fingerprint: Fingerprint) -> None:
     """Raise a CalibrationError unless all scorers have been tried and are good enough.
 
     Args:
         warehouse: has the figures.
         run: the recipe, which says what is good enough, if anything.
+        fingerprint: gives the fingerprint of one of the recipe's models.
 
     Raises:
-        CalibrationError: one was not tried, or as another than scores now, or does not pass.
+        CalibrationError: one was not tried as it would be now, or does not pass.
     """
     if not run.recipe.calibration.has_gate:
         return
     with warehouse.read() as connection:
-        missing = _untried(connection, run.recipe)
+        missing = _untried(connection, run.recipe, fingerprint)
         if missing:
             tried = f"key:degraded_answers or key:calibration_answers or key:{TABLE}"
             command = f"materialize --select '{tried}'"
@@ -174,17 +183,16 @@ def check_calibration(warehouse: Warehouse, run: Run) -> None:
 def find_faults(connection: duckdb.DuckDBPyConnection, recipe: Recipe) -> list[str]:
     """Return in which ways scorers are not what the recipe's calibration wants of them.
 
-    What is wanted and was not measured is a fault; whether a judge favours its family can only be
-    measured where some of the models are of it.
+    What is wanted and was not measured is a fault, on tracks that have prompts; whether a judge
+    favours its family can only be measured where some of the models are of it.
     """
     query = sql_files.read_sql("analysis", "judges_measured")
     rows = connection.execute(
         f"SELECT scorer, measure, value, low, high, at_least, at_most, holds FROM ({query}\n)",
         sql_files.named_parameters(query, recipe.settings()),
     ).fetchall()
-    found, there = [], set()
+    found, there = [], {(row[0], row[1]) for row in rows}
     for scorer, measure, value, low, high, at_least, at_most, holds in rows:
-        there.add((scorer, measure.partition(" ")[0]))
         if not holds:
             interval = "" if low is None else f" [{low:.3f}, {high:.3f}]"
             bounds = [f"at least {at_least:g}"] if at_least is not None else []
@@ -193,18 +201,30 @@ def find_faults(connection: duckdb.DuckDBPyConnection, recipe: Recipe) -> list[s
                 f"{measure} of the {scorer} track's scorer is {value:.3f}{interval}, where the "
                 f"recipe wants {' and '.join(bounds)}"
             )
-    wanted = {*recipe.calibration.at_least, *recipe.calibration.at_most}
-    for scorer in recipe.rewards.scorers:
-        needed = _OF_SCORERS if scorer == "standard" else _OF_SCORERS | _OF_JUDGES
+    for (track,) in connection.execute(_TRACKS).fetchall():
         found += [
-            f"nothing gives {measure} of the {scorer} track's scorer"
-            for measure in sorted(wanted & needed)
-            if (scorer, measure) not in there
+            f"nothing gives {measure} of the {track} track's scorer"
+            for measure in _needed(recipe, track)
+            if (track, measure) not in there
         ]
     return found
 
 
-def _untried(connection: duckdb.DuckDBPyConnection, recipe: Recipe) -> str | None:
+def _needed(recipe: Recipe, track: str) -> list[str]:
+    """Return the figures that a track's scorer has to have, because the recipe bounds them."""
+    wanted = {*recipe.calibration.at_least, *recipe.calibration.at_most}
+    measurable = _OF_SCORERS | (_OF_JUDGES if track == "controversial" else set())
+    parts = {**_PARTS, "step_seen": [name for name, _ in read_faults(recipe)]}
+    return [
+        f"{measure} ({part})" if part else measure
+        for measure in sorted(wanted & measurable)
+        for part in parts.get(measure, [""])
+    ]
+
+
+def _untried(
+    connection: duckdb.DuckDBPyConnection, recipe: Recipe, fingerprint: Fingerprint
+) -> str | None:
     """Return why the figures do not tell of the scorers as they are now; None if they do."""
     lineage = Lineage(connection, recipe.settings())
     for scorer in recipe.rewards.scorers:
@@ -212,9 +232,26 @@ def _untried(connection: duckdb.DuckDBPyConnection, recipe: Recipe) -> str | Non
         misfits = [*lineage.misfits_above(part), *lineage.misfits_of(part)]
         if misfits:
             return misfits[0].text
+        for table, sets in (
+            ("degraded_answers", degrading(recipe, fingerprint, scorer)),
+            ("calibration_answers", calibrating(recipe, fingerprint, scorer)),
+        ):
+            now = {one for each in sets for one in _request_ids(connection, each.sql, each.values)}
+            there = f"FROM {table} WHERE scorer = $scorer AND request_id IS NOT NULL"
+            if now != {*_request_ids(connection, there, {"scorer": scorer})}:
+                return f"{table}[{scorer}] was asked otherwise than it would be now"
     for (scorer,) in connection.execute(_STRANGERS).fetchall():
         return f"another than was tried gave the rewards of the {scorer} track"
     return None
+
+
+def _request_ids(
+    connection: duckdb.DuckDBPyConnection, query: str, values: Mapping[str, Any]
+) -> list[str]:
+    rows = connection.execute(
+        f"SELECT CAST(request_id AS VARCHAR) FROM ({query}\n)", dict(values)
+    ).fetchall()
+    return [one for (one,) in rows]
 
 
 def calibration_check(run: Run) -> AssetChecksDefinition:

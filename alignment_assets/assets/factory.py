@@ -39,14 +39,13 @@ from alignment_assets.inference.run_process import process_tag
 from alignment_assets.pages.answers import ask_about
 from alignment_assets.recipe.run import Run
 from alignment_assets.recipe.settings import partition_settings
-from alignment_assets.recipe.wordings import needed_templates
+from alignment_assets.requests.request_sets import lacking_wordings
 from alignment_assets.requests.runner import RequestRunner
 from alignment_assets.warehouse import sql_files
 from alignment_assets.warehouse.lineage import (
     InconsistentError,
     Lineage,
     TablePart,
-    upstream_of,
 )
 from alignment_assets.warehouse.losses import check_losses, find_losses, judge, loss_rows, shares
 from alignment_assets.warehouse.records import Record
@@ -85,17 +84,6 @@ MAY_BE_EMPTY = {
     *("judge_comparisons", "judge_rankings", "policy_tokens", "selected_pairs", "dpo_pairs"),
     *("qrpo_samples", "reference_logprobs", "selection_exclusions", "selection_report"),
 }
-
-# Of the wordings that the recipe names those that an edge would take, and that are not there.
-_LACKING = """
-WITH wordings AS (
-    SELECT *
-    FROM (SELECT unnest($named::VARCHAR[]) AS wording_id)
-    LEFT JOIN wordings USING (wording_id)
-)
-SELECT wording_id FROM ({edge}
-) WHERE wording_hash IS NULL ORDER BY wording_id
-"""
 
 Deps = Iterable[str | AssetDep]
 
@@ -290,16 +278,11 @@ def check_inputs(warehouse: Warehouse, run: Run, part: TablePart) -> None:
     """
     with warehouse.read() as connection:
         Lineage(connection, run.recipe.settings()).check(part)
-        if "wordings" not in upstream_of(part.table):
-            return
-        edge = sql_files.read_sql("edges", f"{part.table}/wordings")
-        given = sql_files.named_parameters(edge, {**run.recipe.settings(), **part.values})
-        named = {**given, "named": needed_templates(run.recipe)}
-        lacking = connection.execute(_LACKING.format(edge=edge), named).fetchall()
+        lacking = lacking_wordings(connection, run.recipe, part)
     if lacking:
         raise InconsistentError(
             f"{part.label}: nothing was asked, as the table wordings has not what the recipe names "
-            f"now ({', '.join(name for (name,) in lacking)}). Materialize first: wordings"
+            f"now ({', '.join(lacking)}). Materialize first: wordings"
         )
 
 

@@ -105,7 +105,6 @@ def sql_asset(
     partitions: PartitionsDefinition | None = None,
     counts: str | None = None,
     straight: bool = False,
-    gate: Callable[[Warehouse, Run], None] | None = None,
 ) -> AssetsDefinition:
     """Make the asset of a table that is one SELECT, ``sql/assets/<table>.sql``.
 
@@ -117,26 +116,21 @@ def sql_asset(
         partitions: how it is partitioned; a run makes one partition.
         counts: a column whose values are counted in the materialization's metadata.
         straight: whether rows, long as they are, are written to the database as they are made.
-        gate: raises where the rows must not be made.
     """
     query = sql_files.read_sql("assets", table)
     settings = run.recipe.settings()
-    logic = sql_files.code_version(query, settings=table_settings(run.recipe))
 
     @table_asset(
         table,
         group=group,
         kinds={"sql"},
         deps=deps,
-        # Rows that no gate let through are stale once there is one.
-        version=sql_files.digest([logic, "gate"]) if gate else logic,
+        version=sql_files.code_version(query, settings=table_settings(run.recipe)),
         partitions=partitions,
     )
     def build(context: AssetExecutionContext, warehouse: Warehouse) -> MaterializeResult[None]:
         part = TablePart(table, context.partition_key if partitions else None)
         parameters = {**settings, **part.values}
-        if gate:
-            gate(warehouse, run)
         with warehouse.stage(table, part.values, straight=straight) as staging:
             Lineage(staging.connection, settings).check(part)
             staging.insert(query, parameters)

@@ -19,6 +19,7 @@ from alignment_assets.assets.factory import (
 from alignment_assets.assets.partitions import model_feeds_policies, policy_partitions
 from alignment_assets.assets.plain import llm_asset, sql_asset
 from alignment_assets.assets.policy_tokens import policy_tokens_asset
+from alignment_assets.inference.backend import Inference
 from alignment_assets.recipe.run import Run
 from alignment_assets.recipe.settings import table_settings
 from alignment_assets.requests.request_sets import measuring
@@ -45,19 +46,7 @@ def training_set_assets(run: Run) -> list[AssetsDefinition]:
     }
     return [
         policy_tokens_asset(run),
-        sql_asset(
-            run,
-            "quantile_rewards",
-            group=GROUP,
-            deps=[
-                *("judge_rankings", "policy_tokens"),
-                *from_models(["rewards", "completions"], model_feeds_policies(recipe)),
-                *gate_deps(recipe),
-            ],
-            partitions=policy_partitions(recipe),
-            counts="band",
-            gate=check_calibration if recipe.calibration.has_gate else None,
-        ),
+        _quantile_rewards_asset(run),
         _selected_pairs_asset(run),
         llm_asset(
             run,
@@ -84,6 +73,37 @@ def training_set_assets(run: Run) -> list[AssetsDefinition]:
             for table, (deps, counts) in upstream.items()
         ),
     ]
+
+
+def _quantile_rewards_asset(run: Run) -> AssetsDefinition:
+    recipe, table = run.recipe, "quantile_rewards"
+    query = sql_files.read_sql("assets", table)
+    logic = sql_files.code_version(query, settings=table_settings(recipe))
+
+    @table_asset(
+        table,
+        group=GROUP,
+        kinds={"sql"},
+        deps=[
+            *("judge_rankings", "policy_tokens"),
+            *from_models(["rewards", "completions"], model_feeds_policies(recipe)),
+            *gate_deps(recipe),
+        ],
+        # Rows that no gate let through are stale once there is one.
+        version=sql_files.digest([logic, "gate"]) if recipe.calibration.has_gate else logic,
+        partitions=policy_partitions(recipe),
+    )
+    def build(
+        context: AssetExecutionContext, warehouse: Warehouse, inference: Inference
+    ) -> MaterializeResult[None]:
+        parameters = {**recipe.settings(), "policy": context.partition_key}
+        check_calibration(warehouse, run, lambda model: inference.fingerprint(model, run))
+        with warehouse.stage(table, {"policy": context.partition_key}) as staging:
+            Lineage(staging.connection, parameters).check(staging.part)
+            staging.insert(query, parameters)
+            return publish(context, run, staging, parameters, count_values(staging, "band"))
+
+    return build
 
 
 def _selected_pairs_asset(run: Run) -> AssetsDefinition:

@@ -26,6 +26,7 @@ from alignment_assets.recipe.consent import Consent, Day, Licence, decisions, ev
 from alignment_assets.recipe.datasets import HumanLabels, Personas, PromptSource
 from alignment_assets.recipe.limits import Limits
 from alignment_assets.recipe.part import Count, Licensed, Name, Part
+from alignment_assets.recipe.running import InferenceSettings, Price, WarehouseSettings
 from alignment_assets.recipe.stages import (
     Calibration,
     Completions,
@@ -39,17 +40,6 @@ from alignment_assets.recipe.stages import (
 
 # The texts that come along; a recipe can name another folder.
 WORDINGS = Path(__file__).resolve().parent / "wordings"
-
-
-class Price(Part):
-    """What a million tokens cost, in one currency for all models."""
-
-    prompt: Annotated[
-        float, Field(ge=0, allow_inf_nan=False, description="of a million tokens of prompts")
-    ]
-    completion: Annotated[
-        float, Field(ge=0, allow_inf_nan=False, description="of a million tokens generated")
-    ]
 
 
 class Model(Part):
@@ -115,28 +105,6 @@ class Model(Part):
     def backend_settings(self) -> dict[str, Any]:
         """What the recipe says to the backend, as written; the backend knows what it means."""
         return self.backend[self.backend_name]
-
-
-class InferenceSettings(Part):
-    """What is done about requests that fail."""
-
-    attempts: Annotated[
-        int,
-        Field(ge=1, description="how often a request is asked that the engine fails"),
-    ] = 5
-    max_failed_share: Annotated[
-        float, Field(ge=0, le=1, description="of a partition's requests; more, and it is not made")
-    ] = 0.01
-
-
-class WarehouseSettings(Part):
-    """Limits of the database engine; what is left out comes from the machine."""
-
-    memory_limit: Annotated[str | None, Field(description="such as 8GB")] = None
-    threads: Annotated[Count | None, Field(description="that a query takes, at most")] = None
-    temp_directory: Annotated[
-        str | None, Field(description="a folder; queries that outgrow memory spill there")
-    ] = None
 
 
 class Recipe(Part):
@@ -319,9 +287,14 @@ class Recipe(Part):
         return sorted({*self.completions.models, *scorers})
 
     def family(self, name: str) -> str:
-        """Return whose kin a model is: what the recipe says, or the owner of its weights."""
+        """Return whose kin a model is: what the recipe says, or the owner of its weights.
+
+        Weights without an owner, such as those of a folder, are kin of themselves alone.
+        """
         model = self.models[name]
-        return model.family or model.weights.removeprefix("hf:").split("/", 1)[0].lower()
+        owner, slash, _ = model.weights.removeprefix("hf:").partition("/")
+        is_owned = model.weights.startswith("hf:") and slash
+        return (model.family or (owner if is_owned else model.weights)).lower()
 
     def variants(self, model: str) -> dict[str, list[str]]:
         """Return the variants that a model answers under on each track (report, section 4.1.4).

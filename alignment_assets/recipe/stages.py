@@ -251,6 +251,9 @@ Measure = Literal[
 ]
 
 
+Bound = Annotated[float, Field(allow_inf_nan=False)]
+
+
 class Calibration(Part):
     """How scorers and judges are tried before selection goes by their scores."""
 
@@ -269,12 +272,12 @@ class Calibration(Part):
             "the largest by default"
         ),
     ] = None
-    at_least: dict[Measure, float] = Field(
+    at_least: dict[Measure, Bound] = Field(
         default_factory=dict,
         description="the least that a measure of a scorer may be, {ladder_kendall: 0.3}; with less "
         "nothing is selected by its scores",
     )
-    at_most: dict[Measure, float] = Field(
+    at_most: dict[Measure, Bound] = Field(
         default_factory=dict,
         description="the most that it may be, a bias without its sign: {flips: 0.4}",
     )
@@ -288,6 +291,9 @@ class Calibration(Part):
     def _bounds_have_ladders(self) -> Calibration:
         if self.has_gate and self.prompts == 0:
             raise ValueError("at_least and at_most hold nobody to anything without prompts")
+        for measure in self.at_least.keys() & self.at_most.keys():
+            if self.at_least[measure] > self.at_most[measure]:
+                raise ValueError(f"{measure}: at_least is above at_most; nothing is between them")
         return self
 
 

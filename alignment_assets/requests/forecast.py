@@ -191,7 +191,7 @@ class Forecaster:
             ready = {
                 place: sets
                 for place, sets in self._request_sets().items()
-                if waits_for(lineage, *place) is None
+                if waits_for(lineage, self.run.recipe, *place) is None
             }
         for (asset, partition), sets in ready.items():
             runner = self._runner(asset, partition)
@@ -215,7 +215,7 @@ class Forecaster:
         lineage = Lineage(connection, self.run.recipe.settings())
         listed: list[Pending] = []
         for (asset, partition), sets in self._request_sets().items():
-            waits = waits_for(lineage, asset, partition) is not None
+            waits = waits_for(lineage, self.run.recipe, asset, partition) is not None
             for requests in sets:
                 price = self.run.recipe.models[requests.model].price
                 listed.append(

@@ -125,7 +125,7 @@ def plan_removals(
         reason = None
         connection.execute("CREATE OR REPLACE TEMP TABLE current_requests (request_id UUID)")
         if folder.asked:
-            missing = waits_for(lineage, folder.asset, folder.partition)
+            missing = waits_for(lineage, run.recipe, folder.asset, folder.partition)
             reason = f"waits for {missing}" if missing else None
             for asked in () if reason else requests[folder.asset, folder.partition]:
                 connection.execute(

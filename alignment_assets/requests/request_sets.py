@@ -11,12 +11,26 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from duckdb import DuckDBPyConnection
+
 from alignment_assets.recipe.model import Recipe
 from alignment_assets.recipe.stages import Scorer
+from alignment_assets.recipe.wordings import needed_templates
 from alignment_assets.warehouse import sql_files
-from alignment_assets.warehouse.lineage import SHOWN, Lineage, TablePart
+from alignment_assets.warehouse.lineage import SHOWN, Lineage, TablePart, upstream_of
 
 Fingerprint = Callable[[str], str]
+
+# Of the wordings that the recipe names those that an edge would take, and that are not there.
+_LACKING = """
+WITH wordings AS (
+    SELECT *
+    FROM (SELECT unnest($named::VARCHAR[]) AS wording_id)
+    LEFT JOIN wordings USING (wording_id)
+)
+SELECT wording_id FROM ({edge}
+) WHERE wording_hash IS NULL ORDER BY wording_id
+"""
 
 
 @dataclass(frozen=True)
@@ -27,8 +41,8 @@ class RequestSet:
         name: the file, ``<asset>/<task>``.
         model: the recipe's name of the model that is to answer.
         parameters: what the file may name, and more.
-        asked_as: a file of ``sql/calibration`` that stands in for the table ``completions``, so
-            that the file asks about other texts; its name is a column.
+        asked_as: a file of ``sql/calibration`` that stands in for the table ``completions`` (and
+            ``completion_requests``), so that the file asks about other texts; its name is a column.
     """
 
     name: str
@@ -48,9 +62,11 @@ class RequestSet:
         if self.asked_as is None:
             return query
         completions = sql_files.read_sql("calibration", self.asked_as)
+        requests = sql_files.read_sql("calibration", "completion_requests")
         return (
-            f"WITH completions AS ({completions}\n) SELECT *, '{self.asked_as}' AS asked_as, "
-            f"NULL::UUID AS second_completion_id FROM ({query}\n)"
+            f"WITH completions AS ({completions}\n), completion_requests AS ({requests}\n) "
+            f"SELECT *, '{self.asked_as}' AS asked_as, NULL::UUID AS second_completion_id "
+            f"FROM ({query}\n)"
         )
 
     @property
@@ -269,7 +285,22 @@ def all_request_sets(
     }
 
 
-def waits_for(lineage: Lineage, asset: str, partition: str | None) -> str | None:
+def lacking_wordings(connection: DuckDBPyConnection, recipe: Recipe, part: TablePart) -> list[str]:
+    """Return the wordings that a part is asked with and that the table has not.
+
+    Without them there would be no question. They are those that the recipe names and the edge of
+    the part to ``wordings`` would take.
+    """
+    if "wordings" not in upstream_of(part.table):
+        return []
+    edge = sql_files.read_sql("edges", f"{part.table}/wordings")
+    given = sql_files.named_parameters(edge, {**recipe.settings(), **part.values})
+    named = {**given, "named": needed_templates(recipe)}
+    rows = connection.execute(_LACKING.format(edge=edge), named).fetchall()
+    return [name for (name,) in rows]
+
+
+def waits_for(lineage: Lineage, recipe: Recipe, asset: str, partition: str | None) -> str | None:
     """Return what has to be made before a partition's requests are all known.
 
     For example, the comparisons of a policy are asked about the best rewards of every model: while
@@ -280,7 +311,10 @@ def waits_for(lineage: Lineage, asset: str, partition: str | None) -> str | None
         The tables above, with their partitions, that are not made or do not fit what they were
         made of; None if all do.
     """
-    above = lineage.misfits_above(TablePart(asset, partition))
-    names = list(dict.fromkeys(misfit.part.label for misfit in above))
+    part = TablePart(asset, partition)
+    names = [misfit.part.label for misfit in lineage.misfits_above(part)]
+    if lacking_wordings(lineage.connection, recipe, part):
+        names.append("wordings")
+    names = list(dict.fromkeys(names))
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return f"{', '.join(names[:SHOWN])}{more}" if names else None

@@ -56,7 +56,10 @@ ranked AS (
 ),
 -- One that gives all the same recovers no order: 0.
 spearman AS (
-    SELECT order_name, prompt_id, coalesce(corr(truth_rank, found_rank), 0) AS x
+    SELECT
+        order_name,
+        prompt_id,
+        CASE WHEN count(DISTINCT found) > 1 THEN corr(truth_rank, found_rank) ELSE 0 END AS x
     FROM ranked
     GROUP BY order_name, prompt_id
     HAVING count(*) > 2 AND count(DISTINCT truth) > 1
@@ -204,7 +207,7 @@ on_prompts AS (
     FROM compared
     GROUP BY prompt_id
     UNION ALL
-    SELECT 'flips', 'all', prompt_id, avg((first_wins <> 1 OR second_wins <> 1)::INTEGER)
+    SELECT 'flips', 'all', prompt_id, avg((first_wins = 2 OR second_wins = 2)::INTEGER)
     FROM compared
     GROUP BY prompt_id
     UNION ALL
@@ -230,7 +233,7 @@ summed AS (
         about,
         count(x) AS prompts,
         sum(round(x, 9)::DECIMAL(38, 9))::DOUBLE AS total,
-        sum((round(x, 9) * round(x, 9))::DECIMAL(38, 9))::DOUBLE AS squares
+        sum((round(x, 9) * round(x, 9))::DECIMAL(38, 18))::DOUBLE AS squares
     FROM on_prompts
     WHERE x IS NOT NULL
     GROUP BY measure, about

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import re
+import shutil
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from itertools import combinations
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,9 +19,12 @@ from dagster import DagsterInstance
 
 from alignment_assets.assets.calibration import CalibrationError
 from alignment_assets.inference.types import Answer, Request
+from alignment_assets.recipe.load import RecipeError
+from alignment_assets.recipe.model import WORDINGS
 from alignment_assets.requests.forecast import count_prompts, expected_requests
 from alignment_assets.requests.request_sets import all_request_sets
-from tests.conftest import Graph, changed_recipe
+from alignment_assets.warehouse import sql_files
+from tests.conftest import ANY_LOSS, Graph, changed_recipe
 from tests.support.fakes import FakeInference
 
 SCORERS = ("standard", "controversial")
@@ -333,15 +339,16 @@ def plain_figures(graph: Graph, scorer: str) -> dict[tuple[str, str], tuple[Any,
         ("first_preferred", "all"): interval(
             sum((a > 0) + (b > 0) for a, b in pairs) / sum((a != 0) + (b != 0) for a, b in pairs)
             for pairs in both.values()
+            if any(map(any, pairs))
         ),
         ("flips", "all"): interval(
-            sum((a > 0) == (b > 0) for a, b in pairs) / len(pairs) for pairs in both.values()
+            sum(a * b > 0 for a, b in pairs) / len(pairs) for pairs in both.values()
         ),
         ("agreement_spearman", "all"): interval(
-            spearman(*rows) for rows in agreeing if len(rows[0]) > 2
+            spearman(*rows) for rows in agreeing if len(rows[0]) > 2 and len({*rows[0]}) > 1
         ),
         ("agreement_kendall", "all"): interval(
-            kendall(*rows) for rows in agreeing if len(rows[0]) > 2
+            kendall(*rows) for rows in agreeing if len(rows[0]) > 2 and len({*rows[0]}) > 1
         ),
     }
 
@@ -439,12 +446,169 @@ def test_another_scorer_has_to_be_tried_before_selection_goes_by_it(
     other.materialize("key:quantile_rewards")
 
 
-def test_what_was_not_measured_does_not_pass(untried: Graph) -> None:
-    bounds = {"calibration": {"prompts": 3, "at_most": {"flips": 1.0}}}
-    graph = untried.with_recipe(changed_recipe(bounds))
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"calibration.prompts": 4},
+        {"calibration.model": "smollm2-135m-cool"},
+        {"seed": 1},
+        {"models.smollm2-135m.max_tokens": 20},
+        {"rewards.min_score_mass": 0.02},
+        {"rewards.comparison_judge": "smollm2-135m"},
+        {"rewards.comparison_thinking_tokens": 20},
+        {"models.smollm2-135m-judge.revision": "other"},
+    ],
+)
+def test_the_gate_goes_by_a_trial_that_would_be_the_same_now(
+    gated: Graph, changes: dict[str, Any]
+) -> None:
+    gated.materialize("key:quantile_rewards")
+    recipe = gated.recipe.model_dump(mode="json")
+    said = {**GATED, **changes, "models": copy.deepcopy(recipe["models"])}
+    said["calibration"] = {**GATED["calibration"]}
+    for place, value in changes.items():
+        *parents, last = place.split(".")
+        part: Any = said
+        if parents[:1] in (["models"], ["calibration"]):
+            for parent in parents:
+                part = part[parent]
+            part[last] = value
+            del said[place]
+    with pytest.raises(CalibrationError, match="nothing was selected: the recipe's calibration"):
+        gated.with_recipe(changed_recipe(said)).materialize("key:quantile_rewards")
+
+
+@pytest.fixture(scope="module")
+def gated(make: Callable[..., Graph]) -> Graph:
+    graph = make(GATED, FakeInference)
     graph.materialize(SELECTING)
-    with pytest.raises(CalibrationError, match="nothing gives flips of the controversial track's"):
+    return graph
+
+
+GATED: dict[str, Any] = {"calibration": {"prompts": 3, "at_least": {"ladder_kendall": -1.0}}}
+
+
+def test_what_was_not_measured_does_not_pass(make: Callable[..., Graph]) -> None:
+    graph = make({"calibration": {"prompts": 3}, **ANY_LOSS, **ANY_FAILURE}, OneStep)
+    graph.materialize(SELECTING)
+    bounds = {"calibration": {"prompts": 3, "at_least": {"step_seen": 0.0}}}
+    graph = graph.with_recipe(changed_recipe({**bounds, **ANY_LOSS, **ANY_FAILURE}))
+    with pytest.raises(CalibrationError) as refused:
         graph.materialize("key:quantile_rewards")
+    for step in STEPS[2:]:
+        assert f"nothing gives step_seen ({step}) of the standard track's scorer" in str(
+            refused.value
+        )
+    assert "step_seen (vague)" not in str(refused.value)
+
+
+ANY_FAILURE = {"inference.max_failed_share": 1.0}
+
+
+class OneStep(BiasedJudge):
+    """Refuses all steps but the first."""
+
+    def _answer(self, request: Request) -> Answer:
+        asked = "\n".join(message["content"] for message in request.messages)
+        if request.task == "degrade" and asked.count("\n- ") > 1:
+            return Answer(request.request_id, request.task, "rejected", error="refused")
+        return super()._answer(request)
+
+
+def test_a_track_without_prompts_is_held_to_nothing(make: Callable[..., Graph]) -> None:
+    prompts = [
+        source.model_dump(mode="json")
+        for source in changed_recipe().prompts
+        if source.track == "controversial"
+    ]
+    changes = {**GATED, "prompts": prompts, "human_labels": None}
+    graph = make(changes, FakeInference)
+    graph.materialize(f"{SELECTING} or key:quantile_rewards")
+    assert graph.query("SELECT DISTINCT track FROM quantile_rewards") == [("controversial",)]
+
+
+class Indifferent(BiasedJudge):
+    """Gives all answers to some prompts the same score, and says A as often as B."""
+
+    def _answer(self, request: Request) -> Answer:
+        answer = super()._answer(request)
+        asked = "\n".join(message["content"] for message in request.messages)
+        conversation = between(asked, "conversation")
+        if request.task == "rate" and len(conversation) % 3:
+            return replace(answer, label_logprobs=spread(5))
+        if request.task == "compare" and len(conversation) % 2:
+            return replace(answer, label_logprobs={"A": math.log(0.4), "B": math.log(0.4)})
+        return answer
+
+
+def test_a_judge_that_tells_nothing_apart_recovers_no_order(make: Callable[..., Graph]) -> None:
+    graph = make({"calibration": {"prompts": 8}}, Indifferent)
+    for scorer in SCORERS:
+        wanted = plain_figures(graph, scorer)
+        found = {key[1:]: row for key, row in figures(graph).items() if key[0] == scorer}
+        for key, row in wanted.items():
+            assert found[key] == pytest.approx(row, abs=2e-6), key
+        assert found["ties", "all"][0] > 0.5
+
+
+def test_a_question_that_reads_the_requests_is_asked_about_rungs_as_well(
+    make: Callable[..., Graph], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = sql_files.read_sql
+
+    def own(kind: str, name: str) -> str:
+        joined = "JOIN alignment_prompts USING (prompt_id)"
+        more = f"{joined}\nJOIN completion_requests USING (completion_id, prompt_id, model)"
+        query = read(kind, name)
+        if (kind, name) != ("requests", "rewards/classify"):
+            return query
+        query = query.replace(joined, more).replace(
+            "track = $track", "completion_requests.track = $track"
+        )
+        for column in ("variant", "sample_index"):
+            query = query.replace(f", {column}", f", completions.{column}")
+        return query
+
+    monkeypatch.setattr(sql_files, "read_sql", own)
+    classifying = {"task": "classify", "model": "smollm2-135m-judge"}
+    graph = make({"calibration": {"prompts": 3}, "rewards.standard": classifying}, FakeInference)
+    rungs = "SELECT count(*) FROM degraded_answers WHERE scorer = 'standard'"
+    scores = "SELECT count(value) FROM calibration_answers WHERE scorer = 'standard'"
+    assert graph.query(rungs) == graph.query(scores) != [(0,)]
+
+
+@pytest.mark.parametrize(
+    ("bounds", "told"),
+    [
+        ({"at_most": {"flips": math.nan}}, "finite number"),
+        ({"at_least": {"flips": 0.9}, "at_most": {"flips": 0.1}}, "nothing is between them"),
+        ({"prompts": 0, "at_most": {"flips": 0.5}}, "nobody to anything without prompts"),
+        ({"model": "smollm2-135m-policy"}, "calibration.model: no model 'smollm2-135m-policy'"),
+        ({"at_most": {"kindness": 0.5}}, "kindness"),
+    ],
+)
+def test_bounds_that_say_nothing_are_refused(bounds: dict[str, Any], told: str) -> None:
+    with pytest.raises(RecipeError, match=told):
+        changed_recipe({"calibration": {"prompts": 3, **bounds}})
+
+
+@pytest.mark.parametrize(
+    "fault", ["{name: a, fault: ''}", "{name: a, fault: 'As {prompt}'}", "{name: 'a b', fault: x}"]
+)
+def test_steps_that_say_nothing_are_refused(tmp_path: Path, fault: str) -> None:
+    folder = tmp_path / "wordings"
+    shutil.copytree(WORDINGS, folder, ignore=shutil.ignore_patterns("__*"))
+    (folder / "degradations.yaml").write_text(f"- {fault}\n- {{name: b, fault: Worse.}}\n")
+    with pytest.raises(RecipeError, match=r"degradations\.yaml: "):
+        changed_recipe({"wordings": str(folder)})
+
+
+def test_an_older_folder_of_wordings_serves_who_tries_nobody(tmp_path: Path) -> None:
+    folder = tmp_path / "wordings"
+    shutil.copytree(WORDINGS, folder, ignore=shutil.ignore_patterns("__*", "degrad*"))
+    changed_recipe({"wordings": str(folder), "calibration": {}})
+    with pytest.raises(RecipeError, match=r"degrad\w+\.(txt|yaml)"):
+        changed_recipe({"wordings": str(folder)})
 
 
 def test_what_is_expected_is_what_is_asked(calibrated: Graph) -> None:

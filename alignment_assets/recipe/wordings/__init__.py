@@ -142,6 +142,12 @@ def read_faults(recipe: Recipe) -> list[tuple[str, str]]:
         raise ValueError(f"wordings: {path}: needs two steps or more, each with a name of its own")
     if not all(re.fullmatch(r"\w+", name) for name in names):
         raise ValueError(f"wordings: {path}: names are of letters, digits and underscores")
+    for step in steps:
+        if not step["fault"].strip() or MARKER.search(step["fault"]):
+            raise ValueError(
+                f"wordings: {path}: the fault of {step['name']} is empty, or has a placeholder; "
+                f"say in a sentence how an answer is worse"
+            )
     return [(step["name"], step["fault"].strip()) for step in steps]
 
 

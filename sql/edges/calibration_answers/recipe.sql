@@ -1,5 +1,8 @@
--- Who scores and compares, and how.
+-- Who scores and compares, and how, and on which prompts.
 SELECT
+    $calibration_prompts AS prompts,
+    $seed AS seed,
+    $rewards_min_score_mass AS min_score_mass,
     $rewards_standard_model AS standard_model,
     $rewards_standard_task AS standard_task,
     $rewards_standard_rubric AS standard_rubric,

@@ -1,5 +1,7 @@
--- Whose kin a judge is, and what the recipe wants of it.
+-- Which prompts are drawn, and whose kin a judge is.
 SELECT
+    $calibration_prompts AS prompts,
+    $seed AS seed,
     $models_family AS families,
     $rewards_standard_model AS standard_model,
     $rewards_controversial_model AS controversial_model
