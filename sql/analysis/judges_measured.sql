@@ -1,7 +1,7 @@
 -- How far can the scorer of each track be trusted? Ladders are answers that were made worse step by step; an order that
 -- is recovered whole is 1, none is 0. The columns low and high are the interval of 95%; docs/instruments.md explains
 -- each measure.
--- Page: judge_calibration as bars: measure, value, scorer
+-- Page: judge_calibration
 WITH bounded AS (
     SELECT
         *,

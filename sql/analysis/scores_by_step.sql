@@ -1,5 +1,5 @@
 -- Which scores do answers get as they are made worse, step by step?
--- Page: calibration_answers as bars: step, mean_score, scorer
+-- Page: calibration_answers, judge_calibration as bars: step, mean_score, scorer
 SELECT
     calibration_answers.scorer,
     calibration_answers.step || ' ' || any_value(step_name) AS step,

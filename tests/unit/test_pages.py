@@ -51,7 +51,7 @@ PAGES = {
     "rewards": ({"reward_distribution", "reward_by_model_and_variant", "score_mass"}, True),
     "degraded_answers": ({"sample_ladders"}, False),
     "calibration_answers": ({"scores_by_step"}, True),
-    "judge_calibration": ({"judges_measured"}, True),
+    "judge_calibration": ({"judges_measured", "scores_by_step"}, True),
     "judge_comparisons": ({"judge_order_bias"}, False),
     "judge_rankings": ({"wins_by_model"}, True),
     "policy_tokens": ({"sequence_lengths"}, True),
