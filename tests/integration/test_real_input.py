@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 
@@ -31,7 +32,11 @@ def test_real_prompts_become_training_rows(
     instance: DagsterInstance,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    recipe = load_recipe(str(RECIPE)).model_copy(update={"limit": count})
+    read = load_recipe(str(RECIPE))
+    assert read.human_labels
+    labels = some_labels(read.resolve(read.human_labels.dataset), tmp_path, 5 * count)
+    human_labels = read.human_labels.model_copy(update={"dataset": str(labels)})
+    recipe = read.model_copy(update={"limit": count, "human_labels": human_labels})
     run = Run(recipe, tmp_path)
     warehouse = Warehouse(database=str(run.database))
     defs = build_defs(run, {"warehouse": warehouse, "inference": VllmInference()})
@@ -59,5 +64,18 @@ def test_real_prompts_become_training_rows(
     assert rows["dpo_pairs"] + rows["selection_exclusions"] == rows["alignment_prompts"]
     assert rows["dpo_pairs"] > rows["alignment_prompts"] / 2
     # Real labels of real people: two annotators who mostly agree.
-    assert agreement[1][2] == 500
+    assert agreement[1][2] == 5 * count
     assert agreement[1][3] > 0
+    # The grader is tried on all of them, whatever the limit.
+    assert rows["grader_trials"] == 5 * count
+
+
+def some_labels(path: Path, folder: Path, prompts: int) -> Path:
+    """Write the labels of the first prompts of a file to another."""
+    with path.open(newline="", encoding="utf-8") as file:
+        columns, *rows = csv.reader(file)
+    kept = list(dict.fromkeys(prompt for prompt, *_ in rows))[:prompts]
+    cut = folder / "labels.csv"
+    with cut.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([columns, *(row for row in rows if row[0] in kept)])
+    return cut
