@@ -218,14 +218,16 @@ def fill_spool(
     """
     folder = spool_folder(warehouse.home / "spool", asset, partition)
     folder.mkdir(parents=True, exist_ok=True)
+    columns, joined = "request_id", ""
+    if requests.task == "loglikelihood":  # whose tokens are those that were counted
+        columns = "request_id, counted.prompt_tokens, counted.completion_tokens"
+        joined = "JOIN policy_tokens AS counted USING (completion_id)"
     with warehouse.read() as connection:
-        ids = (
-            connection.execute(
-                f"SELECT request_id FROM ({requests.sql}\n) ORDER BY asking_order", requests.values
-            )
-            .to_arrow_table()["request_id"]
-            .combine_chunks()
-        )
+        asked = connection.execute(
+            f"SELECT {columns} FROM ({requests.sql}\n) {joined} ORDER BY asking_order",
+            requests.values,
+        ).to_arrow_table()
+    ids = asked.combine_chunks()
     ends = np.arange(len(ids)) + np.random.default_rng(SEED).integers(0, IN_FLIGHT, len(ids))
     ids = ids.take(pa.array(np.argsort(ends, kind="stable")))
     write = partial(
@@ -243,19 +245,20 @@ def fill_spool(
 
 
 def _write_answers(
-    first: int, ids: pa.Array, *, folder: Path, task: str, characters: int, controversial: int
+    first: int, asked: pa.Table, *, folder: Path, task: str, characters: int, controversial: int
 ) -> None:
     name = f"{task}-{first:010d}"
     draw = np.random.default_rng([SEED, first])
-    for number, start in enumerate(range(0, len(ids), FILE_ROWS)):
-        part = ids[start : start + FILE_ROWS]
+    for number, start in enumerate(range(0, len(asked), FILE_ROWS)):
+        part = asked[start : start + FILE_ROWS]
         rows = len(part)
         columns: dict[str, Any] = {
-            "request_id": part,
+            "request_id": part["request_id"].combine_chunks(),
             "finish_reason": pa.repeat("stop", rows),
             "task": pa.repeat(task, rows),
             "prompt_tokens": pa.array(draw.integers(20, 400, rows), pa.int32()),
             "completion_tokens": pa.array(draw.integers(1, 500, rows), pa.int32()),
+            **{name: part[name].combine_chunks() for name in part.column_names[1:]},
             "engine": pa.repeat("synthetic", rows),
             "engine_version": pa.repeat("1", rows),
             "engine_settings": pa.repeat("{}", rows),
