@@ -5,9 +5,6 @@ the very question that rewards are made with. The figures are SQL
 (``sql/assets/judge_calibration.sql``); here belong who is asked, and the gate before selection.
 """
 
-from collections.abc import Mapping
-from typing import Any
-
 import duckdb
 from dagster import (
     AllPartitionMapping,
@@ -32,7 +29,7 @@ from alignment_assets.recipe.model import Recipe
 from alignment_assets.recipe.run import Run
 from alignment_assets.recipe.settings import table_settings
 from alignment_assets.recipe.wordings import read_faults
-from alignment_assets.requests.request_sets import Fingerprint, calibrating, degrading
+from alignment_assets.requests.request_sets import Fingerprint, calibrating, degrading, request_ids
 from alignment_assets.warehouse import sql_files
 from alignment_assets.warehouse.lineage import Lineage, TablePart
 from alignment_assets.warehouse.resource import Warehouse
@@ -99,7 +96,10 @@ def calibration_assets(run: Run) -> list[AssetsDefinition]:
                 *(f"rewards/{scorer.task}" for scorer in scorers),
                 "calibration_answers/compare",
             ],
-            parts=[sql_files.read_sql("calibration", name) for name in ("score", "standard")],
+            parts=[
+                sql_files.read_sql("calibration", name)
+                for name in sql_files.sql_names("calibration")
+            ],
             settings={
                 "rubric": [scorer.rubric for scorer in scorers],
                 "thinking": [
@@ -236,22 +236,13 @@ def _untried(
             ("degraded_answers", degrading(recipe, fingerprint, scorer)),
             ("calibration_answers", calibrating(recipe, fingerprint, scorer)),
         ):
-            now = {one for each in sets for one in _request_ids(connection, each.sql, each.values)}
+            now = {one for each in sets for one in request_ids(connection, each.sql, each.values)}
             there = f"FROM {table} WHERE scorer = $scorer AND request_id IS NOT NULL"
-            if now != {*_request_ids(connection, there, {"scorer": scorer})}:
+            if now != {*request_ids(connection, there, {"scorer": scorer})}:
                 return f"{table}[{scorer}] was asked otherwise than it would be now"
     for (scorer,) in connection.execute(_STRANGERS).fetchall():
         return f"another than was tried gave the rewards of the {scorer} track"
     return None
-
-
-def _request_ids(
-    connection: duckdb.DuckDBPyConnection, query: str, values: Mapping[str, Any]
-) -> list[str]:
-    rows = connection.execute(
-        f"SELECT CAST(request_id AS VARCHAR) FROM ({query}\n)", dict(values)
-    ).fetchall()
-    return [one for (one,) in rows]
 
 
 def calibration_check(run: Run) -> AssetChecksDefinition:

@@ -14,7 +14,7 @@ from alignment_assets.host.proposed import proposed
 from alignment_assets.recipe.model import Recipe
 from alignment_assets.recipe.run import Run
 from alignment_assets.recipe.stages import Controversy
-from alignment_assets.requests.request_sets import Fingerprint, trying
+from alignment_assets.requests.request_sets import Fingerprint, request_ids, trying
 from alignment_assets.warehouse.lineage import Lineage, TablePart
 from alignment_assets.warehouse.resource import Warehouse
 
@@ -169,23 +169,11 @@ def _untried(
     asked = [
         trying(recipe, fingerprint, name, attempt) for attempt in range(recipe.controversy.attempts)
     ]
-    now = [_request_ids(connection, each.sql, each.values) for each in asked]
-    answered = connection.execute(
-        "SELECT CAST(request_id AS VARCHAR) FROM grader_trials WHERE candidate = $candidate",
-        {"candidate": name},
-    ).fetchall()
-    if {one for (one,) in answered} - {one for ids in now for one in ids}:
+    now = {one for each in asked for one in request_ids(connection, each.sql, each.values)}
+    there = "FROM grader_trials WHERE candidate = $candidate"
+    if not now.issuperset(request_ids(connection, there, {"candidate": name})):
         return "it was tried by other weights, wordings or sampling than grade now"
     return None
-
-
-def _request_ids(
-    connection: duckdb.DuckDBPyConnection, query: str, values: dict[str, Any]
-) -> Sequence[str]:
-    rows = connection.execute(
-        f"SELECT CAST(request_id AS VARCHAR) FROM ({query}\n)", values
-    ).fetchall()
-    return [one for (one,) in rows]
 
 
 def _best(figures: Sequence[Figures], recipe: Recipe) -> str:

@@ -300,6 +300,14 @@ def lacking_wordings(connection: DuckDBPyConnection, recipe: Recipe, part: Table
     return [name for (name,) in rows]
 
 
+def request_ids(connection: DuckDBPyConnection, query: str, values: Mapping[str, Any]) -> list[str]:
+    """Return the ``request_id`` of each row of a query, as text."""
+    rows = connection.execute(
+        f"SELECT CAST(request_id AS VARCHAR) FROM ({query}\n)", dict(values)
+    ).fetchall()
+    return [one for (one,) in rows]
+
+
 def waits_for(lineage: Lineage, recipe: Recipe, asset: str, partition: str | None) -> str | None:
     """Return what has to be made before a partition's requests are all known.
 
