@@ -84,7 +84,7 @@ check: install ## Check that Dagster loads the definitions
 	$(BIN)/dg check defs
 
 .PHONY: requirements
-requirements: requirements-cpu requirements-cuda ## Resolve the pinned lists again; UPGRADE=1 takes newer releases
+requirements: requirements-cpu requirements-cuda requirements-lake ## Resolve the pinned lists again; UPGRADE=1 takes newer releases
 
 .PHONY: clean
 clean: ## Remove .venv, build outputs and caches; keeps data/
@@ -119,6 +119,15 @@ endif
 	@touch $@
 	@if [ $* = cpu ] && nvidia-smi > /dev/null 2>&1; then \
 		echo 'Installed for CPUs. This machine has an NVIDIA GPU: make install DEVICE=cuda uses it.'; fi
+
+# --- what goes past one machine ----------------------------------------------------------------------
+
+.PHONY: lake
+lake: .venv/installed-lake ## Install what DuckLake, S3 and Dagster on PostgreSQL need, and their tests
+
+.venv/installed-lake: requirements/lake.txt $(INSTALLED)
+	@$(PIP_INSTALL) -r requirements/lake.txt
+	@touch $@
 
 # --- what checks Croissant metadata: its packages are not wheels alone --------------------------------
 
@@ -155,5 +164,22 @@ requirements-cpu requirements-cuda: requirements-%: | $(UV)
 	for version in $(OTHER_PYTHON_VERSIONS); do \
 		resolve --python-version "$$version" -c requirements/$*.txt > /dev/null; done; \
 	sed -i '1i # The whole install for $(KIND_$*), pinned: Linux on x86-64, Python $(PYTHON_VERSION) $(OTHER_PYTHON_VERSIONS).\n# Made by `make requirements` from pyproject.toml, $*.in and overrides-$*.txt. Install with --no-deps.' requirements/$*.txt
+
+# What the extras lake and postgres, and the group scale, take beyond the lists above.
+.PHONY: requirements-lake
+requirements-lake: requirements-cpu requirements-cuda | $(UV)
+	@echo 'Resolving requirements/lake.txt'
+	@[ ! -e requirements/lake.txt ] || cp requirements/lake.txt build/lake.txt
+	@resolve() { env -u UV_FIND_LINKS -u VIRTUAL_ENV $(UV) pip compile -q pyproject.toml -c requirements/cpu.txt \
+			--extra lake --extra postgres --group scale \
+			--python-platform $(PLATFORM) --only-binary :all: --no-python-downloads \
+			--no-header --annotation-style line "$$@"; }; \
+	resolve --python-version $(PYTHON_VERSION) $(if $(UPGRADE),--upgrade) -o build/lake.txt > /dev/null; \
+	for version in $(OTHER_PYTHON_VERSIONS); do \
+		resolve --python-version "$$version" -c build/lake.txt > /dev/null; done; \
+	{ echo '# What goes past one machine takes beyond cpu.txt and cuda.txt, with its tests, pinned.'; \
+	echo '# Made by `make requirements` from pyproject.toml. Install with --no-deps.'; \
+	grep -vF "$$(grep -o '^[^ #]*==' requirements/cpu.txt)" build/lake.txt; } > requirements/lake.txt
+
 KIND_cpu := CPUs
 KIND_cuda := NVIDIA GPUs

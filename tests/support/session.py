@@ -20,6 +20,7 @@ import psutil
 import pytest
 
 from alignment_assets.gpus.pool import GpuPool
+from tests.support.postgres import programs
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 # Beside the checkout.
@@ -39,6 +40,10 @@ class Need:
     title: str
     is_there: Callable[[], bool]
     remedy: str
+
+
+def _are_there(*modules: str) -> bool:
+    return all(importlib.util.find_spec(module) for module in modules)
 
 
 NEEDS = {
@@ -62,6 +67,20 @@ NEEDS = {
         (REPOSITORY / "build" / "mlcroissant" / "bin" / "mlcroissant").is_file,
         "make croissant",
     ),
+    "lake": Need(
+        "DuckDB's extensions for DuckLake, and psycopg",
+        partial(_are_there, "duckdb_extension_ducklake", "duckdb_extension_httpfs", "psycopg"),
+        "make lake",
+    ),
+    "postgres": Need(
+        "a PostgreSQL server",
+        lambda: programs() is not None,
+        "apt-get install postgresql",
+    ),
+    "dagster_postgres": Need(
+        "dagster-postgres", partial(_are_there, "dagster_postgres"), "make lake"
+    ),
+    "s3": Need("moto's S3 server", partial(_are_there, "moto", "flask_cors"), "make lake"),
     "shared_data": Need(
         "a folder of real prompts with people's labels",
         SHARED_DATA.is_dir,

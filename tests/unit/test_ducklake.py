@@ -19,7 +19,7 @@ from tests.golden.database import GOLDEN
 from tests.golden.results import OF_ONE_DATABASE, broken_rules, build, expected, results
 from tests.support.tables import read_rows
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.needs("lake")]
 
 
 def load_extensions(connection: duckdb.DuckDBPyConnection) -> None:
