@@ -23,7 +23,7 @@ import pyarrow as pa
 from alignment_assets.commands.compare import ANSWERS
 from alignment_assets.warehouse import rewrite, sql_files
 from alignment_assets.warehouse.comparison import compare, find_side
-from alignment_assets.warehouse.database import Database
+from alignment_assets.warehouse.database_file import DatabaseFile
 from benchmarks.full_scale import MEMORY_LIMIT, THREADS
 from benchmarks.report import conclude, show
 from benchmarks.synthetic import POLICY, draw_texts
@@ -74,10 +74,10 @@ _EARLIER = (
 _IDS = ("pair_id", "prompt_id", "chosen_completion_id", "rejected_completion_id")
 
 
-def warehouse(home: Path) -> Database:
+def warehouse(home: Path) -> DatabaseFile:
     """Return the database of a home, with the benchmark's memory."""
     config = {"memory_limit": MEMORY_LIMIT, "threads": THREADS}
-    return Database(database=str(home / "alignment.duckdb"), connection_config=config)
+    return DatabaseFile(database=str(home / "alignment.duckdb"), connection_config=config)
 
 
 def fill(home: Path, pairs: int) -> None:
@@ -97,7 +97,7 @@ def fill(home: Path, pairs: int) -> None:
             connection.execute(_FILL, {"policy": POLICY})
     database.snapshot(home / "snapshots" / "A.duckdb")
     for name, changes in (("A", _EARLIER), ("B", _LATER)):
-        one = database if name == "B" else Database(database=str(home / "snapshots/A.duckdb"))
+        one = database if name == "B" else DatabaseFile(database=str(home / "snapshots/A.duckdb"))
         with one.get_connection() as connection:
             for change in changes:
                 connection.execute(change)

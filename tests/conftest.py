@@ -26,7 +26,7 @@ from alignment_assets.recipe.limits import Limits
 from alignment_assets.recipe.load import find_recipe, parse_recipe
 from alignment_assets.recipe.model import Recipe
 from alignment_assets.recipe.run import Run
-from alignment_assets.warehouse.resource import Warehouse
+from alignment_assets.warehouse.resource import LakeWarehouse, Warehouse, warehouse_of
 from tests.support.fakes import FakeInference
 from tests.support.line_log import read_entries
 
@@ -80,11 +80,9 @@ class Graph:
         return Run(self.recipe, self.home)
 
     @property
-    def warehouse(self) -> Warehouse:
-        return Warehouse(
-            database=str(self.run.database),
-            lock_timeout=self.lock_timeout,
-            members=self.recipe.members,
+    def warehouse(self) -> Warehouse | LakeWarehouse:
+        return warehouse_of(self.run.database_settings).model_copy(
+            update={"lock_timeout": self.lock_timeout, "recipe": None, "connection_config": {}}
         )
 
     @property

@@ -259,7 +259,7 @@ def publish(
         metadata={
             **drawn_answers(answers),  # drawn when nobody waits for the database any more
             **page,
-            "dagster/uri": run.database.resolve().as_uri(),
+            "dagster/uri": run.database_uri,
             **record.metadata(partitioned=partition is not None),
             "recipe_fingerprint": recipe.fingerprint,
             **shares(judged),

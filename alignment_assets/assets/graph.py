@@ -27,7 +27,7 @@ from alignment_assets.inference.backends.by_model import InferenceByModel, check
 from alignment_assets.pages.questions import check_pages
 from alignment_assets.recipe.load import load_recipe
 from alignment_assets.recipe.run import Run
-from alignment_assets.warehouse.resource import Warehouse
+from alignment_assets.warehouse.resource import warehouse_of
 
 
 def open_run(recipe: str | None = None) -> Run:
@@ -42,9 +42,9 @@ def open_run(recipe: str | None = None) -> Run:
 
 
 def default_resources(run: Run) -> dict[str, Any]:
-    """Return the resources of a run on this host: its DuckDB file, its models, the host's GPUs."""
+    """Return the resources of a run on this host: its database, its models, the host's GPUs."""
     return {
-        "warehouse": Warehouse(**run.database_settings),
+        "warehouse": warehouse_of(run.database_settings),
         "inference": InferenceByModel(),
         "gpus": GpuPool(),
     }

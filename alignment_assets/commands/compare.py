@@ -14,7 +14,7 @@ from alignment_assets.commands.chosen import run_to_read
 from alignment_assets.commands.rows import as_markdown, chosen_format, show, write, written
 from alignment_assets.commands.terminal import Format, console, tell
 from alignment_assets.warehouse import comparison, sql_files
-from alignment_assets.warehouse.database import Database
+from alignment_assets.warehouse.opening import database_of
 from alignment_assets.warehouse.query import Rows
 
 # What is shown, in this order, of sql/compare/answers.
@@ -31,7 +31,7 @@ def compare(
 ) -> None:
     """Do what the command says; its words are in `app`."""
     form = chosen_format(format, output)
-    database = Database(**run_to_read(recipe).database_settings)
+    database = database_of(run_to_read(recipe).database_settings)
     named = comparison.find_side(database, a), comparison.find_side(database, b)
     # Shown when the databases are closed: a pager may keep this process waiting.
     answers = comparison.compare(database, *named, ("sides", "pairs") if pairs else ANSWERS)

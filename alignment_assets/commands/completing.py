@@ -55,13 +55,13 @@ def states(context: typer.Context, incomplete: str) -> list[str]:
     """Return the snapshots of the recipe that the command line names, and ``now``."""
     from alignment_assets.recipe.load import load_recipe
     from alignment_assets.recipe.run import Run
-    from alignment_assets.warehouse.snapshots import snapshots_folder
+    from alignment_assets.warehouse.snapshots import all_snapshots
 
     try:
         home = Run.of(load_recipe(context.params.get("recipe"))).home
     except Exception:  # a shell has no place for what is wrong with a recipe
         return []
-    snapshots = [path.stem for path in snapshots_folder(home).glob("*.duckdb")]
+    snapshots = [path.stem for path in all_snapshots(home)]
     return _begun(["now", *snapshots], incomplete)
 
 

@@ -59,21 +59,21 @@ def examine(run: Run, resources: Mapping[str, Any]) -> Iterator[Finding]:
 
 def _look(run: Run, warehouse: Database) -> Iterator[Finding]:
     """Yield what there is to say of the database and the disk; it is opened once, or not at all."""
-    path = warehouse.path
     left, expected = find_left(None, run), all_expected_completions(None, run.recipe)
     if not warehouse.is_there:
-        found = Finding("database", "ok", f"{path} is not there yet; the first run makes it")
+        found = Finding(
+            "database", "ok", f"{warehouse.shown} is not there yet; the first run makes it"
+        )
     else:
         impatient = warehouse.model_copy(update={"lock_timeout": 0.0})
-        size = path.stat().st_size / GIBI
-        found = Finding("database", "ok", f"{path}, {size:.2f} GiB, free to read")
+        found = Finding("database", "ok", f"{warehouse.shown}, free to read")
         try:
             with impatient.read() as connection:
                 left = find_left(connection, run)
                 expected = all_expected_completions(connection, run.recipe)
         except LockTimeout:
             held = " and ".join(warehouse.holders())
-            text = f"{path} cannot be read now: held by {held}"
+            text = f"{warehouse.shown} cannot be read now: held by {held}"
             found = Finding("database", "warning", text)
         except (WarehouseError, duckdb.Error) as error:
             found = Finding("database", "problem", str(error))

@@ -16,8 +16,8 @@ from alignment_assets.exports.placing import check_target, placed
 from alignment_assets.exports.shards import Source
 from alignment_assets.host.expected import Expected
 from alignment_assets.recipe.run import Run
-from alignment_assets.warehouse.database import Database
 from alignment_assets.warehouse.lineage import Lineage, TablePart
+from alignment_assets.warehouse.opening import database_of
 from alignment_assets.warehouse.query import check_there
 
 HUB = "hub:"
@@ -43,7 +43,7 @@ def export(
     if split == 1:
         raise Expected("--split 1 leaves nothing to train on: give a share below 1")
     policies = _policies(run, policy)
-    check_there(Database(**run.database_settings))
+    check_there(database_of(run.database_settings))
     if repository is not None:
         if len(policies) > 1:
             raise Expected(
@@ -87,7 +87,7 @@ def _write(
     *,
     for_others: bool = False,
 ) -> Exported:
-    recipe, warehouse = run.recipe, Database(**run.database_settings)
+    recipe, warehouse = run.recipe, database_of(run.database_settings)
     wanted = formats(format or None)
     share = recipe.export.test_share if split is None else split
     with warehouse.read() as connection:

@@ -19,7 +19,7 @@ from alignment_assets.host.expected import Expected
 from alignment_assets.host.proposed import proposed
 from alignment_assets.recipe.wordings import read_wordings
 from alignment_assets.warehouse import sql_files
-from alignment_assets.warehouse.database import Database
+from alignment_assets.warehouse.opening import database_of
 from alignment_assets.warehouse.query import fetch, isolate, opened_to_ask
 
 COLUMNS = ("prompt_id", "annotator", "label", "submitted_at")
@@ -51,7 +51,7 @@ class Submission:
 def sample(number: int, by: str, recipe: str | None, output: Path | None) -> None:
     """Do what the command says; its words are in `labels_app`."""
     run = run_to_read(recipe)
-    database = Database(**run.database_settings)
+    database = database_of(run.database_settings)
     question = sql_files.read_sql("analysis", "label_sample")
     given = {"seed": run.recipe.seed, "labels": number, "stratum": by}
     with opened_to_ask(database) as connection:

@@ -11,7 +11,7 @@ from alignment_assets.commands.rows import chosen_format, write
 from alignment_assets.commands.terminal import Format, console, tell
 from alignment_assets.host.expected import Expected
 from alignment_assets.host.shown import ascii_controls
-from alignment_assets.warehouse.database import Database
+from alignment_assets.warehouse.opening import database_of
 from alignment_assets.warehouse.query import (
     check_named,
     fetch_rows,
@@ -44,7 +44,7 @@ def query(
     text = _standard_input() if question == "-" else question_text(question)
     given = parse_parameters(param)
     check_named(text, given)
-    asked = Database(**run.database_settings), text, {**run.recipe.settings(), **given}
+    asked = database_of(run.database_settings), text, {**run.recipe.settings(), **given}
     run_it = run_query if form == "parquet" else fetch_rows
     rows = run_it(*asked, snapshot=snapshot)
     write(rows, form, output, console, safe_csv)

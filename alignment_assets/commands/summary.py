@@ -101,7 +101,7 @@ def consent_line(answer: Answer) -> str:
 
 def print_next_steps(warehouse: Database) -> None:
     """Print where the database is and what a user would do next."""
-    say(f"Database: {warehouse.path}")
+    say(f"Database: {warehouse.shown}")
     exports = warehouse.home / "exports"
     if exports.is_dir():
         say(f"Exports, for a trainer: {exports}")

@@ -7,7 +7,6 @@ A folder has all rows: no recipe says who left.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -18,13 +17,13 @@ import duckdb
 from alignment_assets.commands.chosen import run_to_read
 from alignment_assets.warehouse import sql_files
 from alignment_assets.warehouse.database import Database
+from alignment_assets.warehouse.database_file import DatabaseFile
+from alignment_assets.warehouse.opening import database_of
 from alignment_assets.warehouse.query import check_there
 from alignment_assets.warehouse.removed import hide_removed
-from alignment_assets.warehouse.rewrite import attached
 from alignment_assets.warehouse.snapshots import snapshot_to_read
 
 FILE = "alignment.duckdb"
-logger = logging.getLogger(__name__)
 
 
 class Tables(Mapping[str, duckdb.DuckDBPyRelation]):
@@ -41,8 +40,8 @@ class Tables(Mapping[str, duckdb.DuckDBPyRelation]):
             self._connection = held.enter_context(closing(database.connect(":memory:")))
             self._connection.execute("ATTACH ':memory:' AS staging")
             if snapshot:
-                path, log = snapshot_to_read(database.home), logger.warning
-                held.enter_context(attached(self._connection, path, read_only=True, log=log))
+                last = snapshot_to_read(database.home)
+                held.enter_context(database.attach_snapshot(self._connection, last, "warehouse"))
             else:
                 check_there(database)
                 held.enter_context(
@@ -88,6 +87,6 @@ def open_tables(recipe_or_folder: str | Path | None = None, *, snapshot: bool = 
     """Open a recipe's tables; see `alignment_assets.open`."""
     folder = Path(recipe_or_folder) if recipe_or_folder is not None else None
     if folder is not None and (folder / FILE).is_file():
-        return Tables(Database(database=str(folder / FILE)), snapshot=snapshot)
+        return Tables(DatabaseFile(database=str(folder / FILE)), snapshot=snapshot)
     named = None if recipe_or_folder is None else str(recipe_or_folder)
-    return Tables(Database(**run_to_read(named).database_settings), snapshot=snapshot)
+    return Tables(database_of(run_to_read(named).database_settings), snapshot=snapshot)

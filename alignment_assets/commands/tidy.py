@@ -58,7 +58,7 @@ def tidy(
     if apply:
         check_home(run)
     if not warehouse.is_there:
-        raise Expected(f"no database {warehouse.path}: nothing says what there should be")
+        raise Expected(f"no database {warehouse.shown}: nothing says what there should be")
     if where is None:
         requests = all_request_sets(run.recipe, lambda model: inference.fingerprint(model, run))
 

@@ -10,7 +10,7 @@ from alignment_assets.commands.terminal import console
 from alignment_assets.host.expected import Expected
 from alignment_assets.host.proposed import proposed
 from alignment_assets.warehouse import sql_files
-from alignment_assets.warehouse.database import Database
+from alignment_assets.warehouse.opening import database_of
 from alignment_assets.warehouse.query import fetch, isolate, opened_to_ask
 
 FIRST = "SELECT pair_id FROM dpo_pairs ORDER BY pair_id LIMIT 1"
@@ -25,7 +25,7 @@ ORDER BY pair_id
 def trace(id: str | None, recipe: str | None) -> None:
     """Do what the command says; its words are in `app`."""
     run = run_to_read(recipe)
-    database = Database(**run.database_settings)
+    database = database_of(run.database_settings)
     question = sql_files.read_sql("analysis", "pair_trace")
     settings = run.recipe.settings()
     with opened_to_ask(database) as connection:

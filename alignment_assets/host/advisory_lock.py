@@ -95,15 +95,24 @@ class AdvisoryLock:
             LockServerError: there is no psycopg, or the server cannot be asked.
         """
         start = time.monotonic()
-        connection = self._connect(purpose)
+        connection = _connect(self.conninfo, purpose, self.name)
         try:
             try:
                 self._take(connection, purpose, start, timeout, log)
             except _psycopg().Error as error:
-                raise self._unasked(error) from error
+                raise _unasked(self.name, error) from error
             yield time.monotonic() - start
         finally:
             connection.close()
+
+    def holder(self) -> str | None:
+        """Return who has the lock and since when; None if nobody has.
+
+        Raises:
+            LockServerError: see `held`.
+        """
+        with connected(self.conninfo, "looks", self.name) as connection:
+            return self._describe_holder(connection)
 
     def _take(
         self,
@@ -116,7 +125,7 @@ class AdvisoryLock:
         wait = min(FIRST_REPORT_SECONDS, timeout)
         while not self._taken_within(connection, wait):
             waited = time.monotonic() - start
-            holder = self._describe_holder(connection)
+            holder = self._describe_holder(connection) or "a session that has ended meanwhile"
             if waited >= timeout:
                 raise LockTimeout(
                     f"{self.name}: still held after {waited:.0f} s, by {holder}; let it finish or "
@@ -136,52 +145,75 @@ class AdvisoryLock:
             return False
         return True
 
-    def _describe_holder(self, connection: psycopg.Connection[Any]) -> str:
+    def _describe_holder(self, connection: psycopg.Connection[Any]) -> str | None:
         found = connection.execute(_HOLDER, {"key": self.key}).fetchone()
         if found is None:
-            return "a session that has ended meanwhile"
+            return None
         who, since = found
         return str(who) if since is None else f"{who} since {since.isoformat(timespec='seconds')}"
 
-    def _connect(self, purpose: str) -> psycopg.Connection[Any]:
-        psycopg = _psycopg()
-        try:
-            said = psycopg.conninfo.conninfo_to_dict(self.conninfo)
-        except psycopg.Error:  # its message quotes what may be a password
-            raise LockServerError(
-                "the connection to PostgreSQL is no list of names and values; write it as libpq "
-                "takes it: host=… port=… dbname=… user=…"
-            ) from None
-        if said.pop("password", None) is not None:
-            raise LockServerError(
-                "the connection to PostgreSQL has a password in it; take it out, and set "
-                "PGPASSWORD or write ~/.pgpass"
-            )
-        try:
-            connection = psycopg.connect(
-                autocommit=True,
-                **{
-                    "connect_timeout": CONNECT_SECONDS,
-                    **_KEEPALIVES,
-                    **said,
-                    "application_name": _session_name(purpose),
-                },
-            )
-        except psycopg.Error as error:
-            raise self._unasked(error) from error
-        try:
-            connection.execute(_SET, [psycopg.types.json.Json(_SETTINGS), [*_SETTINGS]])
-        except psycopg.Error as error:
-            connection.close()
-            raise self._unasked(error) from error
-        return connection
 
-    def _unasked(self, error: Exception) -> LockServerError:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        return LockServerError(
-            f"{self.name}: the PostgreSQL server of its lock cannot be asked ({reason}); see that "
-            f"it runs and lets you in, then run this again"
+@contextmanager
+def connected(conninfo: str, purpose: str, asked_for: str) -> Iterator[psycopg.Connection[Any]]:
+    """Open a session of a database for a few statements.
+
+    Args:
+        conninfo: see `AdvisoryLock`.
+        purpose: what for, as the server shows it.
+        asked_for: what is wanted, for messages.
+
+    Raises:
+        LockServerError: there is no psycopg, or the server cannot be asked.
+    """
+    connection = _connect(conninfo, purpose, asked_for)
+    try:
+        yield connection
+    except _psycopg().Error as error:
+        raise _unasked(asked_for, error) from error
+    finally:
+        connection.close()
+
+
+def _connect(conninfo: str, purpose: str, asked_for: str) -> psycopg.Connection[Any]:
+    psycopg = _psycopg()
+    try:
+        said = psycopg.conninfo.conninfo_to_dict(conninfo)
+    except psycopg.Error:  # its message quotes what may be a password
+        raise LockServerError(
+            "the connection to PostgreSQL is no list of names and values; write it as libpq "
+            "takes it: host=… port=… dbname=… user=…"
+        ) from None
+    if said.pop("password", None) is not None:
+        raise LockServerError(
+            "the connection to PostgreSQL has a password in it; take it out, and set "
+            "PGPASSWORD or write ~/.pgpass"
         )
+    try:
+        connection = psycopg.connect(
+            autocommit=True,
+            **{
+                "connect_timeout": CONNECT_SECONDS,
+                **_KEEPALIVES,
+                **said,
+                "application_name": _session_name(purpose),
+            },
+        )
+    except psycopg.Error as error:
+        raise _unasked(asked_for, error) from error
+    try:
+        connection.execute(_SET, [psycopg.types.json.Json(_SETTINGS), [*_SETTINGS]])
+    except psycopg.Error as error:
+        connection.close()
+        raise _unasked(asked_for, error) from error
+    return connection
+
+
+def _unasked(asked_for: str, error: Exception) -> LockServerError:
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return LockServerError(
+        f"{asked_for}: its PostgreSQL server cannot be asked ({reason}); see that it runs and lets "
+        f"you in, then run this again"
+    )
 
 
 def _session_name(purpose: str) -> str:

@@ -92,6 +92,7 @@ _WHO_IS_TRIED = (
     "`wordings` is stale after those are made again, and asks nothing"
 )
 _RESOURCES = nothing("of the machine, not of the rows")
+_ELSEWHERE = nothing("another database, to which `move` takes the tables as they are")
 _TOLD = graph("training_export", why="the export tells it")
 
 # By place in the recipe; `*` stands for each entry of a list or mapping.
@@ -274,6 +275,9 @@ CONSEQUENCES: dict[str, Consequence] = {
     "warehouse.memory_limit": _RESOURCES,
     "warehouse.threads": _RESOURCES,
     "warehouse.temp_directory": _RESOURCES,
+    "warehouse.ducklake": _ELSEWHERE,
+    "warehouse.ducklake.catalog": _ELSEWHERE,
+    "warehouse.ducklake.data": _ELSEWHERE,
     "published_prompts": nothing("shown beside the run's own numbers"),
 }
 

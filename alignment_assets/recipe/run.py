@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,12 @@ class Run:
     Attributes:
         recipe: what the user says.
         home: the folder of the database, the spool and all else that the run leaves.
+        suffix: tells places of a small run from the whole run's, where they are not in the home.
     """
 
     recipe: Recipe
     home: Path
+    suffix: str = ""
 
     @classmethod
     def of(cls, recipe: Recipe) -> Run:
@@ -35,18 +38,25 @@ class Run:
         home, limit = home_folder(recipe.name), limit_from_environment()
         if limit is None:
             return cls(recipe, home)
-        return cls(recipe.model_copy(update={"limit": limit}), home / f"limit-{limit}")
+        small = f"limit-{limit}"
+        return cls(recipe.model_copy(update={"limit": limit}), home / small, f"-{small}")
 
     @property
     def database(self) -> Path:
-        """The DuckDB file."""
+        """The DuckDB file, of a run that has one."""
         return self.home / "alignment.duckdb"
 
     @property
+    def database_uri(self) -> str:
+        """Where the database is, for Dagster's UI; no password is in it."""
+        lake = self._lake_settings
+        return f"ducklake:{lake['database']}" if lake else self.database.resolve().as_uri()
+
+    @property
     def database_settings(self) -> dict[str, Any]:
-        """What a `Database` of the run is made with: its file, the recipe's limits, its members."""
+        """What a `Database` of the run is made with: its place, the limits, the members."""
         recipe = self.recipe
-        limits = recipe.warehouse.model_dump(exclude_none=True)
+        limits = recipe.warehouse.model_dump(exclude_none=True, exclude={"ducklake"})
         if recipe.warehouse.temp_directory:
             limits["temp_directory"] = str(recipe.resolve(recipe.warehouse.temp_directory))
         return {
@@ -54,6 +64,33 @@ class Run:
             "connection_config": limits,
             "recipe": recipe.name,
             "members": recipe.members,
+            **self._lake_settings,
+        }
+
+    @property
+    def _lake_settings(self) -> dict[str, str]:
+        lake = self.recipe.warehouse.ducklake
+        if lake is None:
+            return {}
+        kind, _, named = lake.catalog.partition(":")
+        if kind == "sqlite":
+            file = self.recipe.resolve(named) if named else self.home / "catalog.sqlite"
+            own = file.with_name(f"{file.stem}{self.suffix}{file.suffix}") if named else file
+            catalog = f"sqlite:{own.absolute()}"
+        else:
+            catalog = lake.catalog
+        name = f"{self.recipe.name}{self.suffix}"
+        if lake.data is None:
+            data = str((self.home / "lake").absolute())
+        elif lake.data.startswith("s3://"):
+            data = f"{lake.data.rstrip('/')}/{name}"
+        else:
+            data = str(self.recipe.resolve(lake.data) / name)
+        return {
+            "database": catalog,
+            "data": data,
+            "catalog_schema": re.sub(r"[^a-z0-9]+", "_", name),
+            "folder": str(self.home),
         }
 
     @property

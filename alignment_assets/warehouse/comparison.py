@@ -22,10 +22,17 @@ from alignment_assets.host.expected import Expected
 from alignment_assets.warehouse import sql_files
 from alignment_assets.warehouse.access import closing
 from alignment_assets.warehouse.database import Database
+from alignment_assets.warehouse.lake import Lake
 from alignment_assets.warehouse.query import Rows, check_there, fetch, pandas_left_out
 from alignment_assets.warehouse.schema import product_version
 from alignment_assets.warehouse.settings import duckdb_settings
-from alignment_assets.warehouse.snapshots import snapshot_to_read, snapshots_folder
+from alignment_assets.warehouse.snapshots import (
+    COPY_SUFFIX,
+    NOTE_SUFFIX,
+    all_snapshots,
+    snapshot_to_read,
+    snapshots_folder,
+)
 
 # Names the database as it is.
 NOW = "now"
@@ -44,7 +51,8 @@ class Side:
 
     Attributes:
         name: as it is shown.
-        path: the file of a database, or the folder of an export.
+        path: the file of a snapshot, the home of the database itself, or an export's folder.
+        as_of: of a DuckLake, the number of a snapshot, or a moment; then ``path`` is its home.
         policy: of an export, the policy that it is for; a database has all.
         recipe: of an export, the name of the recipe that made it.
         fingerprint: and that recipe's.
@@ -52,6 +60,7 @@ class Side:
 
     name: str
     path: Path
+    as_of: str | None = None
     policy: str | None = None
     recipe: str | None = None
     fingerprint: str | None = None
@@ -80,20 +89,26 @@ def find_side(database: Database, named: str | None) -> Side:
         return Side(last.stem, last)
     if named == NOW:
         check_there(database)
-        return Side(NOW, database.path)
+        return Side(NOW, database.home)
     if Path(named).is_dir():
         return _export(named, Path(named))
     folder = snapshots_folder(database.home)
-    for path in (Path(named), folder / named, folder / f"{named}.duckdb"):
+    kinds = [folder / f"{named}{suffix}" for suffix in (COPY_SUFFIX, NOTE_SUFFIX)]
+    for path in (Path(named), folder / named, *kinds):
         if path.is_file():
             return Side(named, _checked_file(path))
-    newest = sorted((path.stem for path in folder.glob("*.duckdb")), reverse=True)
+    if named[:1].isdigit() and isinstance(database, Lake):
+        check_there(database)
+        return Side(named, database.home, as_of=str(database.version_of(named)))
+    newest = sorted((path.stem for path in all_snapshots(database.home)), reverse=True)
     more = ", …" if len(newest) > SNAPSHOTS_TOLD else ""
     there = f"has {', '.join(newest[:SNAPSHOTS_TOLD])}{more}" if newest else "has none"
     raise ComparisonError(f"no snapshot, database or export {named}; {folder} {there}")
 
 
 def _checked_file(path: Path) -> Path:
+    if path.suffix == NOTE_SUFFIX:
+        return path
     with path.open("rb") as file:
         if file.read(12)[8:] != b"DUCK":
             raise ComparisonError(f"{path} is no database; name a snapshot, or an export's folder")
@@ -104,7 +119,7 @@ def _export(named: str, folder: Path) -> Side:
     try:
         manifest = json.loads((folder / "manifest.json").read_bytes())
         policy, recipe = manifest["policy"], manifest["recipe"]
-        side = Side(named, folder, policy["name"], recipe["name"], recipe["fingerprint"])
+        side = Side(named, folder, None, policy["name"], recipe["name"], recipe["fingerprint"])
     except FileNotFoundError as error:
         raise ComparisonError(
             f"{named} is no export: it has no manifest.json; of a home name a snapshot or `{NOW}`"
@@ -140,7 +155,7 @@ def compare(database: Database, a: Side, b: Side, answers: Sequence[str]) -> dic
         WarehouseError: the tables of the database now differ from ``sql/schema``.
         LockTimeout: the database stayed with somebody else.
     """
-    if a.path.resolve() == b.path.resolve():
+    if (a.path.resolve(), a.as_of) == (b.path.resolve(), b.as_of):
         raise ComparisonError(f"A and B are both {b.name}; name two to compare")
     exported = sorted({side.policy for side in (a, b) if side.policy is not None})
     if len(exported) > 1:
@@ -217,9 +232,10 @@ def _connection(database: Database) -> duckdb.DuckDBPyConnection:
     """Return a connection to nothing, which makes no home where there is none."""
     there = database.spill_folder if database.home.is_dir() else Path(tempfile.gettempdir())
     spill = there / f"{os.getpid()}-compare.spill"
-    config = duckdb_settings(database.connection_config, spill)
+    config = duckdb_settings(database.settings, spill)
     connection = duckdb.connect(":memory:", config=config)
     connection.execute("SET enable_progress_bar = false")
+    database.equip(connection)
     connection.execute("ATTACH ':memory:' AS staging")
     return connection
 
@@ -230,19 +246,19 @@ def _opened(
 ) -> Iterator[_Opened]:
     if side.policy is not None:
         yield _Opened(side, letter, "staging.main", side.recipe, side.fingerprint)
-    elif side.path.resolve() == database.path.resolve():
+    elif side.name == NOW and side.path == database.home:
         with database.attach_in_turn(connection, exclusive=False, purpose="comparing"):
             found = _database(connection, side, letter, "warehouse")
             yield replace(found, policies=database.members.get("policy"))
     else:
+        snapshot = side.path if side.as_of is None else side.as_of
         try:
-            path = sql_files.text_literal(side.path)
-            connection.execute(f"ATTACH {path} AS {letter} (READ_ONLY)")
-        except duckdb.Error as error:
+            with database.attach_snapshot(connection, snapshot, letter):
+                yield _database(connection, side, letter, letter)
+        except (duckdb.IOException, duckdb.BinderException) as error:
             raise ComparisonError(
                 f"{side.name} cannot be opened: {_first_line(error)}; name a snapshot"
             ) from error
-        yield _database(connection, side, letter, letter)
 
 
 def _database(connection: duckdb.DuckDBPyConnection, side: Side, letter: str, name: str) -> _Opened:

@@ -310,7 +310,7 @@ def _execute(connection: duckdb.DuckDBPyConnection, text: str, values: Mapping[s
 def check_there(warehouse: Database) -> None:
     """Raise a QueryError if there is no database yet."""
     if not warehouse.is_there:
-        raise QueryError(f"no database {warehouse.path} yet; run `{proposed('materialize')}`")
+        raise QueryError(f"no database {warehouse.shown} yet; run `{proposed('materialize')}`")
 
 
 @contextmanager

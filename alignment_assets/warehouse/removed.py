@@ -7,21 +7,15 @@ table, ``alignment.completions``, still has them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 
 import duckdb
 
 from alignment_assets.warehouse import sql_files
 from alignment_assets.warehouse.lineage import PARTITION_COLUMNS, TablePart
-from alignment_assets.warehouse.rewrite import (
-    Rows,
-    is_most_of_the_file,
-    stored_bytes,
-    without_rows,
-)
+from alignment_assets.warehouse.rewrite import Rows, stored_bytes
 from alignment_assets.warehouse.schema import RECORDS_OF_ROWS
 
 # Whom the recipe has, by the column that names them in tables; see `Recipe.members`.
@@ -126,14 +120,16 @@ def find_removed(connection: duckdb.DuckDBPyConnection, members: Members) -> lis
 
 
 def remove_rows(
-    connection: duckdb.DuckDBPyConnection, path: Path, parts: Sequence[TablePart]
+    connection: duckdb.DuckDBPyConnection,
+    parts: Sequence[TablePart],
+    without: Callable[[duckdb.DuckDBPyConnection, Rows], AbstractContextManager[str]],
 ) -> int:
     """Remove partitions of tables, and what is on record of their making; return how many rows.
 
     Args:
         connection: has the database attached as ``warehouse``, to write.
-        path: the database's file.
         parts: the partitions.
+        without: takes rows away, with what else is done in the database that it yields.
     """
     dropped, count = _rows(parts), 0
     for table, (condition, values) in dropped.items():
@@ -141,8 +137,7 @@ def remove_rows(
             f"SELECT count(*) FROM warehouse.main.{table} WHERE {condition}", values
         ).fetchone() or (0,)
         count += rows
-    rewrite = is_most_of_the_file(connection, dropped)
-    with without_rows(connection, path, dropped, rewrite=rewrite) as database:
+    with without(connection, dropped) as database:
         _forget(connection, database, parts)
     return count
 

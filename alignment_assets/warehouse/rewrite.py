@@ -48,6 +48,11 @@ FROM (
     WHERE persistent
 )
 """
+# Of a DuckLake: the bytes of a table's files.
+_STORED_IN_LAKE = """
+SELECT file_size_bytes FROM ducklake_table_info('{database}') WHERE table_name = '{table}'
+"""
+_KIND = "SELECT type FROM duckdb_databases() WHERE database_name = '{database}'"
 _USED = """
 SELECT coalesce(any_value(used_blocks * block_size), 0)
 FROM pragma_database_size()
@@ -109,10 +114,12 @@ def stored_bytes(
 ) -> int:
     """Return about how many bytes rows take in a database that is attached."""
     total = 0
+    (kind,) = connection.execute(_KIND.format(database=database)).fetchone() or ("",)
+    query = _STORED_IN_LAKE if kind == "ducklake" else _STORED
     for table, (condition, values) in rows.items():
-        (stored,) = connection.execute(
-            _STORED.format(database=database, table=table)
-        ).fetchone() or (0,)
+        (stored,) = connection.execute(query.format(database=database, table=table)).fetchone() or (
+            0,
+        )
         ours, all_rows = connection.execute(
             f'SELECT count(*) FILTER ({condition}), count(*) FROM "{database}".main.{table}',
             dict(values),
@@ -227,22 +234,23 @@ def _fresh_file(connection: duckdb.DuckDBPyConnection, path: Path, dropped: Rows
 def attached(
     connection: duckdb.DuckDBPyConnection,
     path: Path,
+    name: str,
     *,
     read_only: bool,
     log: Callable[[str], None],
 ) -> Iterator[duckdb.DuckDBPyConnection]:
-    """Attach a database as ``warehouse``, and detach it at the end."""
+    """Attach a database under a name, and detach it at the end."""
     connection.execute(
-        f"ATTACH {sql_files.text_literal(path)} AS warehouse{' (READ_ONLY)' if read_only else ''}"
+        f"ATTACH {sql_files.text_literal(path)} AS {name}{' (READ_ONLY)' if read_only else ''}"
     )
     try:
         yield connection
     except BaseException:
         with suppress(duckdb.Error):
-            detach(connection, "warehouse")
+            detach(connection, name)
         raise
     try:
-        detach(connection, "warehouse")
+        detach(connection, name)
     except duckdb.IOException as error:
         # What was committed is in the log beside the file, and is read from there.
         log(f"{path}: written, but its log stays beside it; make room: {error}")

@@ -7,13 +7,11 @@ write is `access`'s part.
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import duckdb
 from duckdb import sqltype
@@ -67,21 +65,33 @@ class Migration:
     changes: tuple[str, ...]
 
 
+class Described(Protocol):
+    """A database, to whom messages about its tables are told."""
+
+    @property
+    def shown(self) -> str:
+        """How it is named."""
+
+    @property
+    def recipe(self) -> str | None:
+        """The recipe that wants to use it; None if any may."""
+
+    def declaration(self, table: sql_files.Table) -> str:
+        """Return the statement that makes a table."""
+
+    def rebuild(self, tables: Sequence[str] | None) -> str:
+        """Return the command that takes tables away, or all if there is None."""
+
+
 def plan_migration(
-    connection: duckdb.DuckDBPyConnection,
-    database: str,
-    path: Path,
-    recipe: str | None,
-    declaration: Callable[[sql_files.Table], str],
+    connection: duckdb.DuckDBPyConnection, database: str, described: Described
 ) -> Migration | None:
     """Compare an attached database with ``sql/schema``.
 
     Args:
         connection: where it is attached.
         database: the name it is attached by.
-        path: its file, for messages.
-        recipe: the recipe that wants to use it; None if any may.
-        declaration: gives the statement that makes a table.
+        described: what it is.
 
     Returns:
         What to do; None if all is as it should be.
@@ -91,11 +101,11 @@ def plan_migration(
     """
     found = sql_files.describe_tables(connection, database)
     info = _read_info(connection, database) if "database_info" in found else {}
-    owner = info.get("recipe")
+    owner, recipe = info.get("recipe"), described.recipe
     named = owner or recipe
     if recipe and owner and owner != recipe:
         raise WarehouseError(
-            f"{path} is the database of the recipe {owner}, not of {recipe}; "
+            f"{described.shown} is the database of the recipe {owner}, not of {recipe}; "
             f"set ALIGNMENT_HOME to a folder of {recipe}'s own, or unset it for data/{recipe}"
         )
     statements: list[str] = []
@@ -105,7 +115,7 @@ def plan_migration(
     for name, table in sql_files.tables().items():
         there = found.get(name)
         if there is None:
-            statements.append(declaration(table))
+            statements.append(described.declaration(table))
             new.append(name)
             changes.append(f"{name}: a new table")
             continue
@@ -116,7 +126,7 @@ def plan_migration(
                 statements.append(step.statement)
                 changes.append(f"{name}: {step.text}")
     if obstacles:
-        raise WarehouseError(_refusal(path, obstacles, info.get("product_version")))
+        raise WarehouseError(_refusal(described, obstacles, info.get("product_version")))
     # Of what was in a table that somebody has dropped nothing is left.
     statements += [f"DELETE FROM lineage WHERE table_name = '{name}'" for name in new]
     if not statements and (owner, info.get("schema_version")) == (
@@ -269,25 +279,25 @@ def _differences(wanted: sql_files.Table, found: sql_files.Table) -> Iterator[_D
         yield _Difference("new comment", statement)
 
 
-def _refusal(path: Path, obstacles: dict[str, list[str]], made_by: str | None) -> str:
-    lines = [f"{path} differs from sql/schema in what cannot be changed without losing rows:"]
+def _refusal(described: Described, obstacles: dict[str, list[str]], made_by: str | None) -> str:
+    lines = [
+        f"{described.shown} differs from sql/schema in what cannot be changed without losing rows:"
+    ]
     lines += [f"  {table}: {'; '.join(texts)}" for table, texts in obstacles.items()]
     if made_by not in (None, product_version()):
         lines.append(f"alignment-assets {made_by} wrote it, this is {product_version()}.")
     made_again = [table for table in obstacles if table not in RECORDS]
     if len(made_again) > MANY_TABLES:
-        old = path.with_name(f"{path.name}.old")
         lines.append(
             "To rebuild, put it aside and materialize all again (answers come from the spool):\n"
-            f"  mv {shlex.quote(str(path))} {shlex.quote(str(old))}\n"
+            f"  {described.rebuild(None)}\n"
             f"  {proposed('materialize')}"
         )
     elif made_again:
-        drops = "; ".join(f"DROP TABLE {table}" for table in made_again)
         selected = " or ".join(f"+key:{table}" for table in made_again)
         lines.append(
             "To rebuild, drop them and materialize them again (answers come from the spool):\n"
-            f'  python -c "import duckdb; duckdb.connect({str(path)!r}).execute({drops!r})"\n'
+            f"  {described.rebuild(made_again)}\n"
             f"  {proposed(f'materialize --select {selected!r}')}"
         )
     for table in obstacles:

@@ -25,6 +25,8 @@ from alignment_assets.warehouse.schema import WarehouseError
 
 # Has the name of the snapshot that was made last.
 _LAST = "last.json"
+# A copy of a DuckDB file; a note that names a snapshot of a DuckLake.
+COPY_SUFFIX, NOTE_SUFFIX = ".duckdb", ".lake"
 
 # In the type of a column, be it a list or a struct.
 _UUID = re.compile(r"\bUUID\b")
@@ -53,7 +55,26 @@ def last_snapshot(home: Path) -> Path | None:
     """
     folder = snapshots_folder(home)
     made = folder / read_record(folder / _LAST).get("snapshot", "none")
-    return made if made.is_file() else max(folder.glob("*.duckdb"), default=None)
+    return made if made.is_file() else max(all_snapshots(home), default=None)
+
+
+def all_snapshots(home: Path) -> list[Path]:
+    """Return the snapshots of the recipe's own folder."""
+    folder = snapshots_folder(home)
+    return [*folder.glob(f"*{COPY_SUFFIX}"), *folder.glob(f"*{NOTE_SUFFIX}")]
+
+
+def database_of(snapshot: Path) -> Path:
+    """Return a snapshot that is a DuckDB file.
+
+    Raises:
+        WarehouseError: it is the note of another kind of database.
+    """
+    if snapshot.suffix == NOTE_SUFFIX:
+        raise WarehouseError(
+            f"{snapshot} is of a DuckLake, and the recipe's database is a file; name another"
+        )
+    return snapshot
 
 
 def snapshot_to_read(home: Path) -> Path:
@@ -128,13 +149,13 @@ def write_parquet(
         )
 
 
-def check_target(target: Path, database: Path, *, folder: bool) -> None:
+def check_target(target: Path, database: Path | None, *, folder: bool) -> None:
     """Refuse a target that is not ours to write.
 
     Raises:
         WarehouseError: it is the database itself, or there is already what is no snapshot.
     """
-    if target.resolve() == database.resolve():
+    if database and target.resolve() == database.resolve():
         raise WarehouseError(f"{target} is the database itself; name another file")
     if target.is_dir() or (folder and target.exists()):
         raise WarehouseError(

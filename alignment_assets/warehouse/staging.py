@@ -1,7 +1,7 @@
 """New rows of a table on their way: built apart, audited, and put in place of the old ones.
 
-Here belongs what happens to rows between a query and the database's file; when the file may be
-opened is `access`'s part.
+Here belongs what happens to rows between a query and their place; how they are put there is told
+for a DuckDB file by `file_staging` and for a DuckLake by `lake_staging`.
 """
 
 from __future__ import annotations
@@ -9,24 +9,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 from uuid import UUID
 
 import duckdb
 
-from alignment_assets.host.machine import ensure_room
 from alignment_assets.host.proposed import proposed
 from alignment_assets.warehouse import sql_files
 from alignment_assets.warehouse.lineage import Input, TablePart, lineage_rows
 from alignment_assets.warehouse.rewrite import (
-    REWRITE_FROM_BYTES,
     Rows,
-    compress_messages,
-    is_most_of_the_file,
-    stored_bytes,
-    used_bytes,
-    without_rows,
 )
 from alignment_assets.warehouse.row_records import (
     Records,
@@ -39,16 +31,6 @@ from alignment_assets.warehouse.schema import WarehouseError, check_columns, che
 if TYPE_CHECKING:
     import pyarrow as pa
 
-# Before compression, and with the temporary tables beside the new rows: rather too many.
-_STAGED = """
-SELECT sum(memory_usage_bytes + temporary_storage_bytes) FROM duckdb_memory()
-WHERE tag = 'IN_MEMORY_TABLE'
-"""
-_REUSABLE = """
-SELECT coalesce(any_value(free_blocks * block_size), 0)
-FROM pragma_database_size()
-WHERE database_name = 'warehouse'
-"""
 # A disk or the memory is full.
 _FULL = (duckdb.IOException, duckdb.OutOfMemoryException)
 
@@ -82,8 +64,15 @@ class Attaching(Protocol):
 class Staging:
     """New rows of a table on their way; see `Database.stage`.
 
-    They wait in memory. Those that go ``straight`` are written to the database at once, in a
-    transaction that publishing them commits.
+    They wait in memory, if they have no long texts. What another kind of database does in its own
+    way stands at the end.
+
+    Args:
+        connection: to nothing yet.
+        table: whose rows they are.
+        partition: the partition's column and value, or nothing.
+        attach: attaches the database.
+        straight: whether the rows have long texts, which do not wait in memory.
     """
 
     def __init__(
@@ -92,14 +81,12 @@ class Staging:
         table: sql_files.Table,
         partition: dict[str, str],
         attach: Attaching,
-        database: Path,
         straight: bool,
     ) -> None:
         self.connection = connection
         self.table = table
         self.partition = partition
         self._attach = attach
-        self._database = database
         self._straight = straight
         self._reading: ExitStack | None = None
         self._writing: ExitStack | None = None
@@ -108,8 +95,6 @@ class Staging:
         # In memory: what does not fit goes to the spill folder, and nothing is written twice.
         connection.execute("ATTACH ':memory:' AS staging")
         connection.execute("SET search_path = 'staging.main'")
-        if not straight:
-            connection.execute(table.ddl)
 
     def __enter__(self) -> Staging:
         return self
@@ -148,11 +133,8 @@ class Staging:
             self.connection.unregister("arrow_rows")
 
     def _insert(self, rows: str, values: Mapping[str, Any]) -> None:
-        if self._straight:
-            self.open()
         self._audited = False
-        into = f"INSERT INTO {self._takes_rows}.main.{self.table.name} BY NAME {rows}"
-        self._inserted += int(self._scalar(into, values))
+        self._inserted += self._add(rows, values)
 
     def audit(self, parameters: Mapping[str, Any]) -> None:
         """Run the table's rules on the new rows.
@@ -186,7 +168,7 @@ class Staging:
     @property
     def reads(self) -> str:
         """The name by which the database with all other rows is attached while it is open."""
-        return self._takes_rows if self._straight else "warehouse"
+        return "warehouse"
 
     @property
     def part(self) -> TablePart:
@@ -233,13 +215,13 @@ class Staging:
         records = {"lineage": made, "losses": losses, "shown_texts": shown}
         version = None if made is None else self._standing_version(content, records)
         if version and inputs is not None:
-            if shown is None and not self._straight:
+            if shown is None and self._writing is None:
                 return Published(name, rows, content, changed=False)
             records["lineage"] = lineage_rows(self.part, rows, content, inputs, version)
         try:
-            if not self._straight:
-                self._move_rows()
-            self._write_records(records)
+            if self._writing is None:
+                self._put_in_place()
+            write_records(self.connection, self._takes_rows, self.part, records)
             writing, self._writing = self._writing, None
             assert writing
             writing.close()
@@ -251,14 +233,8 @@ class Staging:
         return Published(name, rows, content, changed=version is None)
 
     def open(self) -> None:
-        """Attach the database; it stays so until the rows are published.
-
-        It is open to read; for rows that go straight to write, with the old ones out of the way.
-        """
+        """Attach the database to read; it stays so until the rows are published."""
         if self._reading is None and self._writing is None:
-            if self._straight:
-                self._open_to_write()
-                return
             purpose = f"reading for {self.label}"
             with ExitStack() as reading:
                 reading.enter_context(
@@ -280,68 +256,9 @@ class Staging:
         if self._writing is not None:
             writing, self._writing = self._writing, None
             writing.__exit__(_Abandoned, _Abandoned(), None)
-        self._takes_rows = "staging"
-        if self._straight:  # none of them is there any more, or all are published
-            self._inserted = 0
-
-    def _open_to_write(self) -> None:
-        with ExitStack() as writing:
-            purpose = f"replacing {self.label}"
-            writing.enter_context(self._attach(self.connection, exclusive=True, purpose=purpose))
-            rewrite = is_most_of_the_file(self.connection, self._old_rows)
-            ensure_room(
-                self._database.parent, self._needed_bytes(rewrite), f"{self.label}: replacing"
-            )
-            self._takes_rows = writing.enter_context(
-                without_rows(
-                    self.connection,
-                    self._database,
-                    self._old_rows,
-                    rewrite=rewrite,
-                    prepare=self._show_rows if self._straight else str,
-                )
-            )
-            compress_messages(self.connection, self.table.columns)
-            self._writing = writing.pop_all()
-
-    def _show_rows(self, database: str) -> None:
-        """Have the table's name mean the new rows, where they go straight."""
-        own = " AND ".join(
-            f"{column} = {sql_files.text_literal(value)}"
-            for column, value in self.partition.items()
-        )
-        self.connection.execute(
-            f"CREATE OR REPLACE VIEW staging.{self.table.name} AS "
-            f"FROM {database}.main.{self.table.name} WHERE {own or 'true'}"
-        )
-        self._search(database)
 
     def _search(self, database: str) -> None:
         self.connection.execute(f"SET search_path = 'staging.main,{database}.main'")
-
-    def _move_rows(self) -> None:
-        self.close()
-        self._open_to_write()
-        name = self.table.name
-        self.connection.execute(
-            f"INSERT INTO {self._takes_rows}.main.{name} BY NAME SELECT * FROM staging.{name}"
-        )
-
-    def stored_bytes(self) -> int:
-        """Return about how many bytes the old rows take, or of a small database those of all."""
-        used = used_bytes(self.connection)
-        is_small = used <= REWRITE_FROM_BYTES
-        return used if is_small else stored_bytes(self.connection, self._old_rows)
-
-    def _needed_bytes(self, rewrite: bool) -> int:
-        """Return about how many bytes of disk the replacement takes."""
-        staged = self.stored_bytes() if self._straight else int(self._scalar(_STAGED))
-        if rewrite:
-            return staged + used_bytes(self.connection) - self.stored_bytes()
-        return staged - int(self._scalar(_REUSABLE))
-
-    def _write_records(self, records: Records) -> None:
-        write_records(self.connection, self._takes_rows, self.part, records)
 
     def _standing_version(self, content: str, records: Records) -> str | None:
         """Return the old rows' version if they are the new ones, and no hand has changed them."""
@@ -377,6 +294,20 @@ class Staging:
     def _scalar(self, query: str, values: Mapping[str, Any] | None = None) -> Any:
         row = self.connection.execute(query, dict(values or {})).fetchone()
         return row[0] if row else None
+
+    # What each kind of database does in its own way.
+
+    def check_room(self) -> None:
+        """Raise OSError if the disk has no room for as many rows as there are now."""
+        raise NotImplementedError
+
+    def _add(self, rows: str, values: Mapping[str, Any]) -> int:
+        """Take the rows of what follows INSERT INTO; return how many they are."""
+        raise NotImplementedError
+
+    def _put_in_place(self) -> None:
+        """Begin the transaction that `_writing` commits, the new rows in it instead of the old."""
+        raise NotImplementedError
 
 
 class _Abandoned(Exception):

@@ -164,6 +164,9 @@ UNCHANGED = {
     "warehouse.memory_limit": "changes no row",
     "warehouse.threads": "changes no row",
     "warehouse.temp_directory": "changes no row",
+    "warehouse.ducklake": "is another database",
+    "warehouse.ducklake.catalog": "is another database",
+    "warehouse.ducklake.data": "is another database",
     "published_prompts": "is shown beside the rows alone",
 }
 

@@ -129,7 +129,7 @@ def test_a_wait_ends_with_an_error_when_the_server_does(
             )
             waiting.join(PATIENCE)
     assert len(errors) == 1
-    assert "one: the PostgreSQL server of its lock cannot be asked" in errors[0]
+    assert "one: its PostgreSQL server cannot be asked" in errors[0]
     with (
         pytest.raises(LockServerError, match=r"Connection refused\); see that it runs"),
         AdvisoryLock(conninfo, "one").held("comes late", 0, print),

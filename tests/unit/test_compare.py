@@ -226,7 +226,7 @@ def test_an_export_is_compared_with_an_export_or_a_database(states: States) -> N
 def test_policies_that_left_the_recipe_do_not_count(states: States, tmp_path: Path) -> None:
     left, of_second = Warehouse(database=str(tmp_path / "left.duckdb")), "pair of second any 0"
     shutil.copy(states.a.path, left.path)
-    now = Side("now", left.path)
+    now = Side("now", left.home)
     assert told(left, states.a, now)[of_second] == ("kept", "same")
     without = left.model_copy(update={"members": {"policy": [POLICY]}})
     assert told(without, states.a, now)[of_second] == ("gone", "policy_missing")

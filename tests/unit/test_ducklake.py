@@ -1,20 +1,15 @@
-"""The door to DuckLake: all of sql/ and the warehouse's own statements on a catalog in SQLite.
-
-`LakeWarehouse` says how such a catalog is opened; everything else is the product's.
-"""
+"""A DuckLake with a catalog in SQLite: all of sql/, and the warehouse's own statements."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from importlib.resources import files
+from pathlib import Path
 
 import duckdb
 import pytest
 
 from alignment_assets.warehouse import sql_files
 from alignment_assets.warehouse.query import isolate
-from alignment_assets.warehouse.resource import Warehouse, WarehouseError
+from alignment_assets.warehouse.resource import LakeWarehouse, WarehouseError
 from tests.golden.database import GOLDEN
 from tests.golden.results import OF_ONE_DATABASE, broken_rules, build, expected, results
 from tests.support.tables import read_rows
@@ -22,67 +17,28 @@ from tests.support.tables import read_rows
 pytestmark = [pytest.mark.slow, pytest.mark.needs("lake")]
 
 
-def load_extensions(connection: duckdb.DuckDBPyConnection) -> None:
-    for name in ("sqlite_scanner", "ducklake"):
-        (file,) = files(f"duckdb_extension_{name}").glob(
-            f"extensions/v{duckdb.__version__}/*.duckdb_extension"
-        )
-        connection.execute(f"LOAD '{file}'")
-
-
-class LakeWarehouse(Warehouse):
-    """A warehouse whose ``database`` is a DuckLake catalog in SQLite, with its data beside it."""
-
-    def connect(
-        self, database: str, *, read_only: bool = False, spill: str | None = None
-    ) -> duckdb.DuckDBPyConnection:
-        connection = super().connect(":memory:", spill=spill)
-        load_extensions(connection)
-        if database != ":memory:":
-            self._attach_lake(connection, read_only=read_only)
-            connection.execute("USE warehouse")
-            # Questions that are not ours may open no file; the lake's own stay allowed.
-            connection.execute(f"SET allowed_directories = ['{self.home / 'lake'}/']")
-        return connection
-
-    def create(self) -> None:
-        """Opening it to write makes the catalog."""
-
-    def declaration(self, table: sql_files.Table) -> str:
-        return table.ddl
-
-    @contextmanager
-    def attach(
-        self, connection: duckdb.DuckDBPyConnection, *, read_only: bool
-    ) -> Iterator[duckdb.DuckDBPyConnection]:
-        self._attach_lake(connection, read_only=read_only)
-        try:
-            yield connection
-        finally:
-            connection.execute("SET search_path = 'staging.main'")
-            connection.execute("DETACH warehouse")
-
-    def _attach_lake(self, connection: duckdb.DuckDBPyConnection, *, read_only: bool) -> None:
-        options = [f"DATA_PATH '{self.home / 'lake'}'", *(["READ_ONLY"] if read_only else [])]
-        connection.execute(
-            f"ATTACH 'ducklake:sqlite:{self.path}' AS warehouse ({', '.join(options)})"
-        )
-
-
 @pytest.fixture(scope="module")
-def lake(tmp_path_factory: pytest.TempPathFactory) -> Warehouse:
+def lake(tmp_path_factory: pytest.TempPathFactory) -> LakeWarehouse:
     """The golden database on DuckLake: every schema file, every asset, each partition replaced."""
-    load_extensions(duckdb.connect())  # which checks DuckDB's signature, a quarter second each time
-    config = {"autoload_known_extensions": False, "allow_unsigned_extensions": True}
     home = tmp_path_factory.mktemp("lake")
-    lake = LakeWarehouse(
-        database=str(home / "catalog.sqlite"), lock_timeout=30, connection_config=config
-    )
+    lake = lake_in(home)
     build(lake)
     return lake
 
 
-def test_rows_are_in_parquet_files_that_questions_without_file_access_read(lake: Warehouse) -> None:
+def lake_in(home: Path) -> LakeWarehouse:
+    return LakeWarehouse(
+        database=f"sqlite:{home / 'catalog.sqlite'}",
+        data=str(home / "lake"),
+        folder=str(home),
+        lock_timeout=30,
+        connection_config={"autoload_known_extensions": False},
+    )
+
+
+def test_rows_are_in_parquet_files_that_questions_without_file_access_read(
+    lake: LakeWarehouse,
+) -> None:
     assert list((lake.home / "lake/main/completions").glob("*.parquet"))
     with lake.read() as connection:
         isolate(connection, {})
@@ -92,10 +48,10 @@ def test_rows_are_in_parquet_files_that_questions_without_file_access_read(lake:
         (texts,) = connection.execute("SELECT list(text) FROM completions").fetchone() or ()
         assert set(texts) == {said.get("text") for said in GOLDEN["completions"].values()}
         with pytest.raises(duckdb.Error, match="disabled by configuration"):
-            connection.execute(f"FROM read_text('{lake.path}.lock')")
+            connection.execute(f"FROM read_text('{lake.home}.lock')")
 
 
-def test_a_table_keeps_its_types_and_comments(lake: Warehouse) -> None:
+def test_a_table_keeps_its_types_and_comments(lake: LakeWarehouse) -> None:
     found = read_rows(
         lake,
         "SELECT table_name, column_name, data_type, is_nullable, comment FROM duckdb_columns() "
@@ -113,15 +69,15 @@ def test_a_table_keeps_its_types_and_comments(lake: Warehouse) -> None:
 
 
 @pytest.mark.parametrize("kind", OF_ONE_DATABASE)
-def test_files_give_what_they_give_in_duckdb(lake: Warehouse, kind: str) -> None:
+def test_files_give_what_they_give_in_duckdb(lake: LakeWarehouse, kind: str) -> None:
     assert results(lake, kind) == expected(kind)
 
 
-def test_every_rule_runs_and_holds(lake: Warehouse) -> None:
+def test_every_rule_runs_and_holds(lake: LakeWarehouse) -> None:
     assert broken_rules(lake) == []
 
 
-def test_a_partition_is_replaced_alone_and_a_broken_one_not_at_all(lake: Warehouse) -> None:
+def test_a_partition_is_replaced_alone_and_a_broken_one_not_at_all(lake: LakeWarehouse) -> None:
     again = (
         "INSERT INTO staging.completion_requests BY NAME "
         "SELECT * FROM warehouse.main.completion_requests WHERE model = 'alpha'"
