@@ -57,6 +57,14 @@ class Run:
         }
 
     @property
+    def shared_lock(self) -> str | None:
+        """The PostgreSQL database whose advisory locks all machines of the run take, for libpq.
+
+        None for a run of one host.
+        """
+        return None
+
+    @property
     def spool(self) -> Path:
         """The folder of the engines' answers."""
         return self.home / "spool"

@@ -6,16 +6,32 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
+from pathlib import Path
 
 import pytest
 
 from alignment_assets.host.advisory_lock import AdvisoryLock, LockServerError
 from alignment_assets.host.locking import LockTimeout
+from alignment_assets.inference.asking import asking_alone
+from alignment_assets.recipe.run import Run
+from tests.conftest import changed_recipe
 from tests.support.postgres import PostgresServer, postgres_server
 from tests.support.processes import PATIENCE, other, wait_for_word
 
 pytestmark = [pytest.mark.needs("postgres"), pytest.mark.needs("lake")]
+
+
+@dataclass(frozen=True)
+class SharedRun(Run):
+    """A run whose machines share a database."""
+
+    conninfo: str
+
+    @property
+    def shared_lock(self) -> str:
+        return self.conninfo
 
 
 @pytest.fixture(scope="module")
@@ -170,3 +186,29 @@ def test_without_psycopg_the_remedy_is_told(conninfo: str, monkeypatch: pytest.M
         AdvisoryLock(conninfo, "one").held("asks", 0, print),
     ):
         pass
+
+
+def ask(pipe: Connection, home: Path, conninfo: str, partition: str) -> None:
+    """Ask for a partition as a machine with a home of its own does; keep on until told."""
+    run = SharedRun(changed_recipe(), home, conninfo)
+    with asking_alone(run, "completions", partition, pipe.send):
+        pipe.send("asks")
+        wait_for_word(pipe)
+
+
+def test_steps_of_two_machines_ask_for_a_partition_one_after_the_other(
+    conninfo: str, tmp_path: Path
+) -> None:
+    """The homes share no folder; when the machine that asks dies, the other asks at once."""
+    with other(ask, tmp_path / "one", conninfo, "model") as first:
+        assert first.hear() == "asks"
+        with other(ask, tmp_path / "two", conninfo, "another") as apart:
+            assert apart.hear() == "asks"
+        with other(ask, tmp_path / "two", conninfo, "model") as second:
+            told = second.hear()
+            assert told.startswith(
+                "asks for completions[model]: waiting 1 s for completions[model] of demo, held by "
+            )
+            assert f"process {first.process.pid} on " in told
+            first.kill()
+            assert second.hear() == "asks"
