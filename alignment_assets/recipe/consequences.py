@@ -274,6 +274,7 @@ CONSEQUENCES: dict[str, Consequence] = {
     "warehouse.memory_limit": _RESOURCES,
     "warehouse.threads": _RESOURCES,
     "warehouse.temp_directory": _RESOURCES,
+    "spool": nothing("answers count wherever they are kept"),
     "published_prompts": nothing("shown beside the run's own numbers"),
 }
 

@@ -9,6 +9,7 @@ from typing import Any
 from alignment_assets.host.paths import home_folder
 from alignment_assets.recipe.environment import limit_from_environment
 from alignment_assets.recipe.model import Recipe
+from alignment_assets.recipe.spool_place import folder_of_copies, is_address
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,8 @@ class Run:
     def of(cls, recipe: Recipe) -> Run:
         """Return the run of a recipe in the home that the environment gives it.
 
-        A limit that the environment gives stands over the recipe's, in a home of its own.
+        A limit that the environment gives stands over the recipe's, in a home and a spool of its
+        own.
 
         Raises:
             LimitError: it is none.
@@ -35,7 +37,10 @@ class Run:
         home, limit = home_folder(recipe.name), limit_from_environment()
         if limit is None:
             return cls(recipe, home)
-        return cls(recipe.model_copy(update={"limit": limit}), home / f"limit-{limit}")
+        own: dict[str, Any] = {"limit": limit}
+        if recipe.spool is not None:
+            own["spool"] = f"{recipe.spool}/limit-{limit}"
+        return cls(recipe.model_copy(update=own), home / f"limit-{limit}")
 
     @property
     def database(self) -> Path:
@@ -66,8 +71,11 @@ class Run:
 
     @property
     def spool(self) -> Path:
-        """The folder of the engines' answers."""
-        return self.home / "spool"
+        """The folder of the engines' answers; of those on object storage, the folder of copies."""
+        said = self.recipe.spool
+        if said is None:
+            return self.home / "spool"
+        return folder_of_copies(self.home, said) if is_address(said) else self.recipe.resolve(said)
 
     @property
     def exports(self) -> Path:

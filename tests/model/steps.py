@@ -164,6 +164,7 @@ UNCHANGED = {
     "warehouse.memory_limit": "changes no row",
     "warehouse.threads": "changes no row",
     "warehouse.temp_directory": "changes no row",
+    "spool": "another place of the same answers, which has tests of its own",
     "published_prompts": "is shown beside the rows alone",
 }
 

@@ -176,6 +176,7 @@ OTHER: dict[str, Any] = {
     "warehouse.memory_limit": "1GB",
     "warehouse.threads": 1,
     "warehouse.temp_directory": "other",
+    "spool": "other",
     "published_prompts": {"standard": 1},
 }
 # What has to change along with a field, so that the recipe is a legal one.
