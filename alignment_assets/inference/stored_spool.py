@@ -207,9 +207,15 @@ class StoredFolder:
         """Return the names that are gone, and those of what stands in their place."""
         gone, instead = set[str](), set[str]()
         for path in self._folder.glob(f"*{GONE}"):
-            said = json.loads(path.read_bytes())
-            gone.update(said["gone"])
-            instead.update([said["instead"]] if said["instead"] else ())
+            try:
+                said = json.loads(path.read_bytes())
+                gone.update(said["gone"])
+                instead.update([said["instead"]] if said["instead"] else ())
+            except (ValueError, TypeError, KeyError) as error:
+                raise StoreError(
+                    f"{path}: this list of what is gone cannot be read; remove it here, and it is "
+                    f"fetched again"
+                ) from error
         return gone, instead
 
 

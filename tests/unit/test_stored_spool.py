@@ -305,6 +305,19 @@ def test_a_merge_that_was_put_before_the_removal_is_looked_through_again(
     assert set(read(two)) == set(read(one)) == left
 
 
+def test_a_damaged_list_of_what_is_gone_brings_nothing_back(one: Run, two: Run) -> None:
+    write(one, "a", "b")
+    read(two)
+    assert remove(one, f"request_id = '{answer('b').request_id}'") == 1
+    assert read(two) == {"a": "yes"}
+    (gone,) = folder_of(two).glob("*.gone")
+    gone.write_bytes(gone.read_bytes()[:-5])
+    with pytest.raises(StoreError, match=r"\.gone: this list of what is gone cannot be read"):
+        read(two)
+    gone.unlink()
+    assert read(two) == {"a": "yes"}
+
+
 def test_an_emptied_bucket_is_filled_again_from_copies(
     one: Run, server: S3Server, store: str
 ) -> None:
