@@ -18,10 +18,14 @@ from alignment_assets.host.machine import GIBI
 from alignment_assets.host.paths import why_unwritable
 from alignment_assets.host.proposed import proposed
 from alignment_assets.inference.backend import Examination, Finding
+from alignment_assets.inference.object_store import StoreError
+from alignment_assets.inference.stored_spool import names_of_stored
 from alignment_assets.recipe.run import Run
+from alignment_assets.recipe.spool_place import is_address
 from alignment_assets.requests.forecast import all_expected_completions
 from alignment_assets.requests.removals import find_left
 from alignment_assets.warehouse.database import Database
+from alignment_assets.warehouse.removed import RemovedPart
 from alignment_assets.warehouse.schema import WarehouseError
 
 # Measured on the published size: a completion takes about this many bytes in the database and as
@@ -51,15 +55,35 @@ def examine(run: Run, resources: Mapping[str, Any]) -> Iterator[Finding]:
     reason = why_unwritable(run.home)
     if reason:
         yield Finding("home", "problem", f"{run.home} can be read only: {reason}")
+    yield from _look_at_store(run)
     yield from _look(run, resources["warehouse"])
     yield from look_at_datasets(run)
     examined = Examination(run, run.recipe.models, resources["gpus"])
     yield from resources["inference"].examine(examined)
 
 
+def _look_at_store(run: Run) -> Iterator[Finding]:
+    """Yield what there is to say of object storage, if answers are kept there."""
+    if run.recipe.spool is None or not is_address(run.recipe.spool):
+        return
+    try:
+        names_of_stored(run.spool)
+        yield Finding("spool", "ok", f"{run.recipe.spool}, with copies in {run.spool}")
+    except StoreError as error:
+        yield Finding("spool", "problem", str(error))
+
+
+def _left(connection: duckdb.DuckDBPyConnection | None, run: Run) -> list[RemovedPart]:
+    """Return what left the recipe, as far as it can be seen."""
+    try:
+        return find_left(connection, run)
+    except StoreError:  # told apart
+        return []
+
+
 def _look(run: Run, warehouse: Database) -> Iterator[Finding]:
     """Yield what there is to say of the database and the disk; it is opened once, or not at all."""
-    left, expected = find_left(None, run), all_expected_completions(None, run.recipe)
+    left, expected = _left(None, run), all_expected_completions(None, run.recipe)
     if not warehouse.is_there:
         found = Finding(
             "database", "ok", f"{warehouse.shown} is not there yet; the first run makes it"
@@ -69,7 +93,7 @@ def _look(run: Run, warehouse: Database) -> Iterator[Finding]:
         found = Finding("database", "ok", f"{warehouse.shown}, free to read")
         try:
             with impatient.read() as connection:
-                left = find_left(connection, run)
+                left = _left(connection, run)
                 expected = all_expected_completions(connection, run.recipe)
         except LockTimeout:
             held = " and ".join(warehouse.holders())

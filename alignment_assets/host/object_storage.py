@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 SCHEME = "s3://"
 REGION = "us-east-1"
+CONNECT_SECONDS = 5.0
+# Without a byte for so long a request has failed; the client then tries it again, twice.
+REQUEST_SECONDS = 30.0
 
 
 class StorageError(Expected):
@@ -36,15 +39,17 @@ def storage_options() -> dict[str, str | bool]:
     said = {name: os.environ.get(f"AWS_{name}") for name in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY")}
     missing = [f"AWS_{name}" for name, value in said.items() if not value]
     if missing:
-        raise StorageError(f"object storage needs a key: set {' and '.join(missing)}")
+        raise StorageError(
+            f"tables on object storage need a key in the environment: set {' and '.join(missing)}"
+        )
     options: dict[str, str | bool] = {
         "KEY_ID": said["ACCESS_KEY_ID"] or "",
         "SECRET": said["SECRET_ACCESS_KEY"] or "",
-        "REGION": region(),
+        "REGION": _region() or REGION,
     }
     if token := os.environ.get("AWS_SESSION_TOKEN"):
         options["SESSION_TOKEN"] = token
-    if endpoint := os.environ.get("AWS_ENDPOINT_URL"):
+    if endpoint := _endpoint():
         where = urlsplit(endpoint)
         options |= {
             "ENDPOINT": f"{where.netloc}{where.path.rstrip('/')}",
@@ -54,24 +59,25 @@ def storage_options() -> dict[str, str | bool]:
     return options
 
 
-def region() -> str:
-    """Return the region that the environment names."""
-    return os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or REGION
-
-
 def storage() -> S3FileSystem:
     """Return the files of object storage, by bucket and key.
 
-    Raises:
-        StorageError: the environment names no key.
+    It finds keys, region and endpoint where all clients of S3 do, in the environment first.
     """
     from pyarrow.fs import S3FileSystem
 
-    options = storage_options()
     return S3FileSystem(
-        access_key=options["KEY_ID"],
-        secret_key=options["SECRET"],
-        session_token=options.get("SESSION_TOKEN"),
-        region=region(),
-        endpoint_override=os.environ.get("AWS_ENDPOINT_URL"),
+        endpoint_override=_endpoint(),
+        region=_region(),
+        connect_timeout=CONNECT_SECONDS,
+        request_timeout=REQUEST_SECONDS,
+        allow_delayed_open=True,  # one request for an object of some megabytes
     )
+
+
+def _endpoint() -> str | None:
+    return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+
+
+def _region() -> str | None:
+    return os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")

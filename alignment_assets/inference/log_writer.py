@@ -42,6 +42,7 @@ class LogWriter:
         as_batch: makes answers into rows.
         file_rows: so many make a Parquet file.
         file_seconds: so old the first of them is at most when they become one.
+        finished: told each file, by a thread of ours.
     """
 
     def __init__(
@@ -50,9 +51,11 @@ class LogWriter:
         as_batch: Callable[[Sequence[Answer]], pa.RecordBatch],
         file_rows: int,
         file_seconds: float,
+        finished: Callable[[Path], None],
     ) -> None:
         self._folder = folder
         self._as_batch = as_batch
+        self._finished = finished
         self._file_rows, self._file_seconds = file_rows, file_seconds
         self._writer = uuid.uuid4().hex
         # What the engine's thread and ours share, under the condition's lock.
@@ -211,6 +214,7 @@ class LogWriter:
                 write_file(table, file)
                 if log:
                     log.remove()
+                self._finished(file)
             finally:
                 if log:
                     log.close()

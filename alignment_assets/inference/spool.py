@@ -12,7 +12,6 @@ from __future__ import annotations
 import glob
 import hashlib
 import logging
-import os
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -28,15 +27,30 @@ from alignment_assets.host.proposed import proposed
 from alignment_assets.inference.answer_log import settle_logs
 from alignment_assets.inference.log_writer import LogWriter
 from alignment_assets.inference.spool_files import (
+    EMPTY_FILE,
+    is_whole,
     merge_files,
     mergeable,
-    missing_columns,
     quarantine,
+    remove_files,
+    what_is_wrong,
     write_file,
+)
+from alignment_assets.inference.spool_queries import (
+    ANSWERS,
+    ANY_SUPERSEDED,
+    FINAL,
+    SUPERSEDED,
+    WITHOUT_SUPERSEDED,
+)
+from alignment_assets.inference.stored_spool import (
+    PUT_ROWS,
+    PUT_SECONDS,
+    Putter,
+    stored_folder,
 )
 from alignment_assets.inference.types import (
     ANSWER_SCHEMA,
-    PROBABILITY_SLACK,
     Answer,
     AnsweredBy,
     accepted,
@@ -50,68 +64,10 @@ Report = Callable[[str], None]
 FLUSH_ROWS = 4096
 FLUSH_SECONDS = 60.0
 
-# A Parquet file begins and ends with these bytes, and has a length of four before the last.
-PARQUET_MAGIC = b"PAR1"
-PARQUET_ENDS = 12
-# Stands before all others and gives them their columns, those of `ANSWER_SCHEMA`.
-EMPTY_FILE = "0-empty.parquet"
 # What DuckDB raises at a file that it cannot read.
 UNREADABLE = (duckdb.Error, UnicodeDecodeError)
 # Files that go while they are read make a reader start again, at most so often.
 READINGS = 5
-
-_FILES = """read_parquet(
-    getvariable('answer_files'), union_by_name = true, filename = true, file_row_number = true)"""
-# The id of an answered request, whose text is a UUID, or in older files the whole sha256; what is
-# neither answers nothing.
-ANSWERED_ID = "try_cast(left(replace(request_id, '-', ''), 32) AS UUID)"
-# False for what `accepted` turns down, which files of earlier versions may hold as final.
-_MASS = "list_sum(list_transform(label_logprobs, lambda entry: exp(least(entry.logprob, 700))))"
-_POSSIBLE = (
-    f"coalesce(isfinite(value), true) AND coalesce({_MASS} <= 1 + {PROBABILITY_SLACK}, true)"
-)
-# Answers that do not count. A refusal does not if no engine has its limits now. Of several answers
-# to one request one counts: a final one (`stop`, `length`) before a refusal, a refusal before a
-# failure, and among equals the first in file order; it supersedes the others. Only narrow columns
-# are read here: texts are read when rows are made of them.
-_STANDS = f"""(
-    finish_reason IN ('stop', 'length', 'failed')
-    OR list_contains(getvariable('answer_limits')::VARCHAR[], engine_settings)
-) AND {_POSSIBLE}"""
-_SUPERSEDED = f"""
-CREATE OR REPLACE TEMP TABLE superseded AS
-SELECT filename, file_row_number
-FROM (SELECT *, {_STANDS} AS stands FROM {_FILES})
-QUALIFY NOT stands OR row_number() OVER (
-    PARTITION BY {ANSWERED_ID}
-    ORDER BY
-        NOT stands, finish_reason NOT IN ('stop', 'length'), finish_reason = 'failed',
-        filename, file_row_number
-) > 1
-"""
-# Whether there are any, in a third of the time.
-_ANY_SUPERSEDED = f"""
-SELECT 1
-FROM (SELECT {ANSWERED_ID} AS id, {_STANDS} AS stands FROM {_FILES})
-GROUP BY id
-HAVING count(*) > 1 OR NOT bool_and(stands)
-LIMIT 1
-"""
-_ANSWERS = f"""
-CREATE OR REPLACE TEMP VIEW answers AS
-SELECT {", ".join(ANSWER_SCHEMA.names).replace("request_id", f"{ANSWERED_ID} AS request_id")}
-FROM {_FILES}"""
-# A join with a table that is empty would cost nothing, but mislead what plans the joins after it.
-_WITHOUT_SUPERSEDED = " ANTI JOIN superseded USING (filename, file_row_number)"
-
-_FINAL = f"""
-CREATE OR REPLACE TEMP TABLE final AS
-SELECT {ANSWERED_ID} AS request_id
-FROM read_parquet($files)
-WHERE {ANSWERED_ID} IS NOT NULL AND {_POSSIBLE} AND (
-    finish_reason IN ('stop', 'length')
-    OR (finish_reason <> 'failed' AND list_contains($limits, engine_settings)))
-"""
 
 
 def spool_folder(spool: Path, asset: str, partition: str | None) -> Path:
@@ -128,10 +84,12 @@ def whole_files(folder: Path, report: Report = logger.warning) -> list[Path]:
 
     A file without its end (a copy that was broken off, say), and what is no file, is quarantined,
     which is another name, and reported; what it answered is asked again. What is in the logs of
-    writers that are gone is put into files before.
+    writers that are gone is put into files before. A folder of copies is made the same as its
+    objects.
 
     Raises:
         SpoolError: a log cannot be read or put into a file.
+        StoreError: object storage cannot be asked.
     """
     try:
         settle_logs(folder, report)
@@ -140,19 +98,42 @@ def whole_files(folder: Path, report: Report = logger.warning) -> list[Path]:
             f"{folder}: a dead writer's answers cannot be put into a file ({error}); they are kept "
             f"in its log: put that right, then run this again"
         ) from error
+    stored = stored_folder(folder)
+    if stored:
+        stored.settle(report)
     files = []
     for path in sorted(folder.glob("*.parquet")):
         try:
             # A pipe would never open, and a folder never be read.
-            if path.is_file() and _is_whole(path):
+            if path.is_file() and is_whole(path):
                 files.append(path)
                 continue
             what = "the file is torn" if path.is_file() else "this is no file"
-            moved = quarantine(path)
+            moved = set_aside(path)
         except FileNotFoundError:  # pruned, merged, or quarantined by another reader
             continue
-        report(f"{path}: {what}; quarantined as {moved.name}, its requests are asked again")
+        if moved is None:
+            report(f"{path}: {what}; fetched again from object storage")
+            files.append(path)
+        else:
+            report(f"{path}: {what}; quarantined as {moved.name}, its requests are asked again")
     return files
+
+
+def set_aside(path: Path) -> Path | None:
+    """Quarantine a file that cannot be read; return its new name.
+
+    Where it is the copy of an object that can be read, it is fetched again, and there is none.
+
+    Raises:
+        FileNotFoundError: it has gone.
+        StoreError: object storage cannot be asked.
+    """
+    moved, stored = quarantine(path), stored_folder(path.parent)
+    if stored is None or not stored.mend(path):
+        return moved
+    moved.unlink()
+    return None
 
 
 def merge_small_files(
@@ -177,8 +158,10 @@ def merge_small_files(
 
     if mergeable(found()):
         with alone():
-            files = found()
-            fewer = merge_files(files)
+            files, stored = found(), stored_folder(folder)
+            fewer = merge_files(files, stored.replace if stored else remove_files)
+            if stored:
+                stored.settle(report)
         if fewer:
             report(f"{folder}: {len(files):,} files of answers are {len(files) - fewer:,} now")
 
@@ -220,12 +203,12 @@ def view_answers(
             for each in (asking, connection):
                 each.execute("SET VARIABLE answer_files = $files", {"files": as_patterns(files)})
                 each.execute("SET VARIABLE answer_limits = $limits", {"limits": limits})
-            some = asking.execute(_ANY_SUPERSEDED).fetchone() is not None
+            some = asking.execute(ANY_SUPERSEDED).fetchone() is not None
         if some:
-            connection.execute(_SUPERSEDED)
+            connection.execute(SUPERSEDED)
 
     files = _read(folder, report, find_superseded)
-    connection.execute(_ANSWERS + (_WITHOUT_SUPERSEDED if some else ""))
+    connection.execute(ANSWERS + (WITHOUT_SUPERSEDED if some else ""))
     return files
 
 
@@ -246,7 +229,7 @@ def read_final(
     _read(
         folder,
         report,
-        lambda files: connection.execute(_FINAL, {**values, "files": as_patterns(files)}),
+        lambda files: connection.execute(FINAL, {**values, "files": as_patterns(files)}),
     )
 
 
@@ -279,33 +262,21 @@ def raise_unreadable(files: Sequence[Path], error: Exception) -> None:
             ) from error
 
 
-def what_is_wrong(path: Path) -> str | None:
-    """Read a spool file to its last byte; return why that cannot be done, or None if it can.
-
-    Raises:
-        OSError: the disk does not give it; that says nothing about its content.
-    """
-    content = pa.BufferReader(path.read_bytes())
-    try:
-        with pq.ParquetFile(content, page_checksum_verification=True) as file:
-            names = file.read(use_threads=False).schema.names
-    except Exception as error:  # damaged bytes fail in many ways
-        return (str(error).splitlines() or [type(error).__name__])[0]
-    missing = missing_columns(names)
-    return f"it lacks the columns {', '.join(missing)}" if missing else None
-
-
 class SpoolWriter:
     """Appends answers to a spool folder, each on disk within 0.25 s.
 
     They are there for good then, whatever happens to the process or the machine; others see them
-    when they are in a file: with `flush`, or when the writer ends, however it does.
+    when they are in a file: with `flush`, or when the writer ends, however it does. Of a folder of
+    copies that is a file on object storage.
     """
 
     def __init__(self, folder: Path, answered_by: AnsweredBy) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._answered_by = answered_by
-        self._log = LogWriter(folder, self._batch, FLUSH_ROWS, FLUSH_SECONDS)
+        stored = stored_folder(folder)
+        self._putter = Putter(stored) if stored else None
+        rows, seconds = (PUT_ROWS, PUT_SECONDS) if stored else (FLUSH_ROWS, FLUSH_SECONDS)
+        self._log = LogWriter(folder, self._batch, rows, seconds, self._put)
 
     def __enter__(self) -> SpoolWriter:
         return self
@@ -316,16 +287,23 @@ class SpoolWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._log.close()
+        try:
+            self._log.close()
+        finally:
+            if self._putter:
+                self._putter.close()
 
     def add(self, answer: Answer) -> Answer:
         """Append one answer; return what is kept: its failure where it cannot be (`accepted`).
 
         Raises:
             UnwritableError: answers cannot be put on disk.
+            StoreError: object storage has not taken answers for minutes; they are on disk.
         """
         kept = accepted(answer)
         self._log.add(kept)
+        if self._putter:
+            self._putter.check()
         return kept
 
     def tick(self) -> None:
@@ -333,16 +311,26 @@ class SpoolWriter:
 
         Raises:
             UnwritableError: something has.
+            StoreError: object storage has not taken answers for minutes.
         """
         self._log.check()
+        if self._putter:
+            self._putter.check()
 
     def flush(self) -> None:
         """Wait until all answers so far are in files, where every reader sees them.
 
         Raises:
             UnwritableError: they cannot be put on disk.
+            StoreError: object storage does not take them; they are on disk.
         """
         self._log.flush()
+        if self._putter:
+            self._putter.flush()
+
+    def _put(self, file: Path) -> None:
+        if self._putter:
+            self._putter.put(file)
 
     def _batch(self, answers: Sequence[Answer]) -> pa.RecordBatch:
         """Return answers as rows, column by column, which takes half as long as row by row."""
@@ -379,11 +367,3 @@ def _readable_files(folder: Path, report: Report) -> list[Path]:
         return files
     write_file(ANSWER_SCHEMA.empty_table(), empty)
     return [empty, *(file for file in files if file != empty)]
-
-
-def _is_whole(path: Path) -> bool:
-    with path.open("rb") as file:
-        if file.seek(0, os.SEEK_END) < PARQUET_ENDS:
-            return False
-        file.seek(-len(PARQUET_MAGIC), os.SEEK_END)
-        return file.read() == PARQUET_MAGIC

@@ -20,7 +20,8 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from alignment_assets.inference.spool import ANSWERED_ID, read_final
+from alignment_assets.inference.spool import read_final
+from alignment_assets.inference.spool_queries import ANSWERED_ID
 from alignment_assets.inference.types import Request
 
 # Rows of a work file that are read at once, at most.

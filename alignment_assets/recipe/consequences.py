@@ -278,6 +278,7 @@ CONSEQUENCES: dict[str, Consequence] = {
     "warehouse.ducklake": _ELSEWHERE,
     "warehouse.ducklake.catalog": _ELSEWHERE,
     "warehouse.ducklake.data": _ELSEWHERE,
+    "spool": nothing("answers count wherever they are kept"),
     "published_prompts": nothing("shown beside the run's own numbers"),
 }
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     Field,
     JsonValue,
@@ -27,6 +28,7 @@ from alignment_assets.recipe.datasets import HumanLabels, Personas, PromptSource
 from alignment_assets.recipe.limits import Limits
 from alignment_assets.recipe.part import Count, Licensed, Name, Part
 from alignment_assets.recipe.running import InferenceSettings, Price, WarehouseSettings
+from alignment_assets.recipe.spool_place import check_place
 from alignment_assets.recipe.stages import (
     Calibration,
     Completions,
@@ -159,6 +161,11 @@ class Recipe(Part):
     reference_logprobs: ReferenceLogprobs = ReferenceLogprobs()
     export: Export = Export()
     warehouse: WarehouseSettings = WarehouseSettings()
+    spool: Annotated[str, AfterValidator(check_place)] | None = Field(
+        None,
+        description="where answers are kept for several machines: a folder that they share, or "
+        "s3://bucket/prefix; by default the home's own folder",
+    )
     published_prompts: dict[Literal["standard", "controversial"], int] = Field(
         default_factory=dict, description="what a report had; shown beside the run's own numbers"
     )

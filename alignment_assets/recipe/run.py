@@ -10,6 +10,7 @@ from typing import Any
 from alignment_assets.host.paths import home_folder
 from alignment_assets.recipe.environment import limit_from_environment
 from alignment_assets.recipe.model import Recipe
+from alignment_assets.recipe.spool_place import folder_of_copies, is_address
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,8 @@ class Run:
     def of(cls, recipe: Recipe) -> Run:
         """Return the run of a recipe in the home that the environment gives it.
 
-        A limit that the environment gives stands over the recipe's, in a home of its own.
+        A limit that the environment gives stands over the recipe's, in a home and a spool of its
+        own.
 
         Raises:
             LimitError: it is none.
@@ -39,7 +41,10 @@ class Run:
         if limit is None:
             return cls(recipe, home)
         small = f"limit-{limit}"
-        return cls(recipe.model_copy(update={"limit": limit}), home / small, f"-{small}")
+        own: dict[str, Any] = {"limit": limit}
+        if recipe.spool is not None:
+            own["spool"] = f"{recipe.spool}/{small}"
+        return cls(recipe.model_copy(update=own), home / small, f"-{small}")
 
     @property
     def database(self) -> Path:
@@ -94,9 +99,23 @@ class Run:
         }
 
     @property
+    def shared_lock(self) -> str | None:
+        """The PostgreSQL database whose advisory locks all machines of the run take, for libpq.
+
+        None for a run of one host.
+        """
+        lake = self.recipe.warehouse.ducklake
+        if lake is None or not lake.catalog.startswith("postgres:"):
+            return None
+        return lake.catalog.removeprefix("postgres:")
+
+    @property
     def spool(self) -> Path:
-        """The folder of the engines' answers."""
-        return self.home / "spool"
+        """The folder of the engines' answers; of those on object storage, the folder of copies."""
+        said = self.recipe.spool
+        if said is None:
+            return self.home / "spool"
+        return folder_of_copies(self.home, said) if is_address(said) else self.recipe.resolve(said)
 
     @property
     def exports(self) -> Path:

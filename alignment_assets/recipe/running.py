@@ -8,6 +8,7 @@ from typing import Annotated
 from pydantic import Field, field_validator
 
 from alignment_assets.recipe.part import Count, Part
+from alignment_assets.recipe.spool_place import check_address
 
 
 class Price(Part):
@@ -52,6 +53,11 @@ class DuckLakeSettings(Part):
         str | None,
         Field(min_length=1, description="a folder, or s3://…; by default lake in the home"),
     ] = None
+
+    @field_validator("data")
+    @classmethod
+    def _is_place(cls, data: str | None) -> str | None:
+        return None if data is None else check_address(data)
 
     @field_validator("catalog")
     @classmethod

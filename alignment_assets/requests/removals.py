@@ -7,6 +7,7 @@ Here is found what would go, and taken away what goes. Dagster's records of it a
 from __future__ import annotations
 
 import glob
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,16 +17,25 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from alignment_assets.inference.spool import ANSWERED_ID, EMPTY_FILE
-from alignment_assets.inference.spool_files import write_file
+from alignment_assets.inference.spool_files import EMPTY_FILE, new_name, write_file
+from alignment_assets.inference.spool_queries import ANSWERED_ID
+from alignment_assets.inference.stored_spool import StoredFolder, stored_folder
 from alignment_assets.inference.types import ANSWER_SCHEMA
 from alignment_assets.recipe.run import Run
 from alignment_assets.requests.request_sets import RequestSet, waits_for
-from alignment_assets.requests.spool_care import Folder, query_files, scratch, spool_folders
+from alignment_assets.requests.spool_care import (
+    Folder,
+    other_folders,
+    query_files,
+    scratch,
+    spool_folders,
+)
 from alignment_assets.warehouse.database import Database
 from alignment_assets.warehouse.lineage import Lineage, TablePart
 from alignment_assets.warehouse.query import QueryError, only_statement
 from alignment_assets.warehouse.removed import RemovedPart, find_removed
+
+logger = logging.getLogger(__name__)
 
 # Of a condition, and of what is wrong with it, a message has so much.
 SHOWN_CHARACTERS = 200
@@ -94,13 +104,12 @@ def find_left(connection: duckdb.DuckDBPyConnection | None, run: Run) -> list[Re
     if connection is not None:
         for one in find_removed(connection, run.recipe.members):
             found[one.part] = one
-    for folder in spool_folders(run):
-        if not folder.asked:
-            part = TablePart(folder.asset, folder.partition)
-            known = found.get(part, RemovedPart(part, 0, 0))
-            size = sum(path.stat().st_size for path in (*folder.files, *folder.left_over))
-            if size:
-                found[part] = RemovedPart(part, known.rows, known.bytes + size)
+    for folder in other_folders(run):
+        part = TablePart(folder.asset, folder.partition)
+        known = found.get(part, RemovedPart(part, 0, 0))
+        size = sum(path.stat().st_size for path in (*folder.files, *folder.left_over))
+        if size:
+            found[part] = RemovedPart(part, known.rows, known.bytes + size)
     return list(found.values())
 
 
@@ -180,7 +189,8 @@ def remove_answers(warehouse: Database, plan: Callable[..., list[Removal]]) -> l
 
     The database is held alone meanwhile, so that no run reads or publishes; engines go on writing
     files, which are left alone. Each file is replaced in one step: when this is killed, every
-    other answer is still there, and another call does the rest.
+    other answer is still there, and another call does the rest. What goes from object storage does
+    not come back from other machines; what they merged meanwhile is looked through again.
 
     Args:
         warehouse: the database.
@@ -188,20 +198,36 @@ def remove_answers(warehouse: Database, plan: Callable[..., list[Removal]]) -> l
 
     Raises:
         SpoolError: a file cannot be read; nothing goes.
+        StoreError: object storage cannot be asked; another call does the rest.
     """
     warehouse.prepare()
     with warehouse.get_connection() as connection:
         removals = plan(connection)
-        for removal in removals:
-            for path, rows in removal.dropped_rows.items():
-                _drop(path, rows)
-            if removal.folder.is_link:
-                continue
-            for path in removal.folder.left_over:
-                path.unlink(missing_ok=True)
-            if not removal.folder.asked:
-                _remove_if_empty(removal.folder.path)
+        again = _remove(removals)
+        while again:
+            found = [removal for removal in plan(connection) if removal.dropped]
+            again = _remove(found)
+            removals += found
     return removals
+
+
+def _remove(removals: Sequence[Removal]) -> bool:
+    """Remove what goes; return whether some of it went from object storage."""
+    any_stored = False
+    for removal in removals:
+        stored = stored_folder(removal.folder.path) if removal.dropped else None
+        for path, rows in removal.dropped_rows.items():
+            _drop(path, rows, stored)
+        if stored:
+            stored.settle(logger.info)
+            any_stored = True
+        if removal.folder.is_link:
+            continue
+        for path in removal.folder.left_over:
+            path.unlink(missing_ok=True)
+        if not removal.folder.asked:
+            _remove_if_empty(removal.folder.path)
+    return any_stored
 
 
 def removals_table(removals: Sequence[Removal]) -> pa.Table:
@@ -288,7 +314,7 @@ def _removal(
     return Removal(folder, dropped, answers, freed)
 
 
-def _drop(path: Path, rows: Sequence[int]) -> None:
+def _drop(path: Path, rows: Sequence[int], stored: StoredFolder | None) -> None:
     try:
         with pq.ParquetFile(path) as file:
             table = file.read()
@@ -296,9 +322,13 @@ def _drop(path: Path, rows: Sequence[int]) -> None:
         return
     dropped = set(rows)
     kept = [row for row in range(table.num_rows) if row not in dropped]
-    if kept:
-        write_file(table.take(kept), path)
-    else:
+    # An object has a name of its own for good.
+    instead = (path if stored is None else new_name(path)) if kept else None
+    if instead:
+        write_file(table.take(kept), instead)
+    if stored:
+        stored.retire([path], instead)
+    elif not kept:
         path.unlink()
 
 

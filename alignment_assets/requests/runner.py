@@ -126,9 +126,8 @@ class RequestRunner:
             requests: what is asked.
             at_most: only so many of the requests, drawn by their hash: a pilot.
         """
-        lock = self.run.work / "asking" / self.asset / f"{self.partition or 'all'}.lock"
         with (
-            asking_alone(lock, self.label, self.log),
+            asking_alone(self.run, self.asset, self.partition, self.log),
             work_folder(self.run.work) as folder,
         ):
             work = folder / "requests.parquet"

@@ -5,6 +5,7 @@ How engines write answers and runs read them is `inference.spool`; what goes is 
 
 from __future__ import annotations
 
+import logging
 import os
 import tempfile
 import time
@@ -19,18 +20,20 @@ import duckdb
 import pyarrow as pa
 
 from alignment_assets.inference.spool import (
-    ANSWERED_ID,
-    EMPTY_FILE,
     UNREADABLE,
     as_patterns,
     raise_unreadable,
+    set_aside,
     spool_folder,
-    what_is_wrong,
     whole_files,
 )
-from alignment_assets.inference.spool_files import QUARANTINED, quarantine
+from alignment_assets.inference.spool_files import EMPTY_FILE, QUARANTINED, what_is_wrong
+from alignment_assets.inference.spool_queries import ANSWERED_ID
+from alignment_assets.inference.stored_spool import GONE, names_of_stored, stored_folder
 from alignment_assets.recipe.run import Run
 from alignment_assets.requests.request_sets import asked_partitions
+
+logger = logging.getLogger(__name__)
 
 # A file in the making is younger; an older one has lost its writer.
 LEFT_OVER_SECONDS = 3600.0
@@ -104,18 +107,41 @@ class Folder:
 
 
 def spool_folders(run: Run) -> list[Folder]:
-    """Return the spool's folders: those the recipe asks for in its order, then all others."""
-    known = [
-        Folder(spool_folder(run.spool, asset, partition), asset, partition, True)
-        for asset, partition in asked_partitions(run.recipe)
+    """Return the spool's folders: those the recipe asks for in its order, then all others.
+
+    Raises:
+        StoreError: object storage cannot be asked.
+    """
+    asked = [Folder(path, *place, True) for path, place in _asked(run).items()]
+    return [folder for folder in asked if _has_files(_settled(folder.path))] + other_folders(run)
+
+
+def other_folders(run: Run) -> list[Folder]:
+    """Return the spool's folders that the recipe does not ask for.
+
+    Raises:
+        StoreError: object storage cannot be asked.
+    """
+    paths = {run.spool / name for name in names_of_stored(run.spool)}
+    paths.update(path for path in run.spool.glob("*/*") if path.is_dir())
+    others = (_settled(path) for path in sorted(paths - _asked(run).keys()))
+    return [
+        Folder(path, path.parent.name, path.name, False) for path in others if not _is_emptied(path)
     ]
-    paths = {folder.path for folder in known}
-    others = [
-        Folder(path, path.parent.name, path.name, False)
-        for path in sorted(run.spool.glob("*/*"))
-        if path.is_dir() and path not in paths
-    ]
-    return [folder for folder in known if _has_files(folder.path)] + others
+
+
+def _asked(run: Run) -> dict[Path, tuple[str, str | None]]:
+    places = asked_partitions(run.recipe)
+    return {
+        spool_folder(run.spool, asset, partition): (asset, partition) for asset, partition in places
+    }
+
+
+def _settled(folder: Path) -> Path:
+    """Return a folder, made the same as its objects if it has some."""
+    if stored := stored_folder(folder):
+        stored.settle(logger.info)
+    return folder
 
 
 def list_spool(run: Run) -> pa.Table:
@@ -172,7 +198,11 @@ def verify_spool(run: Run) -> tuple[pa.Table, list[str]]:
     Returns:
         One row for each folder (asset, partition, files, quarantined, quarantined_before,
         left_over, answered_again: requests with several answers, spare_answers: those of them
-        that do not count), and a line for each file that was quarantined now or cut off.
+        that do not count), and a line for each file that was quarantined or fetched again now,
+        or cut off.
+
+    Raises:
+        StoreError: object storage cannot be asked.
     """
     lines, found = [], []
     with scratch(run) as connection, ThreadPoolExecutor(os.cpu_count()) as threads:
@@ -183,8 +213,11 @@ def verify_spool(run: Run) -> tuple[pa.Table, list[str]]:
             for path, reason in zip(files, threads.map(what_is_wrong, files), strict=True):
                 if reason is None:
                     whole.append(path)
+                elif (moved := set_aside(path)) is None:
+                    bad.append(f"{path}: {reason}; fetched again from object storage")
+                    whole.append(path)
                 else:
-                    bad.append(f"{path}: {reason}; quarantined as {quarantine(path).name}")
+                    bad.append(f"{path}: {reason}; quarantined as {moved.name}")
             repeated: list[dict[str, Any]] = [{}]
             if whole:
                 repeated = query_files(connection, _REPEATED, whole).to_pylist()
@@ -205,7 +238,14 @@ def verify_spool(run: Run) -> tuple[pa.Table, list[str]]:
 
 
 def _has_files(folder: Path) -> bool:
-    return folder.is_dir() and any(path.name != EMPTY_FILE for path in folder.iterdir())
+    return folder.is_dir() and any(
+        path.name != EMPTY_FILE and path.suffix != GONE for path in folder.iterdir()
+    )
+
+
+def _is_emptied(folder: Path) -> bool:
+    """Return whether all that a folder of copies tells is that its answers are gone."""
+    return any(folder.glob(f"*{GONE}")) and not _has_files(folder)
 
 
 def query_files(

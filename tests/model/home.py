@@ -14,7 +14,8 @@ from unittest.mock import patch
 
 import duckdb
 
-from alignment_assets.inference.spool import ANSWERED_ID, spool_folder, whole_files
+from alignment_assets.inference.spool import spool_folder, whole_files
+from alignment_assets.inference.spool_queries import ANSWERED_ID
 from alignment_assets.recipe.run import Run
 from alignment_assets.requests.request_sets import all_request_sets
 from alignment_assets.warehouse.resource import Warehouse

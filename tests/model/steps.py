@@ -167,6 +167,7 @@ UNCHANGED = {
     "warehouse.ducklake": "is another database",
     "warehouse.ducklake.catalog": "is another database",
     "warehouse.ducklake.data": "is another database",
+    "spool": "another place of the same answers, which has tests of its own",
     "published_prompts": "is shown beside the rows alone",
 }
 

@@ -2,20 +2,37 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
+from pathlib import Path
 
 import pytest
 
 from alignment_assets.host.advisory_lock import AdvisoryLock, LockServerError
 from alignment_assets.host.locking import LockTimeout
+from alignment_assets.inference.asking import asking_alone
+from alignment_assets.recipe.run import Run
+from tests.conftest import changed_recipe
 from tests.support.postgres import PostgresServer, postgres_server
 from tests.support.processes import PATIENCE, other, wait_for_word
 
 pytestmark = [pytest.mark.needs("postgres"), pytest.mark.needs("lake")]
+
+
+@dataclass(frozen=True)
+class SharedRun(Run):
+    """A run whose machines share a database."""
+
+    conninfo: str = ""
+
+    @property
+    def shared_lock(self) -> str:
+        return self.conninfo
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +64,7 @@ def test_one_at_a_time_and_other_names_do_not_wait(conninfo: str) -> None:
     with AdvisoryLock(conninfo, "one").held("asks for one", 0, print):
         taken(conninfo, "two")
         with (
-            pytest.raises(LockTimeout, match=r"one: still held after 0 s, by process \d+ on"),
+            pytest.raises(LockTimeout, match=r"one: still held after \d+ s, by process \d+ on"),
             AdvisoryLock(conninfo, "one").held("waits", 0, print),
         ):
             pass
@@ -62,13 +79,13 @@ def test_whoever_waits_is_told_for_whom_and_gets_it_when_the_holder_is_killed(
         assert holder.hear() == "held"
         with other(hold, conninfo, "killed", "waits") as waiter:
             report = waiter.hear()
-            assert report.startswith("waits: waiting 1 s for killed, held by ")
+            assert re.match(r"waits: waiting \d+ s for killed, held by ", report)
             assert f"process {holder.process.pid} on " in report
             assert "asks for completions[one] since 20" in report
             killed = time.monotonic()
             holder.kill()
             assert waiter.hear() == "held"
-            assert time.monotonic() - killed < 5  # far below the 30 s of the next report
+            assert time.monotonic() - killed < 20  # far below the 30 s of the next report
 
 
 def test_a_failure_in_the_block_frees_it(conninfo: str) -> None:
@@ -77,7 +94,7 @@ def test_a_failure_in_the_block_frees_it(conninfo: str) -> None:
         AdvisoryLock(conninfo, "failing").held("fails", 0, print),
     ):
         _ = 1 / 0
-    assert taken(conninfo, "failing") < 5
+    assert taken(conninfo, "failing") < 20
 
 
 def test_two_databases_of_one_server_share_no_locks(conninfo: str, server: PostgresServer) -> None:
@@ -96,7 +113,7 @@ def test_neither_a_wait_nor_a_holder_is_ended_by_what_the_role_has_set(
     limited = server.conninfo("limited")
     with (
         other(hold, limited, "silent", "holds") as holder,
-        pytest.raises(LockTimeout, match="still held after 1 s, by process"),
+        pytest.raises(LockTimeout, match=r"still held after \d+ s, by process"),
     ):
         assert holder.hear() == "held"
         with AdvisoryLock(limited, "silent").held("waits", 1.0, print):
@@ -170,3 +187,28 @@ def test_without_psycopg_the_remedy_is_told(conninfo: str, monkeypatch: pytest.M
         AdvisoryLock(conninfo, "one").held("asks", 0, print),
     ):
         pass
+
+
+def ask(pipe: Connection, home: Path, conninfo: str, partition: str) -> None:
+    """Ask for a partition as a machine with a home of its own does; keep on until told."""
+    run = SharedRun(changed_recipe(), home, conninfo)
+    with asking_alone(run, "completions", partition, pipe.send):
+        pipe.send("asks")
+        wait_for_word(pipe)
+
+
+def test_steps_of_two_machines_ask_for_a_partition_one_after_the_other(
+    conninfo: str, tmp_path: Path
+) -> None:
+    """The homes share no folder; when the machine that asks dies, the other asks at once."""
+    with other(ask, tmp_path / "one", conninfo, "model") as first:
+        assert first.hear() == "asks"
+        with other(ask, tmp_path / "two", conninfo, "another") as apart:
+            assert apart.hear() == "asks"
+        with other(ask, tmp_path / "two", conninfo, "model") as second:
+            told = second.hear()
+            place = re.escape("completions[model]")
+            assert re.match(rf"asks for {place}: waiting \d+ s for {place} of demo, held by ", told)
+            assert f"process {first.process.pid} on " in told
+            first.kill()
+            assert second.hear() == "asks"

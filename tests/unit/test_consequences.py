@@ -179,6 +179,7 @@ OTHER: dict[str, Any] = {
     "warehouse.ducklake": {"catalog": "sqlite:"},
     "warehouse.ducklake.catalog": "sqlite:other.sqlite",
     "warehouse.ducklake.data": "other",
+    "spool": "other",
     "published_prompts": {"standard": 1},
 }
 # What has to change along with a field, so that the recipe is a legal one.
