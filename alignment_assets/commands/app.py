@@ -14,11 +14,14 @@ import typer
 
 from alignment_assets.commands import completing
 from alignment_assets.commands.labels_app import labels_app
+from alignment_assets.commands.lake_app import lake_app
 from alignment_assets.commands.options import (
+    AsOfOption,
     FormatOption,
     LimitOption,
     OutputOption,
     RecipeOption,
+    SnapshotOption,
     example,
     show_version,
 )
@@ -128,9 +131,8 @@ def query(
     param: Annotated[
         list[str] | None, typer.Option(help="A parameter of the query, name=value.")
     ] = None,
-    snapshot: Annotated[
-        bool, typer.Option("--snapshot", help="Ask the last snapshot; no writer waits for it.")
-    ] = False,
+    snapshot: SnapshotOption = False,
+    as_of: AsOfOption = None,
     safe_csv: Annotated[
         bool,
         typer.Option(
@@ -145,7 +147,7 @@ def query(
     """
     from alignment_assets.commands.query import query
 
-    query(question, recipe, format, output, param or [], snapshot, safe_csv)
+    query(question, recipe, format, output, param or [], snapshot, as_of, safe_csv)
 
 
 @app.command(epilog=example("trace"))
@@ -187,7 +189,10 @@ def snapshot(
         ),
     ] = None,
 ) -> None:
-    """Copy the database as it is now, for readers who want to stay: `query --snapshot` asks it."""
+    """Keep the database as it is now: `query --snapshot` and `compare` read it, and nobody waits.
+
+    Of a file it is a copy; of a DuckLake a note of the state that `lake maintain` then keeps.
+    """
     from alignment_assets.commands.snapshot import snapshot
 
     snapshot(recipe, output, table or [])
@@ -198,8 +203,9 @@ def compare(
     a: Annotated[
         str | None,
         typer.Argument(
-            help="A snapshot's file, or its name in the recipe's home; the folder of an export; or "
-            "now, the database as it is. By default the last snapshot.",
+            help="A snapshot's file, or its name in the recipe's home; of a DuckLake a snapshot's "
+            "number, or a moment; the folder of an export; or now, the database as it is. By "
+            "default the last snapshot.",
             autocompletion=completing.states,
         ),
     ] = None,
@@ -246,9 +252,7 @@ def report(
             "--output", "-o", help="A file to write to; by default report.html beside the database."
         ),
     ] = None,
-    snapshot: Annotated[
-        bool, typer.Option("--snapshot", help="Report the last snapshot; no writer waits for it.")
-    ] = False,
+    snapshot: SnapshotOption = False,
 ) -> None:
     """Write what the run made as one HTML page, for whoever opens no Dagster.
 
@@ -370,6 +374,7 @@ def forecast(
 
 
 app.add_typer(labels_app, name="labels")
+app.add_typer(lake_app, name="lake")
 app.add_typer(spool_app, name="spool")
 
 

@@ -76,6 +76,19 @@ FormatOption = Annotated[
 ]
 OutputOption = Annotated[Path | None, typer.Option("--output", "-o", help="A file to write to.")]
 
+SnapshotOption = Annotated[
+    bool, typer.Option("--snapshot", help="Read the last snapshot; no writer waits for it.")
+]
+AsOfOption = Annotated[
+    str | None,
+    typer.Option(
+        "--as-of",
+        metavar="<moment>",
+        help="Of a DuckLake, read an earlier state: a snapshot's number, or a moment such as "
+        "2026-11-30T06:00Z.",
+    ),
+]
+
 
 def example(arguments: str) -> str:
     """Return the last line of a command's help: a call of it that works as it stands."""

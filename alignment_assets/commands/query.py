@@ -29,6 +29,7 @@ def query(
     output: Path | None,
     param: Sequence[str],
     snapshot: bool,
+    as_of: str | None,
     safe_csv: bool,
 ) -> None:
     """Do what the command says; its words are in `app`."""
@@ -36,17 +37,19 @@ def query(
     if safe_csv and form != "csv":
         raise Expected(f"--safe-csv is for CSV, not for {form}: add --format csv")
     if question is None:
-        if param or snapshot:
+        if param or snapshot or as_of:
             raise Expected("no question; `alignment-assets query` alone lists the questions")
         write(questions(), form, output, console, safe_csv)
         return
+    if snapshot and as_of:
+        raise Expected("--snapshot and --as-of name two states: give one")
     run = run_to_read(recipe)
     text = _standard_input() if question == "-" else question_text(question)
     given = parse_parameters(param)
     check_named(text, given)
     asked = database_of(run.database_settings), text, {**run.recipe.settings(), **given}
     run_it = run_query if form == "parquet" else fetch_rows
-    rows = run_it(*asked, snapshot=snapshot)
+    rows = run_it(*asked, snapshot=snapshot, as_of=as_of)
     write(rows, form, output, console, safe_csv)
     if param and not rows.num_rows:
         tell(f"no row matches {', '.join(ascii_controls(argument[:100]) for argument in param)}")

@@ -38,9 +38,9 @@ INLINED_ROWS = 1000
 # By the name that a lake is attached by, its catalog.
 _CATALOG = "__ducklake_metadata_{name}"
 _NEWEST = "SELECT snapshot_id, schema_version FROM {catalog}.ducklake_snapshot {where} LIMIT 1"
-_BY_TIME = "WHERE snapshot_time <= {time}::TIMESTAMPTZ ORDER BY snapshot_id DESC"
+_BY_TIME = "WHERE snapshot_time::TIMESTAMPTZ <= {time}::TIMESTAMPTZ ORDER BY snapshot_id DESC"
 _SNAPSHOTS = """
-SELECT count(*), min(snapshot_id), max(snapshot_id), min(snapshot_time) FROM
+SELECT count(*), min(snapshot_id), max(snapshot_id), min(snapshot_time::TIMESTAMPTZ) FROM
 {catalog}.ducklake_snapshot
 """
 _COMPARED: set[tuple[object, ...]] = set()

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import takewhile
+from itertools import pairwise, takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from alignment_assets.host.locking import LockTimeout
 from alignment_assets.host.proposed import proposed
 from alignment_assets.warehouse import sql_files
 from alignment_assets.warehouse.database import Database
+from alignment_assets.warehouse.lake import Lake
 from alignment_assets.warehouse.removed import Members, hide_removed
 from alignment_assets.warehouse.schema import WarehouseError
 
@@ -34,6 +35,9 @@ _NUMBERS = {
 }
 _PLAIN = re.compile(r"-?\d{1,18}(\.\d+)?|true|false|null|\[.*\]")
 
+# Functions of a lake's extensions that take SQL or a connection, and DuckDB's that take SQL.
+_OF_SERVERS = re.compile(r"(postgres|sqlite|read_postgres|pg_clear)_\w+|query|query_table")
+_NAME = re.compile(r'"([^"]+)"|(\w+)')
 # What DuckDB says of a text where a UUID should be.
 _NO_ID = re.compile(r"Could not convert string ('.*') to INT128", re.DOTALL)
 _NO_ID_EITHER = re.compile(r"Unimplemented type for cast \(\S+ -> UUID\)")
@@ -155,6 +159,25 @@ def only_statement(text: str) -> str:
     return statements[0].query
 
 
+def refuse_server_functions(text: str) -> None:
+    """Refuse a question to a lake that speaks to the server or file of its catalog directly.
+
+    DuckDB takes them for reading, but what they send may end the transaction that may only read.
+    ``query`` runs a text that may name them.
+
+    Raises:
+        QueryError: it calls such a function.
+    """
+    content = text.encode()
+    places = [place for place, _ in duckdb.tokenize(text)]
+    words = [content[place:].decode(errors="replace") for place in places]
+    for word, following in pairwise(words):
+        named = _NAME.match(word)
+        name = (named[1] or named[2]).lower() if named else ""
+        if following.startswith("(") and _OF_SERVERS.fullmatch(name):
+            raise QueryError(f"{name} asks no table: a question is put to tables, by SQL alone")
+
+
 def _explain_runs(text: str) -> bool:
     """Return whether ANALYZE follows EXPLAIN, alone or among options in brackets."""
     content = text.encode()
@@ -198,6 +221,7 @@ def run_query(
     values: Mapping[str, Any],
     *,
     snapshot: bool = False,
+    as_of: str | None = None,
 ) -> pa.Table:
     """Run one statement that reads, and return its rows.
 
@@ -209,12 +233,13 @@ def run_query(
         text: a SELECT, or EXPLAIN without ANALYZE.
         values: the parameters that it may name, and more.
         snapshot: ask the last snapshot, for which no writer waits.
+        as_of: of a DuckLake, ask an earlier state: a snapshot's number, or a moment.
 
     Raises:
         QueryError: the statement is no SELECT, or DuckDB refuses it, a parameter has no value, or
             the database cannot be read.
     """
-    with _asked(warehouse, text, values, snapshot) as connection:
+    with _asked(warehouse, text, values, snapshot, as_of) as connection:
         return connection.to_arrow_table()
 
 
@@ -249,19 +274,26 @@ class Rows:
 
 
 def fetch_rows(
-    warehouse: Database, text: str, values: Mapping[str, Any], *, snapshot: bool = False
+    warehouse: Database,
+    text: str,
+    values: Mapping[str, Any],
+    *,
+    snapshot: bool = False,
+    as_of: str | None = None,
 ) -> Rows:
     """Run one statement as `run_query` does, for those who need no Arrow."""
-    with _asked(warehouse, text, values, snapshot) as connection:
+    with _asked(warehouse, text, values, snapshot, as_of) as connection:
         return _fetched(connection)
 
 
 @contextmanager
 def _asked(
-    warehouse: Database, text: str, values: Mapping[str, Any], snapshot: bool
+    warehouse: Database, text: str, values: Mapping[str, Any], snapshot: bool, as_of: str | None
 ) -> Iterator[duckdb.DuckDBPyConnection]:
-    with opened_to_ask(warehouse, snapshot=snapshot) as connection:
+    with opened_to_ask(warehouse, snapshot=snapshot, as_of=as_of) as connection:
         statement = only_statement(text)
+        if isinstance(warehouse, Lake):
+            refuse_server_functions(statement)
         isolate(connection, warehouse.members)
         _execute(connection, statement, values)
         yield connection
@@ -315,9 +347,9 @@ def check_there(warehouse: Database) -> None:
 
 @contextmanager
 def opened_to_ask(
-    warehouse: Database, *, snapshot: bool = False
+    warehouse: Database, *, snapshot: bool = False, as_of: str | None = None
 ) -> Iterator[duckdb.DuckDBPyConnection]:
-    """Open the database to read; all that is asked inside is of one moment.
+    """Open the database to read, as `run_query` does; all that is asked is of one moment.
 
     Raises:
         QueryError: there is no database, it cannot be read, or DuckDB refuses a question.
@@ -325,7 +357,7 @@ def opened_to_ask(
     if not snapshot:
         check_there(warehouse)
     try:
-        with warehouse.read_snapshot() if snapshot else warehouse.read() as connection:
+        with warehouse.read_snapshot() if snapshot else warehouse.read(as_of) as connection:
             yield connection
     except (duckdb.Error, WarehouseError, LockTimeout) as error:
         found = _NO_ID.search(str(error))

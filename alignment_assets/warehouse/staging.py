@@ -215,7 +215,7 @@ class Staging:
         records = {"lineage": made, "losses": losses, "shown_texts": shown}
         version = None if made is None else self._standing_version(content, records)
         if version and inputs is not None:
-            if shown is None and self._writing is None:
+            if shown is None and not self._straight:
                 return Published(name, rows, content, changed=False)
             records["lineage"] = lineage_rows(self.part, rows, content, inputs, version)
         try:

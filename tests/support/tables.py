@@ -14,7 +14,7 @@ from dagster import AssetKey
 
 from alignment_assets.assets.training_sets import draw_pairs
 from alignment_assets.warehouse import sql_files
-from alignment_assets.warehouse.resource import Published, Warehouse
+from alignment_assets.warehouse.resource import LakeWarehouse, Published, Warehouse
 from benchmarks import by_hand
 from tests.conftest import Graph
 from tests.support.ids import named, uid
@@ -29,7 +29,20 @@ def new_warehouse(home: Path, **configuration: Any) -> Warehouse:
     )
 
 
-def fill(warehouse: Warehouse, table: str, rows: Iterable[Mapping[str, Any]]) -> None:
+def new_lake(home: Path, **configuration: Any) -> LakeWarehouse:
+    """Return the warehouse of a folder as a DuckLake with a catalog in SQLite."""
+    return LakeWarehouse(
+        database=f"sqlite:{home / 'catalog.sqlite'}",
+        data=str(home / "lake"),
+        folder=str(home),
+        lock_timeout=30,
+        connection_config={"autoload_known_extensions": False, **configuration},
+    )
+
+
+def fill(
+    warehouse: Warehouse | LakeWarehouse, table: str, rows: Iterable[Mapping[str, Any]]
+) -> None:
     """Replace a table's rows; columns that a row leaves out are NULL."""
     listed = list(rows)
     columns = {

@@ -191,7 +191,7 @@ def test_without_psycopg_the_remedy_is_told(conninfo: str, monkeypatch: pytest.M
 
 def ask(pipe: Connection, home: Path, conninfo: str, partition: str) -> None:
     """Ask for a partition as a machine with a home of its own does; keep on until told."""
-    run = SharedRun(changed_recipe(), home, conninfo)
+    run = SharedRun(changed_recipe(), home, conninfo=conninfo)
     with asking_alone(run, "completions", partition, pipe.send):
         pipe.send("asks")
         wait_for_word(pipe)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import duckdb
 import pytest
 
@@ -12,7 +10,7 @@ from alignment_assets.warehouse.query import isolate
 from alignment_assets.warehouse.resource import LakeWarehouse, WarehouseError
 from tests.golden.database import GOLDEN
 from tests.golden.results import OF_ONE_DATABASE, broken_rules, build, expected, results
-from tests.support.tables import read_rows
+from tests.support.tables import new_lake, read_rows
 
 pytestmark = [pytest.mark.slow, pytest.mark.needs("lake")]
 
@@ -20,20 +18,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.needs("lake")]
 @pytest.fixture(scope="module")
 def lake(tmp_path_factory: pytest.TempPathFactory) -> LakeWarehouse:
     """The golden database on DuckLake: every schema file, every asset, each partition replaced."""
-    home = tmp_path_factory.mktemp("lake")
-    lake = lake_in(home)
+    lake = new_lake(tmp_path_factory.mktemp("lake"))
     build(lake)
     return lake
-
-
-def lake_in(home: Path) -> LakeWarehouse:
-    return LakeWarehouse(
-        database=f"sqlite:{home / 'catalog.sqlite'}",
-        data=str(home / "lake"),
-        folder=str(home),
-        lock_timeout=30,
-        connection_config={"autoload_known_extensions": False},
-    )
 
 
 def test_rows_are_in_parquet_files_that_questions_without_file_access_read(

@@ -23,24 +23,38 @@ from alignment_assets.host.machine import cores, memory_bytes
 from alignment_assets.inference.spool import view_answers
 from alignment_assets.warehouse import rewrite as replacing
 from alignment_assets.warehouse import sql_files
+from alignment_assets.warehouse.database import Database
+from alignment_assets.warehouse.lake_care import list_snapshots
 from alignment_assets.warehouse.lineage import Input, TablePart
 from alignment_assets.warehouse.losses import Judgement, Loss, loss_rows
 from alignment_assets.warehouse.query import isolate
-from alignment_assets.warehouse.resource import Published, Warehouse, WarehouseError
+from alignment_assets.warehouse.resource import LakeWarehouse, Published, Warehouse, WarehouseError
 from tests.support.ids import named, uid
-from tests.support.tables import new_warehouse
+from tests.support.tables import new_lake, new_warehouse
 
 Row = dict[str, Any]
+AnyWarehouse = Warehouse | LakeWarehouse
+KINDS = ["staged", "straight"]
 
 
-@pytest.fixture(params=[False, True], ids=["staged", "straight"])
+ON_LAKES = [pytest.param(f"lake {kind}", marks=pytest.mark.needs("lake")) for kind in KINDS]
+
+
+@pytest.fixture(params=[*KINDS, *ON_LAKES])
 def warehouse(
     tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
-) -> Warehouse:
-    """Rows that wait in memory and rows that go straight keep the same promises."""
-    stage = partialmethod(Warehouse.stage, straight=request.param)
-    monkeypatch.setattr(Warehouse, "stage", stage)
-    return new_warehouse(tmp_path / "home")
+) -> AnyWarehouse:
+    """Rows that wait in memory and rows that go straight keep the same promises.
+
+    So do a DuckDB file and a DuckLake; what is said of the file alone is `only_of_a_file`.
+    """
+    kind = request.param.split()
+    stage = partialmethod(Database.stage, straight="straight" in kind)
+    monkeypatch.setattr(Database, "stage", stage)
+    return (new_lake if "lake" in kind else new_warehouse)(tmp_path / "home")
+
+
+only_of_a_file = pytest.mark.parametrize("warehouse", KINDS, indirect=True)
 
 
 def person(number: int, **changes: Any) -> Row:
@@ -83,6 +97,7 @@ def rows_of(warehouse: Warehouse, table: str) -> list[Any]:
         return sorted(named(connection.execute(f"FROM {table}").fetchall()))
 
 
+@only_of_a_file
 def test_the_first_use_makes_the_database_with_every_table_of_the_schema(
     warehouse: Warehouse,
 ) -> None:
@@ -130,7 +145,7 @@ def test_a_broken_rule_leaves_the_old_rows_and_shows_the_new_ones(warehouse: War
 
 def test_a_missing_value_leaves_the_old_rows(warehouse: Warehouse) -> None:
     replace_rows(warehouse, "personas", [person(0)])
-    with pytest.raises(duckdb.ConstraintException, match="persona_id"):
+    with pytest.raises((duckdb.ConstraintException, WarehouseError), match="persona_id"):
         replace_rows(warehouse, "personas", [person(1, persona_id=None), person(2)])
     assert rows_of(warehouse, "personas") == [(0, "id 0", "hash", "person 0", None, None)]
 
@@ -225,13 +240,13 @@ def test_a_table_that_differs_from_the_schema_is_named_with_its_columns(
     warehouse: Warehouse,
 ) -> None:
     replace_rows(warehouse, "personas", [person(0)])
-    with duckdb.connect(str(warehouse.path)) as plain:
+    with warehouse.get_connection() as plain:
         plain.execute("ALTER TABLE dpo_pairs DROP COLUMN chosen_band")
         plain.execute("ALTER TABLE dpo_pairs ALTER pair_index TYPE BIGINT")
     for opening in (warehouse.read, lambda: warehouse.stage("personas")):
         with pytest.raises(WarehouseError) as error, opening():
             pass
-        for part in (str(warehouse.path), "dpo_pairs", "chosen_band", "pair_index", "BIGINT"):
+        for part in (warehouse.shown, "dpo_pairs", "chosen_band", "pair_index", "BIGINT"):
             assert part in str(error.value)
     # Its advice helps: without the table, all is as before, and the table is made anew.
     with warehouse.get_connection() as connection:
@@ -264,6 +279,7 @@ def big(number: int, generation: int) -> Row:
     return person(number, persona=random.Random(f"{number} {generation}").randbytes(700).hex())
 
 
+@only_of_a_file
 @pytest.mark.slow
 def test_a_file_stays_below_one_and_a_half_times_what_is_in_it(
     warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
@@ -280,6 +296,7 @@ def test_a_file_stays_below_one_and_a_half_times_what_is_in_it(
     assert [row[1] for row in rows_of(warehouse, "selection_exclusions")] == ["prompt 1"]
 
 
+@only_of_a_file
 def test_a_file_written_anew_keeps_all_else_in_it(
     warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -314,6 +331,7 @@ def test_a_file_written_anew_keeps_all_else_in_it(
         assert connection.execute(columns).fetchall() == before  # comments and all
 
 
+@only_of_a_file
 def test_a_file_that_cannot_be_written_anew_stays_as_it_was(
     warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -381,6 +399,7 @@ def test_parts_of_a_struct_are_not_dropped_or_made_up(
         staging.insert(query, {})
 
 
+@only_of_a_file
 @pytest.mark.parametrize("left", [b"", None])
 def test_what_a_killed_process_left_of_a_new_database_does_not_bar_the_next(
     warehouse: Warehouse, left: bytes | None
@@ -446,6 +465,7 @@ def test_a_home_with_blanks_quotes_and_brackets_in_its_path(tmp_path: Path) -> N
         assert connection.execute("SELECT count(*) FROM answers").fetchall() == [(0,)]
 
 
+@only_of_a_file
 def test_a_damaged_database_is_reported_at_once(warehouse: Warehouse) -> None:
     replace_rows(warehouse, "personas", [person(number) for number in range(20_000)])
     content = bytearray(warehouse.path.read_bytes())
@@ -500,6 +520,7 @@ FROM ({SPOKEN})
 """
 
 
+@only_of_a_file
 def test_long_texts_are_compressed_as_zstandard_does_and_words_as_words(
     warehouse: Warehouse,
 ) -> None:
@@ -519,6 +540,13 @@ def test_long_texts_are_compressed_as_zstandard_does_and_words_as_words(
     assert compressions(warehouse, "qrpo_samples")["model"] == {"Dictionary"}
 
 
+def state_of(warehouse: AnyWarehouse) -> object:
+    """Return what changes when something is written."""
+    if isinstance(warehouse, Warehouse):
+        return warehouse.path.stat()
+    return list_snapshots(warehouse).values[0]
+
+
 def lost(count: int, run_id: str) -> pa.Table:
     loss = Loss(None, None, "malformed", "malformed", "no role", count, 9, "row 1")
     return loss_rows(run_id, "personas", None, [Judgement((loss,), 1.0)])
@@ -527,7 +555,7 @@ def lost(count: int, run_id: str) -> pa.Table:
 def test_the_same_rows_made_of_the_same_are_the_same_making(
     warehouse: Warehouse, request: pytest.FixtureRequest
 ) -> None:
-    straight = request.node.callspec.params["warehouse"]
+    straight = "straight" in request.node.callspec.params["warehouse"]
     above = Input(TablePart("wordings"), "first", 2, "2-a")
 
     def publish(
@@ -543,12 +571,12 @@ def test_the_same_rows_made_of_the_same_are_the_same_making(
 
     rows = [person(0), person(1)]
     assert publish(rows).changed
-    first, file = making(), warehouse.path.stat()
+    first, state = making(), state_of(warehouse)
     same = publish(rows[::-1], replace(above, version="the same again"), by="another run")
     assert (same.rows, same.changed) == (2, False)
     assert making() == first
     if not straight:  # what goes straight is written by the time that this is known
-        assert warehouse.path.stat() == file
+        assert state_of(warehouse) == state
     # Rows that a hand has changed are put right, though what they were made of is the same.
     with warehouse.get_connection() as connection:
         connection.execute("UPDATE personas SET persona = 'nobody' WHERE row_number = 1")
