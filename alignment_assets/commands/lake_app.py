@@ -46,7 +46,7 @@ def maintain(
 ) -> None:
     """Forget old states, remove files that nothing needs, put small ones together.
 
-    The newest state is kept, and those that `snapshot` noted in this home.
+    The state that was the newest then is kept, and those that `snapshot` noted in this home.
     """
     from alignment_assets.commands.lake import maintain
 

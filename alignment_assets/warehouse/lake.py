@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
@@ -85,6 +86,8 @@ class Lake(Database):
         """Load what attaching the lake takes."""
         needed = ("ducklake", self.catalog.extension, *self.files.extensions)
         load_extensions(connection, needed)
+        # Tried again, what two commit at once stays beside each other, unless both delete rows.
+        connection.execute("SET ducklake_max_retry_count = 0")
         self.files.allow(connection)
 
     @contextmanager
@@ -176,7 +179,10 @@ class Lake(Database):
         Raises:
             WarehouseError: there is none.
         """
-        with closing(self.connect(":memory:")) as connection, self._attached(connection, "lake"):
+        with (
+            closing(self.connect(":memory:")) as connection,
+            self._attached(connection, "lake", read_only=True),
+        ):
             return self._find(connection, "lake", as_of)
 
     @contextmanager
@@ -190,12 +196,15 @@ class Lake(Database):
         """Say how tables, or all of them, are made anew; see `Database.rebuild`."""
         if tables is None:
             return "name another catalog and an empty place for data in warehouse.ducklake"
-        drops = "; ".join(f"DROP TABLE lake.{table}" for table in tables)
-        options = ", ".join(self.catalog.options)
-        return (
-            f"python -c \"import duckdb; duckdb.connect().execute('''INSTALL ducklake; ATTACH "
-            f"\"ducklake:{self.catalog.address}\" AS lake ({options}); {drops}''')\""
-        )
+        place = self.model_dump(include={"database", "data", "catalog_schema", "folder"})
+        code = f"from alignment_assets.warehouse.lake import Lake; Lake(**{place}).drop({tables!r})"
+        return f"python -c {shlex.quote(code)}"
+
+    def drop(self, tables: Sequence[str]) -> None:
+        """Drop tables, whatever their columns are."""
+        with self._opened_to_write("dropping tables") as connection:
+            for table in tables:
+                connection.execute(f"DROP TABLE {table}")
 
     # What the steps of runs say of themselves is in `resource`.
 
@@ -286,9 +295,10 @@ class Lake(Database):
         try:
             connection.execute(f"ATTACH {address} AS {name} ({', '.join(options)})")
         except duckdb.Error as error:
-            raise WarehouseError(
-                f"{self.shown} cannot be opened: {str(error).splitlines()[0]}"
-            ) from error
+            reason = str(error).splitlines()[0]
+            if reason.startswith("DATA_PATH"):  # of two texts in quotes, the other one
+                reason = f"its files are in {reason.split(chr(34))[3]}; is it another lake?"
+            raise WarehouseError(f"{self.shown} cannot be opened: {reason}") from error
         try:
             yield
         finally:
@@ -320,7 +330,7 @@ class Lake(Database):
         catalog = _CATALOG.format(name=name)
         if as_of is None:
             return _newest(connection, name)
-        if as_of.isdigit():
+        if as_of.isdecimal():
             where = f"WHERE snapshot_id = {int(as_of)}"
         else:
             where = _BY_TIME.format(time=sql_files.text_literal(_moment(as_of).isoformat()))

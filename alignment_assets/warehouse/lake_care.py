@@ -14,8 +14,9 @@ import duckdb
 from alignment_assets.host.durable import read_record
 from alignment_assets.warehouse import snapshots
 from alignment_assets.warehouse.lake import Lake, keep_records_in_catalog
+from alignment_assets.warehouse.lake_staging import refusal
 from alignment_assets.warehouse.query import Rows
-from alignment_assets.warehouse.schema import RECORDS
+from alignment_assets.warehouse.schema import RECORDS, WarehouseError
 
 # A file that no commit names may be a writer's that is about to name it.
 YOUNG = timedelta(days=1)
@@ -70,8 +71,9 @@ def list_snapshots(lake: Lake) -> Rows:
 def maintain(lake: Lake, keep: timedelta, *, apply: bool) -> list[Step]:
     """Forget old states, and remove the files that only those or nobody needed.
 
-    The newest state is kept, and those that were noted. Rows of records that the catalog holds are
-    put into files first, small files of records into larger ones. Writers wait meanwhile.
+    The state at the beginning of that time is kept, too, and those that were noted. Rows of records
+    that the catalog holds are put into files first, small files of records into larger ones.
+    Writers wait meanwhile.
 
     Args:
         lake: it.
@@ -82,6 +84,16 @@ def maintain(lake: Lake, keep: timedelta, *, apply: bool) -> list[Step]:
         WarehouseError, LockTimeout: it cannot be opened to write.
     """
     lake.prepare()
+    try:
+        return _maintained(lake, keep, apply=apply)
+    except duckdb.Error as error:
+        raise WarehouseError(
+            f"{lake.shown} is not maintained: {refusal(error)}; see that its catalog and files can "
+            f"be reached and written, then run this again"
+        ) from error
+
+
+def _maintained(lake: Lake, keep: timedelta, *, apply: bool) -> list[Step]:
     with lake.get_connection() as connection:
         if apply:
             keep_records_in_catalog(connection)
@@ -108,9 +120,10 @@ def _compact(connection: duckdb.DuckDBPyConnection, table: str) -> None:
 
 
 def _expired(connection: duckdb.DuckDBPyConnection, lake: Lake, before: datetime) -> list[int]:
-    found = connection.execute(_SNAPSHOTS).fetchall()
-    kept = {found[0][0], *_kept(lake)}
-    return [number for number, made, *_ in found if made < before and number not in kept]
+    found, kept = connection.execute(_SNAPSHOTS).fetchall(), _kept(lake)
+    # The newest of them was the lake as it was at that moment, and may have been for days since.
+    older = [number for number, made, *_ in found if made < before][1:]
+    return [number for number in older if number not in kept]
 
 
 def _expire(connection: duckdb.DuckDBPyConnection, versions: list[int], dry_run: bool) -> int:

@@ -162,6 +162,9 @@ def commit(
         author: who, in the lake's own history.
         message: what.
         about: the same as JSON.
+
+    Raises:
+        WarehouseError: the catalog does not take it.
     """
     connection.begin()
     try:
@@ -170,12 +173,28 @@ def commit(
             "CALL warehouse.set_commit_message($author, $message, extra_info => $about)",
             {"author": author, "message": message, "about": about},
         )
-        connection.commit()
+        try:
+            connection.commit()
+        except duckdb.Error as error:
+            raise WarehouseError(
+                f"{message}: not committed ({refusal(error)}); see that the catalog can be reached "
+                f"and written, then run this again"
+            ) from error
     except BaseException:
         connection.interrupt()  # see `rewrite.detach`
         with suppress(duckdb.Error):
             connection.rollback()
         raise
+
+
+def refusal(error: duckdb.Error) -> str:
+    """Return why a catalog refuses; before it, DuckLake tells all that it asked."""
+    text = str(error).strip()
+    if "ducklake_snapshot_pkey" in text:
+        return "the turn was lost with its connection, and another process committed meanwhile"
+    return str(
+        (re.findall("ERROR: +(.+)", text) or text.splitlines() or [type(error).__name__])[-1]
+    )
 
 
 def delete_rows(connection: duckdb.DuckDBPyConnection, dropped: Rows) -> None:

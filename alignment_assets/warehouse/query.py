@@ -35,8 +35,12 @@ _NUMBERS = {
 }
 _PLAIN = re.compile(r"-?\d{1,18}(\.\d+)?|true|false|null|\[.*\]")
 
-# Functions of a lake's extensions that take SQL or a connection, and DuckDB's that take SQL.
-_OF_SERVERS = re.compile(r"(postgres|sqlite|read_postgres|pg_clear)_\w+|query|query_table")
+# Functions of a lake's extensions that take SQL or a connection, or remove files though the catalog
+# is read-only (ducklake_cleanup_old_files); and DuckDB's that take SQL.
+_OF_SERVERS = re.compile(
+    r"(postgres|sqlite|read_postgres|pg_clear|ducklake)_\w+|query|query_table"
+    r"|json_execute_serialized_sql"
+)
 _NAME = re.compile(r'"([^"]+)"|(\w+)')
 # What DuckDB says of a text where a UUID should be.
 _NO_ID = re.compile(r"Could not convert string ('.*') to INT128", re.DOTALL)

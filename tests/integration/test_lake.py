@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 from dagster import DagsterInstance
 
+from alignment_assets.warehouse.resource import LakeWarehouse, WarehouseError
 from tests.conftest import Graph, changed_recipe, demo_graph
 from tests.support.postgres import PostgresServer, postgres_server
 from tests.support.s3 import S3Server, s3_server
 
 pytestmark = [pytest.mark.integration, pytest.mark.needs("lake")]
 
+PERSON = """
+INSERT INTO warehouse.main.personas BY NAME
+SELECT 1 AS row_number, uuid() AS persona_id, 'hash' AS persona_hash, 'a person' AS persona
+"""
 TRAINING_SETS = {
     "dpo_pairs": "pair_id",
     "qrpo_samples": "pair_id, sample_id",
@@ -91,6 +97,35 @@ def test_postgres_and_s3(
         monkeypatch.setenv(name, value)
     catalog, bucket = postgres.create("demo_s3"), s3.create_bucket("demo-s3")
     check_same(on_lake(tmp_path, instance, f"postgres:{catalog}", f"{bucket}/lake"), in_a_file)
+
+
+@pytest.mark.needs("postgres")
+def test_of_two_that_commit_at_once_the_second_is_refused(
+    tmp_path: Path, postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PGPASSWORD", postgres.password)
+    lake = LakeWarehouse(
+        database=f"postgres:{postgres.create('two_at_once')}",
+        data=str(tmp_path / "lake"),
+        folder=str(tmp_path),
+        lock_timeout=30,
+    )
+    lake.prepare()
+    with closing(lake.connect(":memory:")) as connection:
+        connection.execute("ATTACH ':memory:' AS staging")
+        with (
+            pytest.raises(WarehouseError, match="another process committed meanwhile"),
+            lake.attach_in_turn(connection, exclusive=True, purpose="losing the turn"),
+            lake.committing(connection, "personas"),
+        ):
+            connection.execute(PERSON)
+            postgres.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'"
+            )
+            with lake.get_connection() as other, lake.committing(other, "personas"):
+                other.execute(PERSON)
+    with lake.read() as connection:
+        assert connection.execute("SELECT count(*) FROM personas").fetchall() == [(1,)]
 
 
 @pytest.mark.soak

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -25,6 +28,7 @@ from tests.support.tables import new_lake
 pytestmark = pytest.mark.needs("lake")
 
 NOW = timedelta(0)
+ON_PATH = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
 
 
 @pytest.fixture
@@ -75,7 +79,7 @@ def test_every_commit_is_a_state_that_can_be_asked(lake: LakeWarehouse) -> None:
     assert said["what"] == "personas" and said["author"].startswith("process ")
 
 
-@pytest.mark.parametrize("as_of", ["99999", "1999-01-01", "yesterday"])
+@pytest.mark.parametrize("as_of", ["99999", "1999-01-01", "yesterday", "²"])
 def test_a_state_that_there_is_not_is_told_with_those_that_there_are(
     lake: LakeWarehouse, as_of: str
 ) -> None:
@@ -118,6 +122,21 @@ def test_a_snapshot_is_a_note_that_maintenance_keeps(lake: LakeWarehouse) -> Non
     assert maintain(lake, NOW, apply=True)[0].count == 0
 
 
+def test_a_state_stays_that_was_the_newest_in_the_time_that_is_kept(lake: LakeWarehouse) -> None:
+    put(lake, 1)
+    since = datetime.now(UTC)
+    put(lake, 2)
+    maintain(lake, datetime.now(UTC) - since, apply=True)
+    assert seen(lake, as_of=since.isoformat()) == [1]
+
+
+def test_the_command_that_a_message_tells_drops_tables(tmp_path: Path) -> None:
+    lake = new_lake(tmp_path / "it's a home")
+    put(lake, 1)
+    subprocess.run(lake.rebuild(["personas"]), shell=True, check=True, env=ON_PATH)
+    assert seen(lake) == []
+
+
 def test_files_that_nothing_needs_go_and_no_others(lake: LakeWarehouse) -> None:
     put(lake, 1)
     before = {file for file in files(lake) if "personas" in file.parts}
@@ -158,6 +177,8 @@ def test_records_are_not_a_file_each_time(lake: LakeWarehouse) -> None:
         """FROM "SQLITE_query" ('__ducklake_metadata_warehouse', 'SELECT 1')""",
         "FROM system.main.sqlite_query/* */('__ducklake_metadata_warehouse', 'SELECT 1')",
         "FROM query('FROM postgres' || '_execute(1, 2)')",
+        "FROM json_execute_serialized_sql(json_serialize_sql('FROM postgres_execute(1, 2)'))",
+        "FROM ducklake_cleanup_old_files('warehouse', cleanup_all => true)",
     ],
 )
 def test_a_question_reaches_no_server(lake: LakeWarehouse, text: str) -> None:
