@@ -14,6 +14,7 @@ import typer
 
 from alignment_assets.commands import completing
 from alignment_assets.commands.labels_app import labels_app
+from alignment_assets.commands.move_app import move
 from alignment_assets.commands.options import (
     FormatOption,
     LimitOption,
@@ -369,6 +370,7 @@ def forecast(
     forecast(recipe, pilot, format, output)
 
 
+app.command(epilog=example("move --recipe mine.yaml --to on-lake.yaml"))(move)
 app.add_typer(labels_app, name="labels")
 app.add_typer(spool_app, name="spool")
 
