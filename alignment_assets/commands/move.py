@@ -8,6 +8,7 @@ storage. How tables are copied and checked is `warehouse.moving`'s part, answers
 from __future__ import annotations
 
 import shlex
+from collections.abc import Callable
 
 import pyarrow as pa
 from dagster import DagsterInstance, DagsterRunStatus, RunsFilter
@@ -22,6 +23,7 @@ from alignment_assets.host.expected import Expected
 from alignment_assets.host.machine import MEBI
 from alignment_assets.recipe.load import load_recipe
 from alignment_assets.recipe.run import Run
+from alignment_assets.recipe.spool_place import is_address
 from alignment_assets.requests.moved_answers import move_answers
 from alignment_assets.warehouse.database import Database
 from alignment_assets.warehouse.database_file import DatabaseFile
@@ -32,6 +34,7 @@ from alignment_assets.warehouse.moving import (
     holds_rows,
     move_tables,
     shown_differences,
+    tables_of_users,
 )
 from alignment_assets.warehouse.opening import database_of
 from alignment_assets.warehouse.query import check_there
@@ -49,47 +52,65 @@ def move(recipe: str | None, to: str) -> None:
     source, target = run_to_read(recipe), Run.of(load_recipe(to))
     before, after = _databases(source, target)
     check_there(before)
-    with dagster_instance(target) as instance, ended_by_signals():
+    with (
+        dagster_instance(target) as instance,
+        ended_by_signals(),
+        console.status("looking") as status,
+    ):
         _check_idle(instance)
-        with console.status("looking") as status:
 
-            def report(doing: str) -> None:
-                status.update(doing)
+        def report(doing: str) -> None:
+            status.update(doing)
 
-            if holds_rows(after):
-                report("comparing rows")
-                found = differences(contents_of_all(before), contents_of_all(after))
-                if found:
-                    raise Expected(_other_rows(before, after, found))
-                moved = None
-            else:
-                moved = move_tables(before, after, report)
-            answers = move_answers(source, target, report)
-            report("carrying Dagster's records")
-            with records_in_home(target) as own:
-                carried = None if own is None else carry_records(own, instance, after)
-    if moved is None:
-        say(f"tables: all rows are in {after.shown} already, the same as in {before.shown}")
-    else:
-        _show(moved)
-        say(
-            f"tables: {sum(one.rows for one in moved):,} rows from {before.shown} are in "
-            f"{after.shown}; each was read again, and is the same"
-        )
+        told = _move_tables(before, after, report)
+        answers = move_answers(source, target, report)
+        report("carrying Dagster's records")
+        with records_in_home(target) as own:
+            carried = None if own is None else carry_records(own, instance, after)
+    told()
     if answers is None:
-        say(f"answers: they stay in {source.spool}, which both recipes have")
+        say(f"answers: they stay in {_spool(source)}, which both recipes have")
     else:
-        there = f", {answers.there:,} were there" if answers.there else ""
+        there = f"; {answers.there:,} were there" if answers.there else ""
         say(
-            f"answers: {answers.files:,} files, {answers.bytes / MEBI:,.1f} MiB, copied to "
-            f"{target.recipe.spool or target.spool}{there}"
+            f"answers: {answers.files:,} files, {answers.bytes / MEBI:,.1f} MiB, are copied to "
+            f"{_spool(target)}{there}"
         )
     if carried is not None:
         say(
             f"Dagster's records: DAGSTER_HOME and {target.home / 'dagster'} tell the same of "
             f"{carried:,} tables and partitions; runs, checks and pages stay where they are"
         )
-    _say_next(to, before, source, target)
+    _say_next(to, before, after, source, target)
+
+
+def _move_tables(
+    before: Database, after: Database, report: Callable[[str], None]
+) -> Callable[[], None]:
+    """Copy the tables, or see that they are there; return what tells of it."""
+    if before.shown == after.shown:
+        return lambda: say(f"tables: they stay in {before.shown}, which both recipes have")
+    if holds_rows(after):
+        report("comparing rows")
+        found = differences(contents_of_all(before), contents_of_all(after))
+        if found:
+            raise Expected(_other_rows(before, after, found))
+        return lambda: say(
+            f"tables: all rows are in {after.shown} already, the same as in {before.shown}"
+        )
+    left = tables_of_users(before)
+    moved = move_tables(before, after, report)
+
+    def tell() -> None:
+        _show(moved)
+        say(
+            f"tables: {sum(one.rows for one in moved):,} rows from {before.shown} are in "
+            f"{after.shown}; each was read again, and is the same"
+        )
+        if left:
+            say(f"not copied, as sql/schema has no such table: {', '.join(left)}")
+
+    return tell
 
 
 def _databases(source: Run, target: Run) -> tuple[Database, Database]:
@@ -100,12 +121,22 @@ def _databases(source: Run, target: Run) -> tuple[Database, Database]:
             f"copy {source.recipe.file}, change its warehouse and spool alone, and name the copy"
         )
     before, after = (database_of(run.database_settings) for run in (source, target))
-    if before.shown == after.shown:
+    if before.shown == after.shown and _same_spool(source, target):
         raise Expected(
-            f"{target.recipe.file} has its tables in {after.shown}, where they are now: give it "
-            f"another warehouse, such as warehouse: {{ducklake: {{catalog: 'sqlite:'}}}}"
+            f"{target.recipe.file} has its tables in {after.shown} and its answers in "
+            f"{_spool(target)}, where they are now: give it another warehouse, such as "
+            f"warehouse: {{ducklake: {{catalog: 'sqlite:'}}}}, or another spool"
         )
     return before, after
+
+
+def _same_spool(source: Run, target: Run) -> bool:
+    return source.spool.resolve() == target.spool.resolve()
+
+
+def _spool(run: Run) -> str:
+    said = run.recipe.spool
+    return said if said is not None and is_address(said) else str(run.spool)
 
 
 def _check_idle(instance: DagsterInstance) -> None:
@@ -142,7 +173,7 @@ def _show(moved: list[Moved]) -> None:
     show(pa.Table.from_pylist(rows), console)
 
 
-def _say_next(to: str, before: Database, source: Run, target: Run) -> None:
+def _say_next(to: str, before: Database, after: Database, source: Run, target: Run) -> None:
     named = shlex.quote(to)
     say_next(
         {
@@ -151,7 +182,9 @@ def _say_next(to: str, before: Database, source: Run, target: Run) -> None:
             f"alignment-assets materialize --recipe {named}": "goes on there",
         }
     )
-    old = [str(before.path) if isinstance(before, DatabaseFile) else before.shown]
-    if source.spool.resolve() != target.spool.resolve():
-        old.append(source.recipe.spool or str(source.spool))
-    say(f"When you are content, delete what is left of the old one: {', '.join(old)}")
+    old = []
+    if before.shown != after.shown:
+        old.append(str(before.path) if isinstance(before, DatabaseFile) else before.shown)
+    if not _same_spool(source, target):
+        old.append(_spool(source))
+    say(f"When you are content, delete what was copied: {', '.join(old)}")

@@ -29,6 +29,8 @@ from alignment_assets.warehouse.records import last_record, record_of
 # Dagster's tags of a materialization: the version of its rows, and which event of each table above
 # it was the last when it was made.
 _VERSION, _POINTER = "dagster/data_version", "dagster/input_event_pointer/"
+# Of tables whose making makes nothing stale, such as `recipes`, Dagster knows no version.
+_ANY = "INITIAL"
 # What tells of rows, and shows no text of them.
 _NUMBERS_AND_NAMES = (IntMetadataValue, FloatMetadataValue, TextMetadataValue)
 _MADE = "SELECT table_name, partition, content FROM lineage WHERE upstream IS NULL"
@@ -79,7 +81,7 @@ def _told_of(
         if record is None or event is None or record.database != created:
             continue
         version = (event.made.tags or {}).get(_VERSION)
-        if part not in standing or version == standing[part]:
+        if version in (standing.get(part), _ANY):
             found[part] = event
     return found
 

@@ -14,9 +14,11 @@ from pathlib import Path
 
 from alignment_assets.host.durable import written_whole
 from alignment_assets.host.machine import ensure_room
-from alignment_assets.inference.stored_spool import stored_folder
+from alignment_assets.inference.spool import whole_files
+from alignment_assets.inference.spool_files import EMPTY_FILE
+from alignment_assets.inference.stored_spool import GONE, stored_folder
 from alignment_assets.recipe.run import Run
-from alignment_assets.requests.spool_care import Folder, spool_folders
+from alignment_assets.requests.spool_care import spool_folders
 
 Report = Callable[[str], None]
 
@@ -57,14 +59,19 @@ def move_answers(source: Run, target: Run, report: Report) -> MovedAnswers | Non
     if source.spool.resolve() == target.spool.resolve():
         return None
     moved = MovedAnswers()
-    for folder in spool_folders(source):
-        report(f"copying answers of {folder.label}")
-        _move(folder, target.spool / folder.path.relative_to(source.spool), moved, report)
+    folders = {folder.path for folder in spool_folders(source)}
+    # Where all answers were withdrawn, only that is left.
+    folders.update(path.parent for path in source.spool.glob(f"*/*/*{GONE}"))
+    for folder in sorted(folders):
+        place = folder.relative_to(source.spool)
+        report(f"copying answers of {place}")
+        _move(folder, target.spool / place, moved, report)
     return moved
 
 
-def _move(folder: Folder, into: Path, moved: MovedAnswers, report: Report) -> None:
-    there, files = stored_folder(into), folder.files
+def _move(folder: Path, into: Path, moved: MovedAnswers, report: Report) -> None:
+    there = stored_folder(into)
+    files = [path for path in whole_files(folder) if path.name != EMPTY_FILE]
     if there:
         there.settle(report)
     into.mkdir(parents=True, exist_ok=True)
@@ -74,10 +81,11 @@ def _move(folder: Folder, into: Path, moved: MovedAnswers, report: Report) -> No
     for file in missing:
         with file.open("rb") as read, written_whole(into / file.name) as written:
             shutil.copyfileobj(read, written)
-    here = stored_folder(folder.path)
+    here = stored_folder(folder)
     withdrawn = [into / name for name in (here.gone() if here else ()) if (into / name).exists()]
     if there:
-        there.retire(withdrawn)
+        if withdrawn:
+            there.retire(withdrawn)
         there.settle(report)
     else:
         for file in withdrawn:

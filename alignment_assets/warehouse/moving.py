@@ -40,9 +40,17 @@ SELECT part, count(*), sum(hash(one))
 FROM (SELECT {partition} AS part, {told} FROM {place}) AS one
 GROUP BY part
 """
+_THERE = """
+SELECT schema_name, table_name FROM duckdb_tables() WHERE database_name = 'warehouse'
+UNION ALL
+SELECT schema_name, view_name FROM duckdb_views() WHERE database_name = 'warehouse' AND NOT internal
+ORDER BY ALL
+"""
 # A database says what it is in this table; it has a row of it before it has others.
 _INFO = "database_info"
 _SHOWN = 5
+# Each thread has a group of rows in memory, and with texts the 122,880 rows of DuckDB's are many.
+_GROUP = "32MB"
 _ORPHANS = "CALL ducklake_delete_orphaned_files('warehouse', cleanup_all => true)"
 
 
@@ -82,6 +90,17 @@ def contents_of_all(database: Database) -> Contents:
     """Return the rows of every table and partition, and a hash over each, of one moment."""
     with _attached(database, "hashing its rows") as connection:
         return row_hashes(connection, "warehouse", sql_files.tables().values())
+
+
+def tables_of_users(database: Database) -> list[str]:
+    """Return what a database has that `sql/schema` does not declare: it is not moved."""
+    with _attached(database, "looking for tables") as connection:
+        found = connection.execute(_THERE).fetchall()
+    return [
+        name if schema == "main" else f"{schema}.{name}"
+        for schema, name in found
+        if schema != "main" or name not in sql_files.tables()
+    ]
 
 
 def differences(before: Contents, after: Contents) -> list[str]:
@@ -139,9 +158,9 @@ def _into_file(source: Database, target: DatabaseFile, report: Report) -> list[M
                 _into_table(connection, table, target, new, report)
                 for table in sql_files.tables().values()
             ]
+        with rewrite.attached(connection, new, "taken", read_only=True, log=report):
             for one in moved:
                 one.bytes = rewrite.stored_bytes(connection, {one.table: ("true", {})}, "taken")
-        with rewrite.attached(connection, new, "taken", read_only=True, log=report):
             _check(connection, "taken", moved, target, report)
     return moved
 

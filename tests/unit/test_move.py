@@ -16,7 +16,8 @@ from typing import Any
 import duckdb
 import pytest
 import yaml
-from dagster import DagsterInstance
+from dagster import AssetKey, DagsterInstance, MarkdownMetadataValue
+from pyarrow.fs import FileSelector
 from typer.testing import CliRunner, Result
 
 from alignment_assets.commands.app import app
@@ -40,7 +41,7 @@ from tests.support.fakes import FakeInference
 from tests.support.postgres import PostgresServer, postgres_server
 from tests.support.s3 import S3Server, s3_server
 
-pytestmark = [pytest.mark.integration, pytest.mark.needs("lake")]
+pytestmark = [pytest.mark.slow, pytest.mark.needs("lake")]
 
 PATIENCE = 120.0
 LAKE: dict[str, Any] = {"ducklake": {"catalog": "sqlite:"}}
@@ -58,9 +59,8 @@ class Study:
 
     def recipe(self, file: str, **changes: Any) -> str:
         """Write the demo's recipe with other fields at its top; return its path."""
-        content = yaml.safe_load(find_recipe("demo").read_text(encoding="utf-8"))
         path = self.folder / "recipes" / file
-        path.write_text(yaml.safe_dump({**content, **changes}), encoding="utf-8")
+        path.write_text(yaml.safe_dump({**demo(), **changes}), encoding="utf-8")
         return str(path)
 
     def run(self, file: str) -> Run:
@@ -73,24 +73,33 @@ class Study:
     def contents(self, file: str) -> Contents:
         return contents_of_all(database_of(self.run(file).database_settings))
 
-    def check_all_is_fresh(self, file: str, *, again: bool = True) -> None:
-        """Check what a user does next: ``status``, and making everything again."""
+    def statuses(self, file: str) -> dict[tuple[str, str | None], str]:
+        """Return what ``status`` says, but of the table that has what the recipe says itself."""
         run = self.run(file)
         with dagster_instance(run) as instance:
             graph = self.graph(file, instance)
             rows = table_status(graph.warehouse, run, graph.defs, instance).to_pylist()
-            status = {row["table"]: row["status"] for row in rows if row["table"] == "recipes"}
-            # That table has what the recipe says, and B says of the warehouse something else.
-            assert status["recipes"] in ("fresh", "stale: settings of the recipe changed")
-            others = {row["status"] for row in rows if row["table"] != "recipes"}
-            assert others == {"fresh", "empty"}, rows
-            if not again:
-                return
+        found = {(row["table"], row["partition"]): row["status"] for row in rows}
+        assert found.pop(("recipes", None)) in ("fresh", "stale: settings of the recipe changed")
+        return found
+
+    def check_all_is_fresh(self, file: str) -> None:
+        assert set(self.statuses(file).values()) == {"fresh", "empty"}, self.statuses(file)
+
+    def check_nothing_is_made_anew(self, file: str) -> None:
+        with dagster_instance(self.run(file)) as instance:
+            graph = self.graph(file, instance)
             before, asked = self.contents(file), len(graph.asked())
             graph.materialize()
             assert len(graph.asked()) == asked
         changed = differences(before, self.contents(file))
         assert [line for line in changed if line.split(":")[0] not in {*RECORDS, "recipes"}] == []
+
+
+def demo() -> dict[str, Any]:
+    """Return the demo's recipe as it is written."""
+    content: dict[str, Any] = yaml.safe_load(find_recipe("demo").read_text(encoding="utf-8"))
+    return content
 
 
 def move(source: str, target: str) -> Result:
@@ -149,6 +158,7 @@ def test_up_and_back_row_for_row_with_nothing_left_to_do(study: Study) -> None:
     files = list((study.home / "lake/main/completions").glob("*.parquet"))
     assert len(parts) > 1 and len(files) == len(parts)
     study.check_all_is_fresh("lake.yaml")
+    study.check_nothing_is_made_anew("lake.yaml")
 
     there = study.contents("lake.yaml")
     old = study.run("file.yaml").database
@@ -157,6 +167,7 @@ def test_up_and_back_row_for_row_with_nothing_left_to_do(study: Study) -> None:
     assert back.exit_code == 0, back.output
     assert differences(there, study.contents("file.yaml")) == []
     study.check_all_is_fresh("file.yaml")
+    study.check_nothing_is_made_anew("file.yaml")
 
 
 @pytest.mark.needs("postgres")
@@ -185,6 +196,7 @@ def test_to_postgres_and_object_storage_and_back_with_all_answers(
     assert differences(before, study.contents("lake.yaml")) == []
     shutil.rmtree(spool)
     study.check_all_is_fresh("lake.yaml")
+    study.check_nothing_is_made_anew("lake.yaml")
 
     there = study.contents("lake.yaml")
     study.run("file.yaml").database.unlink()
@@ -193,7 +205,43 @@ def test_to_postgres_and_object_storage_and_back_with_all_answers(
     assert back.exit_code == 0, back.output
     assert differences(there, study.contents("file.yaml")) == []
     assert {path for path in names if not (spool / path).is_file()} == set()
-    study.check_all_is_fresh("file.yaml", again=False)
+    study.check_all_is_fresh("file.yaml")
+
+
+@pytest.mark.needs("s3")
+def test_a_spool_alone_is_moved_and_what_was_withdrawn_there_goes_here_too(
+    study: Study, s3: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in s3.environment.items():
+        monkeypatch.setenv(name, value)
+    bucket = s3.create_bucket("answers")
+    file, stored = study.recipe("file.yaml"), study.recipe("stored.yaml", spool=f"{bucket}/spool")
+    answers = study.run("file.yaml").spool / "rewards" / "smollm2-135m-cool"
+    kept = study.run("file.yaml").spool / "rewards" / "smollm2-135m"
+
+    up = move(file, stored)
+    assert up.exit_code == 0, up.output
+    assert "tables: they stay in" in up.output and f"copied to {bucket}/spool" in up.output
+    names = {path.name for path in files_of_answers(kept)}
+    assert {info.base_name for info in objects(s3, f"{bucket}/spool/rewards/{kept.name}")} == names
+
+    condition = ["--where", "asset = 'rewards' AND partition = 'smollm2-135m-cool'"]
+    tidy = CliRunner().invoke(app, ["tidy", "--recipe", stored, "--answers", *condition, "--apply"])
+    assert tidy.exit_code == 0, tidy.output
+    assert files_of_answers(answers)
+    back = move(stored, file)
+    assert back.exit_code == 0, back.output
+    assert not files_of_answers(answers)
+    assert {path.name for path in files_of_answers(kept)} == names
+
+
+def files_of_answers(folder: Path) -> list[Path]:
+    return [path for path in folder.glob("*.parquet") if not path.name.startswith("0-empty")]
+
+
+def objects(s3: S3Server, address: str) -> list[Any]:
+    found: list[Any] = s3.files.get_file_info(FileSelector(address.removeprefix("s3://")))
+    return found
 
 
 def test_what_cannot_be_moved_is_refused_with_the_one_thing_to_do(study: Study) -> None:
@@ -201,6 +249,7 @@ def test_what_cannot_be_moved_is_refused_with_the_one_thing_to_do(study: Study) 
     other = study.recipe("other.yaml", warehouse=LAKE, name="other")
     assert "change its warehouse and spool alone" in refusal(file, other)
     assert "give it another warehouse" in refusal(file, study.recipe("same.yaml"))
+    assert not (study.home / "catalog.sqlite").exists()
     assert "no database" in refusal(lake, file)
 
 
@@ -267,7 +316,7 @@ def test_killed_in_the_middle_and_run_again(study: Study, to: str) -> None:
 
 
 def test_rows_of_who_left_the_recipe_are_moved_too(study: Study) -> None:
-    content = yaml.safe_load(find_recipe("demo").read_text(encoding="utf-8"))
+    content = demo()
     kept = {"models": content["completions"]["models"][:1]}
     completions = {**content["completions"], **kept}
     left = content["completions"]["models"][1]
@@ -275,7 +324,11 @@ def test_rows_of_who_left_the_recipe_are_moved_too(study: Study) -> None:
     lake = study.recipe("lake.yaml", completions=completions, warehouse=LAKE)
     before = study.contents("file.yaml")
     assert TablePart("completions", left) in before
-    assert move(file, lake).exit_code == 0
+    with duckdb.connect(str(study.run("file.yaml").database)) as connection:
+        connection.execute("CREATE TABLE notes AS SELECT 'mine' AS note")
+    moved = move(file, lake)
+    assert moved.exit_code == 0, moved.output
+    assert "sql/schema has no such table: notes" in moved.output
     assert differences(before, study.contents("lake.yaml")) == []
 
 
@@ -318,3 +371,64 @@ def test_no_two_values_pass_for_the_same(kind: str, value: str, other: str) -> N
             connection.execute(f"INSERT INTO one SELECT {each}")
             found.append(row_hashes(connection, "memory", [table]))
     assert found[0] != found[1]
+
+
+def dagster_on_postgres(folder: Path, server: PostgresServer, name: str) -> Path:
+    """Return a DAGSTER_HOME whose records are in a PostgreSQL database of their own."""
+    server.create(name)
+    folder.mkdir()
+    database = {
+        # What SQLAlchemy 2.1 takes by itself, psycopg 3, fails in dagster-postgres.
+        "scheme": "postgresql+psycopg2",
+        "hostname": "127.0.0.1",
+        "port": server.port,
+        "username": "postgres",
+        "password": {"env": "PGPASSWORD"},
+        "db_name": name,
+    }
+    settings = {"storage": {"postgres": {"postgres_db": database}}, "telemetry": {"enabled": False}}
+    (folder / "dagster.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
+    return folder
+
+
+def pages_of(instance: DagsterInstance, table: str) -> int:
+    """Return how many pages the last materialization of a table shows."""
+    (found,) = instance.fetch_materializations(AssetKey(table), limit=1).records
+    made = found.asset_materialization
+    assert made
+    return sum(isinstance(value, MarkdownMetadataValue) for value in made.metadata.values())
+
+
+@pytest.mark.needs("postgres")
+@pytest.mark.needs("dagster_postgres")
+def test_records_of_dagster_go_to_postgres_and_back(
+    study: Study, postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    selection = {"selection": {**demo()["selection"], "strategy": "max_margin"}}
+    file, lake = study.recipe("file.yaml"), study.recipe("lake.yaml", warehouse=LAKE)
+    with dagster_instance(study.run("file.yaml")) as instance:
+        assert pages_of(instance, "dpo_pairs")
+
+    shared = dagster_on_postgres(study.folder / "shared", postgres, "dagster_moved")
+    monkeypatch.setenv("PGPASSWORD", postgres.password)
+    monkeypatch.setenv("DAGSTER_HOME", str(shared))
+    up = move(file, lake)
+    assert up.exit_code == 0, up.output
+    assert "tell the same of" in up.output
+    study.check_all_is_fresh("lake.yaml")
+    # Whoever withdraws a text deletes the run that shows it; these events have no run.
+    study.recipe("lake.yaml", warehouse=LAKE, **selection)
+    with dagster_instance(study.run("lake.yaml")) as instance:
+        assert pages_of(instance, "dpo_pairs") == 0
+        study.graph("lake.yaml", instance).materialize("key:selected_pairs+")
+        assert pages_of(instance, "dpo_pairs")
+
+    there = study.statuses("lake.yaml")
+    assert there["dpo_pairs", "smollm2-135m-policy"] == "fresh"
+
+    study.recipe("file.yaml", **selection)
+    study.run("file.yaml").database.unlink()
+    back = move(lake, file)
+    assert back.exit_code == 0, back.output
+    monkeypatch.delenv("DAGSTER_HOME")
+    assert study.statuses("file.yaml") == there
