@@ -16,8 +16,8 @@ import multiprocessing
 import re
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 
@@ -89,20 +89,18 @@ def fill(database: Database, rows: int) -> None:
         connection.execute(_REWARDS)
 
 
-def move(source: Database, target: Database, told: Any) -> None:
-    """Move all tables, and tell what that took."""
+def move(source: Database, target: Database) -> dict[str, float]:
+    """Move all tables; return what that took."""
     begin, used = time.monotonic(), time.process_time()
     moved = move_tables(source, target, lambda _: None)
-    told.put(
-        {
-            "rows": sum(one.rows for one in moved),
-            "MB": sum(one.bytes for one in moved) / 1e6,
-            "seconds": time.monotonic() - begin,
-            "of which copying": sum(one.seconds for one in moved),
-            "processor s": time.process_time() - used,
-            "MiB": peak_mebibytes(),
-        }
-    )
+    return {
+        "rows": sum(one.rows for one in moved),
+        "MB": sum(one.bytes for one in moved) / 1e6,
+        "seconds": time.monotonic() - begin,
+        "of which copying": sum(one.seconds for one in moved),
+        "processor s": time.process_time() - used,
+        "MiB": peak_mebibytes(),
+    }
 
 
 def peak_mebibytes() -> float:
@@ -113,13 +111,8 @@ def peak_mebibytes() -> float:
 
 def measured(source: Database, target: Database) -> dict[str, float]:
     """Move in a process of its own, whose memory is its alone."""
-    context = multiprocessing.get_context("spawn")
-    told: Any = context.Queue()
-    process = context.Process(target=move, args=(source, target, told))
-    process.start()
-    found: dict[str, float] = told.get()
-    process.join()
-    return found
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as processes:
+        return processes.submit(move, source, target).result()
 
 
 def main() -> None:

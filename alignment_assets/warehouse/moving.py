@@ -236,7 +236,8 @@ def _into_files(
         file = scratch.with_name(f"{scratch.name}-{table.name}-{number}.parquet")
         rows, values = _rows_of(table, part)
         connection.execute(
-            f"COPY ({rows}) TO {sql_files.text_literal(file)} (FORMAT parquet, COMPRESSION zstd)",
+            f"COPY ({rows}) TO {sql_files.text_literal(file)} "
+            f"(FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE_BYTES '{_GROUP}')",
             values,
         )
         moved.bytes += file.stat().st_size
