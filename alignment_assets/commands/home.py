@@ -93,6 +93,21 @@ def dagster_instance(run: Run) -> Iterator[DagsterInstance]:
             yield instance
 
 
+@contextmanager
+def records_in_home(run: Run) -> Iterator[DagsterInstance | None]:
+    """Open the records in the home itself, where DAGSTER_HOME names others; else give None.
+
+    Raises:
+        Expected: they cannot be opened.
+    """
+    own = run.home / "dagster"
+    if _records_folder(run) == own or not (own / "history").is_dir():
+        yield None
+        return
+    with _opened(own) as instance:
+        yield instance
+
+
 def end_killed(instance: DagsterInstance) -> None:
     """End the runs of this host whose process is gone, and say so."""
     for ended in end_dead_runs(instance):
