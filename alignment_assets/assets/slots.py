@@ -1,7 +1,9 @@
 """The waits of runs for a slot of a pool: told, cheap, and over when the run is asked to end.
 
 Dagster's in-process executor looks for a slot again and again without a pause, which takes a whole
-core, and no signal ends it (dagster-io/dagster pull request 20367). Here belongs what mends that.
+core, and no signal ends it (dagster-io/dagster pull request 20367). And with records in PostgreSQL
+a run fails that gives a pool its limit after another did (issue 33552). Here belongs what mends
+both.
 """
 
 from __future__ import annotations
@@ -13,6 +15,8 @@ from typing import Any
 from dagster import DagsterInstance, DagsterRun, RunsFilter, raise_execution_interrupts
 from dagster._core.execution.plan.instance_concurrency_context import InstanceConcurrencyContext
 from dagster._core.executor import in_process
+from dagster._core.storage.event_log import SqlEventLogStorage
+from dagster._core.storage.event_log.schema import ConcurrencyLimitsTable
 
 from alignment_assets.inference.run_process import describe_process
 
@@ -39,6 +43,7 @@ class PatientClaims(InstanceConcurrencyContext):
 
     def claim(self, concurrency_key: str, step_key: str, step_priority: int = 0) -> bool:
         """Claim a slot for a step; return whether it has it."""
+        self._settle_limit(concurrency_key)
         claimed = bool(super().claim(concurrency_key, step_key, step_priority))
         wait = self._waits.get(step_key)
         if claimed and wait:
@@ -65,6 +70,37 @@ class PatientClaims(InstanceConcurrencyContext):
         with raise_execution_interrupts():
             time.sleep(PAUSE_SECONDS)
         return 0.0
+
+    def _settle_limit(self, pool: str) -> None:
+        """Give a pool in PostgreSQL the default limit, if it has none yet or follows the default.
+
+        Dagster inserts, and updates where that fails: in PostgreSQL the transaction is then over.
+        """
+        default, known = self._pool_config.default_pool_limit, self.get_pool_info(pool)
+        if default is None or (known and (known.limit == default or not known.from_default)):
+            return
+        storage = self._instance.event_log_storage
+        if not isinstance(storage, SqlEventLogStorage):
+            return
+        with storage.index_transaction() as connection:
+            if connection.dialect.name != "postgresql":
+                return
+            from sqlalchemy.dialects.postgresql import insert
+
+            limits = ConcurrencyLimitsTable.c
+            row = insert(ConcurrencyLimitsTable).values(
+                concurrency_key=pool, limit=default, using_default_limit=True
+            )
+            # Locks the row in any case, so that slots are counted by one run after another.
+            connection.execute(
+                row.on_conflict_do_update(
+                    index_elements=[limits.concurrency_key],
+                    set_={"limit": default},
+                    where=limits.using_default_limit,
+                )
+            )
+            storage._allocate_concurrency_slots(connection, pool, default)
+        self._sync_pools()
 
     def _tell(self, text: str) -> None:
         logger.warning(text)

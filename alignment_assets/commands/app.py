@@ -15,6 +15,7 @@ import typer
 from alignment_assets.commands import completing
 from alignment_assets.commands.labels_app import labels_app
 from alignment_assets.commands.lake_app import lake_app
+from alignment_assets.commands.move_app import move
 from alignment_assets.commands.options import (
     AsOfOption,
     FormatOption,
@@ -189,10 +190,7 @@ def snapshot(
         ),
     ] = None,
 ) -> None:
-    """Keep the database as it is now: `query --snapshot` and `compare` read it, and nobody waits.
-
-    Of a file it is a copy; of a DuckLake a note of the state that `lake maintain` then keeps.
-    """
+    """Keep the database as it is now, a copy or of a DuckLake a note, for `query --snapshot`."""
     from alignment_assets.commands.snapshot import snapshot
 
     snapshot(recipe, output, table or [])
@@ -373,6 +371,7 @@ def forecast(
     forecast(recipe, pilot, format, output)
 
 
+app.command(epilog=example("move --recipe mine.yaml --to on-lake.yaml"))(move)
 app.add_typer(labels_app, name="labels")
 app.add_typer(lake_app, name="lake")
 app.add_typer(spool_app, name="spool")

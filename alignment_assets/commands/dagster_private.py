@@ -5,23 +5,30 @@ Dagster is pinned to the version that this is written for; a test names what an 
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
+import yaml
 from dagster import AssetKey, DagsterInstance
 from dagster._core.definitions.assets.graph.base_asset_graph import BaseAssetGraph
 from dagster._core.definitions.data_version import CachingStaleStatusResolver
+from dagster._core.instance.ref import InstanceRef
 from dagster._core.loader import LoadingContextForTest
 from dagster._core.remote_origin import (
     ManagedGrpcPythonEnvCodeLocationOrigin,
     RemoteJobOrigin,
     RemoteRepositoryOrigin,
 )
+from dagster._core.storage.base_storage import DagsterStorage
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
+from dagster._serdes import ConfigurableClassData
 
 from alignment_assets.commands.workspace import LOCATION, MODULE
+from alignment_assets.host.expected import Expected
 
 
 class StaleCauses:
@@ -68,3 +75,28 @@ def known_to_the_ui(instance: DagsterInstance, assets: Sequence[AssetKey]) -> It
         yield
     finally:
         del instance.create_run_for_job
+
+
+def postgres_url(folder: Path) -> str | None:
+    """Return the PostgreSQL database that a folder's ``dagster.yaml`` puts all records in.
+
+    Returns:
+        Its URL, password included, as SQLAlchemy takes it; None where records are elsewhere.
+
+    Raises:
+        Expected: dagster-postgres is not installed.
+        Exception: Dagster refuses the settings.
+    """
+    data = InstanceRef.from_dir(str(folder)).storage_data
+    if data is None or data.module_name != "dagster_postgres":
+        return None
+    if importlib.util.find_spec("dagster_postgres") is None:
+        raise Expected(
+            f"{folder / 'dagster.yaml'}: records in PostgreSQL take the package dagster-postgres, "
+            f"which is not installed: `make lake` in a checkout, else `pip install "
+            f"'alignment-assets[postgres]'`"
+        )
+    settings = {**data.config_dict, "should_autocreate_tables": False}  # or it would connect now
+    described = ConfigurableClassData(data.module_name, data.class_name, yaml.safe_dump(settings))
+    storage: Any = described.rehydrate(as_type=DagsterStorage)  # type: ignore[type-abstract]
+    return str(storage.postgres_url)

@@ -26,6 +26,7 @@ from alignment_assets.requests.forecast import all_expected_completions
 from alignment_assets.requests.removals import find_left
 from alignment_assets.warehouse.database import Database
 from alignment_assets.warehouse.removed import RemovedPart
+from alignment_assets.warehouse.rewrite import database_bytes
 from alignment_assets.warehouse.schema import WarehouseError
 
 # Measured on the published size: a completion takes about this many bytes in the database and as
@@ -90,9 +91,11 @@ def _look(run: Run, warehouse: Database) -> Iterator[Finding]:
         )
     else:
         impatient = warehouse.model_copy(update={"lock_timeout": 0.0})
-        found = Finding("database", "ok", f"{warehouse.shown}, free to read")
         try:
             with impatient.read() as connection:
+                size = database_bytes(connection) / GIBI
+                text = f"{warehouse.shown}, {size:.2f} GiB, free to read"
+                found = Finding("database", "ok", text)
                 left = _left(connection, run)
                 expected = all_expected_completions(connection, run.recipe)
         except LockTimeout:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from dagster import DagsterInstance
 
+from alignment_assets.commands.dagster_private import postgres_url
 from alignment_assets.commands.dead_runs import end_dead_runs
+from alignment_assets.commands.postgres_records import alone_in
 from alignment_assets.commands.terminal import say
 from alignment_assets.host.expected import Expected
 from alignment_assets.host.locking import locked
@@ -22,6 +25,8 @@ from alignment_assets.recipe.run import Run
 # Making the records of a home takes a second; a machine may be busy.
 FIRST_USE_SECONDS = 120.0
 _LOCK = ".first_use.lock"
+# How Dagster says that `env: NAME` in its settings names nothing.
+_UNSET = re.compile(r'environment variable "(\w+)" which is not set')
 # What every run writes of Dagster's records.
 _WRITTEN = (
     *(_LOCK, "storage", "history", "history/runs", "schedules"),
@@ -66,15 +71,15 @@ def dagster_home(run: Run) -> Path:
 def dagster_instance(run: Run) -> Iterator[DagsterInstance]:
     """Open Dagster's records of a run's home, made at first use.
 
-    Of records that this user cannot write a copy is opened: what SQLite reads, it locks.
+    Of SQLite's records that this user cannot write a copy is opened: what SQLite reads, it locks.
 
     Raises:
         Expected: they cannot be opened.
     """
     folder = _records_folder(run)
     reason = _why_closed(folder)
-    if reason is None:
-        with _opened(dagster_home(run)) as instance:
+    if reason is None or _database(folder):
+        with _opened(folder if reason else dagster_home(run)) as instance:
             yield instance
         return
     if os.environ.get("DAGSTER_HOME") and not (folder / "history").is_dir():
@@ -86,6 +91,21 @@ def dagster_instance(run: Run) -> Iterator[DagsterInstance]:
             raise Expected(_no_records(reason)) from error
         with DagsterInstance.from_config(copy) as instance:
             yield instance
+
+
+@contextmanager
+def records_in_home(run: Run) -> Iterator[DagsterInstance | None]:
+    """Open the records in the home itself, where DAGSTER_HOME names others; else give None.
+
+    Raises:
+        Expected: they cannot be opened.
+    """
+    own = run.home / "dagster"
+    if _records_folder(run) == own or not (own / "history").is_dir():
+        yield None
+        return
+    with _opened(own) as instance:
+        yield instance
 
 
 def end_killed(instance: DagsterInstance) -> None:
@@ -120,21 +140,48 @@ def _no_records(reason: str) -> str:
 
 
 def _opened(folder: Path) -> DagsterInstance:
-    # Two processes that make the same SQLite files at once may wait for each other for good.
-    with locked(
-        folder / _LOCK,
-        exclusive=True,
-        timeout=FIRST_USE_SECONDS,
-        purpose="makes Dagster's records",
-    ):
-        try:
-            return DagsterInstance.from_config(str(folder))
-        except Exception as error:  # of its settings, of what they load, or of a database
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    url = _database(folder)
+    if url is None:
+        # Two processes that make the same SQLite files at once may wait for each other for good.
+        alone: AbstractContextManager[object] = locked(
+            folder / _LOCK,
+            exclusive=True,
+            timeout=FIRST_USE_SECONDS,
+            purpose="makes Dagster's records",
+        )
+    else:
+        alone = alone_in(url, folder / "dagster.yaml", FIRST_USE_SECONDS)
+    with alone, _told_of(folder):
+        return DagsterInstance.from_config(str(folder))
+
+
+def _database(folder: Path) -> str | None:
+    """Return the URL of the PostgreSQL database of a folder's records; None if they are files."""
+    if not os.access(folder / "dagster.yaml", os.R_OK):
+        return None
+    with _told_of(folder):
+        return postgres_url(folder)
+
+
+@contextmanager
+def _told_of(folder: Path) -> Iterator[None]:
+    """Tell in a line why Dagster refuses a folder: its settings, what they load, or a database."""
+    try:
+        yield
+    except Expected:
+        raise
+    except Exception as error:
+        unset = _UNSET.search(str(error))
+        if unset:
             raise Expected(
-                f"{folder}: Dagster cannot open its records there ({reason}); put its dagster.yaml "
-                f"right, or set DAGSTER_HOME to another folder"
+                f"{folder / 'dagster.yaml'} takes a value from the environment variable {unset[1]},"
+                f" which is not set: set it, or set DAGSTER_HOME to another folder"
             ) from error
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise Expected(
+            f"{folder}: Dagster cannot open its records there ({reason}); put its dagster.yaml "
+            f"right, or set DAGSTER_HOME to another folder"
+        ) from error
 
 
 def _link(link: Path, settings: Path) -> None:

@@ -137,6 +137,10 @@ class StoredFolder:
         for one in files:
             one.unlink(missing_ok=True)
 
+    def gone(self) -> set[str]:
+        """Return the names of files that are gone for good, as the folder's lists say."""
+        return self._gone()[0]
+
     def _settle(self, report: Report, again: bool) -> bool:
         """Make both the same once; return whether nothing went meanwhile that is needed."""
         objects = self._store.objects()

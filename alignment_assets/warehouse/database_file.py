@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 import duckdb
 
+from alignment_assets.host.durable import sync
 from alignment_assets.host.proposed import proposed
 from alignment_assets.warehouse import rewrite, snapshots, sql_files
 from alignment_assets.warehouse.access import SharedFile, closing, file_version
@@ -159,10 +160,28 @@ class DatabaseFile(Database):
         It is made beside its place: a process killed meanwhile leaves no half of one.
         """
         new = rewrite.temporary_sibling(self.path)
-        duckdb.connect(str(new), config={"storage_compatibility_version": rewrite.STORAGE}).close()
-        for left in self.home.glob(f"{self.path.name}.wal*"):  # of a database that is gone
-            left.unlink(missing_ok=True)
-        new.replace(self.path)
+        self._make(new)
+        self._put(new)
+
+    @contextmanager
+    def made_whole(self, purpose: str) -> Iterator[Path]:
+        """Yield an empty database beside this one that takes its place when the body ends well.
+
+        Nobody else has the file meanwhile, be it there or not; who is killed leaves it as it was.
+
+        Raises:
+            LockTimeout: the file stayed with somebody else.
+        """
+        with self._shared.opened(nullcontext, exclusive=True, purpose=purpose):
+            new = rewrite.temporary_sibling(self.path)
+            try:
+                self._make(new)
+                yield new
+                sync(new)
+                self._put(new)
+                sync(self.home)
+            finally:
+                rewrite.temporary_sibling(self.path)
 
     def attach(
         self, connection: duckdb.DuckDBPyConnection, *, read_only: bool
@@ -171,6 +190,14 @@ class DatabaseFile(Database):
         return rewrite.attached(
             connection, self.path, "warehouse", read_only=read_only, log=self._log
         )
+
+    def _make(self, new: Path) -> None:
+        duckdb.connect(str(new), config={"storage_compatibility_version": rewrite.STORAGE}).close()
+
+    def _put(self, new: Path) -> None:
+        for left in self.home.glob(f"{self.path.name}.wal*"):  # of a database that is gone
+            left.unlink(missing_ok=True)
+        new.replace(self.path)
 
     def declaration(self, table: sql_files.Table) -> str:
         """Return the statement that makes a table, with how its columns are stored."""

@@ -52,6 +52,12 @@ FROM (
 _STORED_IN_LAKE = """
 SELECT file_size_bytes FROM ducklake_table_info('{database}') WHERE table_name = '{table}'
 """
+_LAKE = "SELECT coalesce(sum(file_size_bytes), 0) FROM ducklake_table_info('{database}')"
+_FILE = """
+SELECT coalesce(any_value(total_blocks * block_size), 0)
+FROM pragma_database_size()
+WHERE database_name = '{database}'
+"""
 _KIND = "SELECT type FROM duckdb_databases() WHERE database_name = '{database}'"
 _USED = """
 SELECT coalesce(any_value(used_blocks * block_size), 0)
@@ -126,6 +132,15 @@ def stored_bytes(
         ).fetchone() or (0, 0)
         total += int(stored * ours / all_rows) if all_rows else 0
     return total
+
+
+def database_bytes(connection: duckdb.DuckDBPyConnection) -> int:
+    """Return about how many bytes the connection's own database takes."""
+    (database,) = connection.execute("SELECT current_database()").fetchone() or ("",)
+    (kind,) = connection.execute(_KIND.format(database=database)).fetchone() or ("",)
+    query = _LAKE if kind == "ducklake" else _FILE
+    (taken,) = connection.execute(query.format(database=database)).fetchone() or (0,)
+    return int(taken)
 
 
 def used_bytes(connection: duckdb.DuckDBPyConnection) -> int:

@@ -142,6 +142,10 @@ class Ui:
             if (run["assets"], run["partition"]) == ([asset], partition)
         ]
 
+    def all_runs(self) -> list[dict[str, Any]]:
+        """Return all runs, the newest first."""
+        return self._runs({})
+
     def _runs(self, wanted: dict[str, Any]) -> list[dict[str, Any]]:
         found = self.graphql(
             "query($f: RunsFilter!) { runsOrError(filter: $f)"
@@ -221,7 +225,7 @@ def serving(
         )
     try:
         running = Ui(f"http://127.0.0.1:{port}", folder)
-        until(lambda: server.poll() is None and _answers(running.url))
+        until(lambda: server.poll() is None and answers(running.url))
         yield running
     finally:
         os.killpg(server.pid, signal.SIGTERM)
@@ -232,7 +236,7 @@ def serving(
             server.wait()
 
 
-def _answers(url: str) -> bool:
+def answers(url: str) -> bool:
     try:
         with urllib.request.urlopen(f"{url}/server_info", timeout=5):
             return True

@@ -73,6 +73,7 @@ def check_same(graph: Graph, in_a_file: dict[str, Any]) -> None:
         assert found[table] == in_a_file[table], table
 
 
+@pytest.mark.soak
 def test_sqlite_and_a_folder(
     tmp_path: Path, instance: DagsterInstance, in_a_file: dict[str, Any]
 ) -> None:

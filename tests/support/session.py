@@ -80,6 +80,11 @@ NEEDS = {
     "dagster_postgres": Need(
         "dagster-postgres", partial(_are_there, "dagster_postgres"), "make lake"
     ),
+    "systemd": Need(
+        "systemd-analyze",
+        lambda: shutil.which("systemd-analyze") is not None,
+        "apt-get install systemd",
+    ),
     "s3": Need("moto's S3 server", partial(_are_there, "moto", "flask_cors"), "make lake"),
     "shared_data": Need(
         "a folder of real prompts with people's labels",

@@ -32,7 +32,8 @@ start = time.process_time()
 import alignment_assets.definitions
 seconds = time.process_time() - start
 engines = {"torch", "vllm", "ray", "transformers", "aiohttp", "uvloop", "orjson"}
-heavy = (engines | {"datasets", "pandas"}) & set(sys.modules)
+scale = {"psycopg", "psycopg2", "dagster_postgres", "duckdb_extension_ducklake", "moto", "boto3"}
+heavy = (engines | scale | {"datasets", "pandas"}) & set(sys.modules)
 print(seconds, *sorted(heavy))
 """
 

@@ -175,7 +175,7 @@ def test_settings_of_ones_own_and_records_elsewhere_are_left_alone(
     [
         ("nonsense: 1", "cannot open its records"),
         ("storage: {sqlite: ", "cannot open its records"),
-        ("storage: {postgres: {postgres_url: 'postgresql://a:b@localhost:1/c'}}", "postgres"),
+        ("storage: {sqlite: {base_dir: {env: NOT_SET}}}", "the environment variable NOT_SET"),
     ],
 )
 def test_records_that_dagster_cannot_open_are_told(
