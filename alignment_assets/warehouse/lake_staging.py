@@ -192,9 +192,9 @@ def refusal(error: duckdb.Error) -> str:
     text = str(error).strip()
     if "ducklake_snapshot_pkey" in text:
         return "the turn was lost with its connection, and another process committed meanwhile"
-    return str(
-        (re.findall("ERROR: +(.+)", text) or text.splitlines() or [type(error).__name__])[-1]
-    )
+    lines = text.splitlines() or [type(error).__name__]
+    said = re.findall("ERROR: +(.+)", text)
+    return str(said[-1]) if said else lines[-1 if lines[0].startswith("TransactionContext") else 0]
 
 
 def delete_rows(connection: duckdb.DuckDBPyConnection, dropped: Rows) -> None:

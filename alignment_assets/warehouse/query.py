@@ -36,10 +36,11 @@ _NUMBERS = {
 _PLAIN = re.compile(r"-?\d{1,18}(\.\d+)?|true|false|null|\[.*\]")
 
 # Functions of a lake's extensions that take SQL or a connection, or remove files though the catalog
-# is read-only (ducklake_cleanup_old_files); and DuckDB's that take SQL.
+# is read-only (ducklake_cleanup_old_files); and DuckDB's that take SQL, or files: a lake's own are
+# open, and an address that begins as theirs may lead away (s3://…/../, ?s3_endpoint=).
 _OF_SERVERS = re.compile(
     r"(postgres|sqlite|read_postgres|pg_clear|ducklake)_\w+|query|query_table"
-    r"|json_execute_serialized_sql"
+    r"|json_execute_serialized_sql|(read|parquet)_\w+|\w+_scan|glob|sniff_csv"
 )
 _NAME = re.compile(r'"([^"]+)"|(\w+)')
 # What DuckDB says of a text where a UUID should be.
@@ -182,6 +183,18 @@ def refuse_server_functions(text: str) -> None:
             raise QueryError(f"{name} asks no table: a question is put to tables, by SQL alone")
 
 
+def refuse_files(connection: duckdb.DuckDBPyConnection, text: str) -> None:
+    """Refuse a question to a lake that names files where tables should be.
+
+    Raises:
+        QueryError: it does.
+        duckdb.Error: it is no question to this connection.
+    """
+    for name in sorted(connection.get_table_names(text, qualified=True)):
+        if "/" in name:
+            raise QueryError(f"{name} is no table: a question is put to tables, and to no file")
+
+
 def _explain_runs(text: str) -> bool:
     """Return whether ANALYZE follows EXPLAIN, alone or among options in brackets."""
     content = text.encode()
@@ -298,6 +311,7 @@ def _asked(
         statement = only_statement(text)
         if isinstance(warehouse, Lake):
             refuse_server_functions(statement)
+            refuse_files(connection, statement)
         isolate(connection, warehouse.members)
         _execute(connection, statement, values)
         yield connection
