@@ -13,6 +13,7 @@ from alignment_assets.assets.first_rows import look_at_datasets
 from alignment_assets.assets.graph import default_resources
 from alignment_assets.commands.chosen import chosen_run
 from alignment_assets.commands.terminal import console, say
+from alignment_assets.host.expected import Expected
 from alignment_assets.host.locking import LockTimeout
 from alignment_assets.host.machine import GIBI
 from alignment_assets.host.paths import why_unwritable
@@ -27,7 +28,6 @@ from alignment_assets.requests.removals import find_left
 from alignment_assets.warehouse.database import Database
 from alignment_assets.warehouse.removed import RemovedPart
 from alignment_assets.warehouse.rewrite import database_bytes
-from alignment_assets.warehouse.schema import WarehouseError
 
 # Measured on the published size: a completion takes about this many bytes in the database and as
 # many in the spool, at 1 KB of text.
@@ -85,25 +85,22 @@ def _left(connection: duckdb.DuckDBPyConnection | None, run: Run) -> list[Remove
 def _look(run: Run, warehouse: Database) -> Iterator[Finding]:
     """Yield what there is to say of the database and the disk; it is opened once, or not at all."""
     left, expected = _left(None, run), all_expected_completions(None, run.recipe)
-    if not warehouse.is_there:
-        found = Finding(
-            "database", "ok", f"{warehouse.shown} is not there yet; the first run makes it"
-        )
-    else:
-        impatient = warehouse.model_copy(update={"lock_timeout": 0.0})
-        try:
+    found = Finding("database", "ok", f"{warehouse.shown} is not there yet; the first run makes it")
+    try:
+        if warehouse.is_there:
+            impatient = warehouse.model_copy(update={"lock_timeout": 0.0})
             with impatient.read() as connection:
                 size = database_bytes(connection) / GIBI
                 text = f"{warehouse.shown}, {size:.2f} GiB, free to read"
                 found = Finding("database", "ok", text)
                 left = _left(connection, run)
                 expected = all_expected_completions(connection, run.recipe)
-        except LockTimeout:
-            held = " and ".join(warehouse.holders())
-            text = f"{warehouse.shown} cannot be read now: held by {held}"
-            found = Finding("database", "warning", text)
-        except (WarehouseError, duckdb.Error) as error:
-            found = Finding("database", "problem", str(error))
+    except LockTimeout:
+        held = " and ".join(warehouse.holders())
+        text = f"{warehouse.shown} cannot be read now: held by {held}"
+        found = Finding("database", "warning", text)
+    except (Expected, duckdb.Error) as error:  # also of a lake's server, or its object storage
+        found = Finding("database", "problem", str(error))
     yield found
     if left:
         names = ", ".join(sorted({str(one.part.partition) for one in left}))

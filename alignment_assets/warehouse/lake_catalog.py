@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from alignment_assets.host.advisory_lock import AdvisoryLock, connected
+from alignment_assets.host.paths import why_denied, why_unwritable
 from alignment_assets.warehouse import sql_files
 from alignment_assets.warehouse.access import SharedFile
+from alignment_assets.warehouse.schema import WarehouseError
 
 logger = logging.getLogger(__name__)
 
@@ -77,13 +79,23 @@ class SqliteCatalog:
     options = ("META_JOURNAL_MODE 'WAL'", f"META_BUSY_TIMEOUT {_BUSY_MILLISECONDS}")
 
     def is_there(self) -> bool:
-        """Return whether the file holds a catalog."""
+        """Return whether the file holds a catalog.
+
+        Raises:
+            WarehouseError: it cannot be read.
+        """
         if not self.file.is_file() or not self.file.stat().st_size:
             return False
         connection = sqlite3.connect(f"{self.file.as_uri()}?mode=ro", uri=True)
         try:
             query = _MADE.format(schemas="sqlite_master", named="name")
             return bool(connection.execute(query).fetchone()[0])
+        except sqlite3.OperationalError as error:
+            reason = why_unwritable(self.file.parent) or why_denied(self.file) or str(error)
+            raise WarehouseError(
+                f"the catalog {self.file} cannot be read: SQLite keeps its log beside it, and "
+                f"{reason}; have a user run this who may write there"
+            ) from error
         except sqlite3.Error:
             return False
         finally:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,10 +17,12 @@ import duckdb
 import pyarrow as pa
 import pytest
 
+from alignment_assets.commands.doctor import _look
 from alignment_assets.recipe.load import RecipeError
 from alignment_assets.recipe.run import Run
 from alignment_assets.warehouse.lake_care import list_snapshots, maintain
 from alignment_assets.warehouse.lineage import Input, TablePart
+from alignment_assets.warehouse.opening import database_of
 from alignment_assets.warehouse.query import QueryError, fetch_rows
 from alignment_assets.warehouse.resource import LakeWarehouse, WarehouseError
 from tests.conftest import changed_recipe
@@ -187,6 +191,16 @@ def test_a_question_reaches_no_server(lake: LakeWarehouse, text: str) -> None:
         fetch_rows(lake, text, {})
 
 
+def test_a_catalog_that_cannot_be_read_is_not_told_as_missing(lake: LakeWarehouse) -> None:
+    put(lake, 1)
+    with closing(sqlite3.connect(lake.database.removeprefix("sqlite:"))) as holder:
+        holder.execute("PRAGMA locking_mode = EXCLUSIVE")
+        holder.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(WarehouseError, match=r"cannot be read: .* is locked"):
+            seen(lake)
+    assert seen(lake) == [1]
+
+
 def test_words_that_are_only_named_so_are_no_calls(lake: LakeWarehouse) -> None:
     put(lake, 1)
     text = "SELECT 'postgres_query(' AS query FROM personas WHERE persona <> 'query('"
@@ -233,6 +247,17 @@ def test_where_a_recipe_has_its_lake(tmp_path: Path, catalog: str) -> None:
     recipe = changed_recipe({"warehouse.ducklake": {"catalog": catalog}})
     found = Run(recipe, tmp_path).database_settings
     assert LAKES[catalog](tmp_path).items() <= found.items()
+
+
+def test_doctor_goes_on_where_the_server_of_the_catalog_is_down(tmp_path: Path) -> None:
+    catalog = "postgres:host=127.0.0.1 port=1 dbname=a"
+    run = Run(changed_recipe({"warehouse.ducklake": {"catalog": catalog}}), tmp_path)
+    found = list(_look(run, database_of(run.database_settings)))
+    assert [(one.subject, one.verdict) for one in found] == [
+        ("database", "problem"),
+        ("disk", "ok"),
+    ]
+    assert "cannot be asked" in found[0].text
 
 
 def test_a_small_run_has_a_lake_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
