@@ -63,6 +63,8 @@ soak: install ## Backfill the whole graph, kill runs and writers many times over
 	$(BIN)/python -m benchmarks.crash
 	$(BIN)/python -m benchmarks.killed_writers
 	$(BIN)/python -m benchmarks.writers
+	$(BIN)/python -m benchmarks.killed_lake_writers
+	$(BIN)/python -m benchmarks.lake_writers
 
 .PHONY: lint
 lint: install ## Check style, formatting, SQL, and links in documents

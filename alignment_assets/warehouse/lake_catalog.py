@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 SQLITE, POSTGRES = "sqlite:", "postgres:"
 # Who reads waits so long for who commits, which takes milliseconds.
 _BUSY_MILLISECONDS = 60_000
-_MADE = "SELECT count(*) FROM {schemas} WHERE {named} = 'ducklake_snapshot'"
+_NEWEST = "SELECT snapshot_id, schema_version FROM {snapshots} ORDER BY snapshot_id DESC LIMIT 1"
 
 
 class Catalog(Protocol):
@@ -40,8 +40,8 @@ class Catalog(Protocol):
     def options(self) -> tuple[str, ...]:
         """What it is attached with."""
 
-    def is_there(self) -> bool:
-        """Return whether it has been made."""
+    def newest(self) -> tuple[int, int] | None:
+        """Return the newest snapshot and the version of its tables; None before it is made."""
 
     def make(self) -> None:
         """Make what DuckLake expects to be there."""
@@ -76,16 +76,16 @@ class SqliteCatalog:
     # With its log, SQLite lets readers read while somebody writes.
     options = ("META_JOURNAL_MODE 'WAL'", f"META_BUSY_TIMEOUT {_BUSY_MILLISECONDS}")
 
-    def is_there(self) -> bool:
-        """Return whether the file holds a catalog."""
+    def newest(self) -> tuple[int, int] | None:
+        """Return the newest snapshot and the version of its tables; None before it is made."""
         if not self.file.is_file() or not self.file.stat().st_size:
-            return False
+            return None
         connection = sqlite3.connect(f"{self.file.as_uri()}?mode=ro", uri=True)
         try:
-            query = _MADE.format(schemas="sqlite_master", named="name")
-            return bool(connection.execute(query).fetchone()[0])
+            query = _NEWEST.format(snapshots="ducklake_snapshot")
+            return _numbers(connection.execute(query).fetchone())
         except sqlite3.Error:
-            return False
+            return None
         finally:
             connection.close()
 
@@ -126,12 +126,14 @@ class PostgresCatalog:
         """What it is attached with."""
         return (f"META_SCHEMA {sql_files.text_literal(self.schema)}",)
 
-    def is_there(self) -> bool:
-        """Return whether the schema holds a catalog."""
-        query = _MADE.format(schemas="pg_tables", named="tablename")
+    def newest(self) -> tuple[int, int] | None:
+        """Return the newest snapshot and the version of its tables; None before it is made."""
+        snapshots = f'"{self.schema}".ducklake_snapshot'
         with self._asked() as connection:
-            found = connection.execute(f"{query} AND schemaname = %s", [self.schema]).fetchone()
-        return bool(found[0])
+            (made,) = connection.execute("SELECT to_regclass(%s)", [snapshots]).fetchone()
+            if made is None:
+                return None
+            return _numbers(connection.execute(_NEWEST.format(snapshots=snapshots)).fetchone())
 
     def make(self) -> None:
         """Make the schema."""
@@ -156,3 +158,7 @@ class PostgresCatalog:
     def _asked(self) -> Iterator[Any]:
         with connected(self.conninfo, "looks", f"the catalog {self.schema}") as connection:
             yield connection
+
+
+def _numbers(row: Any) -> tuple[int, int] | None:
+    return None if row is None else (int(row[0]), int(row[1]))
