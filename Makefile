@@ -58,11 +58,13 @@ quick: install ## Run the tests that take no engine, server, browser or run of t
 	$(BIN)/python -m pytest -m "not integration and not gpu and not slow and not soak"
 
 .PHONY: soak
-soak: install ## Backfill the whole graph, kill runs and writers many times over; N=1000 random sequences
+soak: lake ## Backfill the whole graph, kill runs and writers many times over; N=1000 random sequences
 	MODEL_SEQUENCES=$(N) $(BIN)/python -m pytest -m soak
 	$(BIN)/python -m benchmarks.crash
 	$(BIN)/python -m benchmarks.killed_writers
 	$(BIN)/python -m benchmarks.writers
+	$(BIN)/python -m benchmarks.killed_lake_writers
+	$(BIN)/python -m benchmarks.lake_writers
 
 .PHONY: lint
 lint: install ## Check style, formatting, SQL, and links in documents

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,9 @@ from alignment_assets.host.paths import home_folder
 from alignment_assets.recipe.environment import limit_from_environment
 from alignment_assets.recipe.model import Recipe
 from alignment_assets.recipe.spool_place import folder_of_copies, is_address
+
+# PostgreSQL takes 63 letters.
+SCHEMA_LENGTH = 48
 
 
 @dataclass(frozen=True)
@@ -94,7 +98,7 @@ class Run:
         return {
             "database": catalog,
             "data": data,
-            "catalog_schema": re.sub(r"[^a-z0-9]+", "_", name),
+            "catalog_schema": _schema_of(name),
             "folder": str(self.home),
         }
 
@@ -146,3 +150,11 @@ class Run:
     def file_hashes(self) -> Path:
         """The file that records the hashes of weights."""
         return self.home / "file_hashes.json"
+
+
+def _schema_of(name: str) -> str:
+    """Return a schema of PostgreSQL for a name, which no other name has."""
+    plain = f"lake_{re.sub(r'[^a-z0-9]+', '_', name)}"
+    if plain == f"lake_{name}" and len(plain) <= SCHEMA_LENGTH:
+        return plain
+    return f"{plain[:SCHEMA_LENGTH]}_{hashlib.sha256(name.encode()).hexdigest()[:8]}"

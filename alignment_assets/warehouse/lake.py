@@ -12,7 +12,7 @@ import os
 import shlex
 import socket
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,17 +25,19 @@ from alignment_assets.warehouse import snapshots, sql_files
 from alignment_assets.warehouse.access import closing
 from alignment_assets.warehouse.database import Database
 from alignment_assets.warehouse.extensions import SETTINGS, load_extensions
-from alignment_assets.warehouse.lake_catalog import Catalog, catalog_of
+from alignment_assets.warehouse.lake_catalog import (
+    Catalog,
+    catalog_of,
+    keep_records_in_catalog,
+)
 from alignment_assets.warehouse.lake_data import LakeData
 from alignment_assets.warehouse.lake_staging import LakeStaging, commit, delete_rows
 from alignment_assets.warehouse.rewrite import Rows
-from alignment_assets.warehouse.schema import RECORDS, Migration, WarehouseError, plan_migration
+from alignment_assets.warehouse.schema import Migration, WarehouseError, plan_migration
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-# Rows of records are few: the catalog holds them itself, until there are so many.
-INLINED_ROWS = 1000
 # By the name that a lake is attached by, its catalog.
 _CATALOG = "__ducklake_metadata_{name}"
 _NEWEST = "SELECT snapshot_id, schema_version FROM {catalog}.ducklake_snapshot {where} LIMIT 1"
@@ -70,7 +72,7 @@ class Lake(Database):
     @property
     def is_there(self) -> bool:
         """Whether there is a catalog."""
-        return self.catalog.is_there()
+        return self.catalog.newest() is not None
 
     @property
     def catalog(self) -> Catalog:
@@ -140,10 +142,10 @@ class Lake(Database):
         target = target or snapshots.new_name(self.home).with_suffix(suffix)
         if target.suffix != suffix or (target.exists() and not target.is_file()):
             raise WarehouseError(f"{target}: a lake's snapshot is a note; name a file *{suffix}")
-        with self.read() as connection:
-            version = str(_newest(connection, "warehouse"))
+        self.prepare()
+        version, _ = self.catalog.newest() or (0, 0)
         target.parent.mkdir(parents=True, exist_ok=True)
-        write_record(target, {"lake_snapshot": version, "catalog": self.database})
+        write_record(target, {"lake_snapshot": str(version), "catalog": self.database})
         snapshots.note_last(self.home, target)
         return target
 
@@ -156,9 +158,17 @@ class Lake(Database):
             with self._attached_to_read(connection, "warehouse", None):
                 yield
             return
-        self.prepare()
-        with self._turn(purpose), self._attached(connection, "warehouse"):
-            yield
+        while True:
+            if not self.is_there:
+                self.prepare()
+            with self._attached(connection, "warehouse"):
+                # Before the turn, so that others do not wait for it: what tables there are.
+                connection.execute("SELECT 1 FROM warehouse.main.database_info LIMIT 0")
+                with self._turn(purpose):
+                    if self._migration(connection) is None:
+                        yield
+                        return
+            self.prepare()
 
     @contextmanager
     def attach_snapshot(
@@ -254,14 +264,17 @@ class Lake(Database):
 
     @contextmanager
     def _opened_to_write(self, purpose: str) -> Iterator[duckdb.DuckDBPyConnection]:
-        with ExitStack() as held:
-            held.enter_context(self._turn(purpose))
-            if not self.is_there:
-                self._make()
-            connection = held.enter_context(closing(self.connect(":memory:")))
-            held.enter_context(self._attached(connection, "warehouse"))
+        if not self.is_there:
+            with self._turn(purpose):
+                if not self.is_there:
+                    self._make()
+        with (
+            closing(self.connect(":memory:")) as connection,
+            self._attached(connection, "warehouse"),
+        ):
             connection.execute("USE warehouse")
-            yield connection
+            with self._turn(purpose):
+                yield connection
 
     def _turn(self, purpose: str) -> AbstractContextManager[None]:
         return self.catalog.turn(purpose, self.lock_timeout, self._log)
@@ -314,9 +327,11 @@ class Lake(Database):
         self, connection: duckdb.DuckDBPyConnection, name: str, as_of: str | None
     ) -> Iterator[None]:
         while True:
-            if self.is_there:
-                with self._attached(connection, name, read_only=True):
-                    version = self._find(connection, name, as_of)
+            if newest := self.catalog.newest():
+                version, _ = newest
+                if as_of is not None:
+                    with self._attached(connection, name, read_only=True):
+                        version = self._find(connection, name, as_of)
                 with self._attached(connection, name, snapshot=version, read_only=True):
                     if as_of is not None or self._migration(connection, name) is None:
                         yield
@@ -326,10 +341,8 @@ class Lake(Database):
             with self._opened_to_write("preparing the tables") as writing:
                 self._bring_forward(writing)
 
-    def _find(self, connection: duckdb.DuckDBPyConnection, name: str, as_of: str | None) -> int:
+    def _find(self, connection: duckdb.DuckDBPyConnection, name: str, as_of: str) -> int:
         catalog = _CATALOG.format(name=name)
-        if as_of is None:
-            return _newest(connection, name)
         if as_of.isdecimal():
             where = f"WHERE snapshot_id = {int(as_of)}"
         else:
@@ -360,15 +373,6 @@ class Lake(Database):
         return migration
 
 
-def keep_records_in_catalog(connection: duckdb.DuckDBPyConnection) -> None:
-    """Have the catalog of ``warehouse`` hold the rows of records, which come a few at a time."""
-    for table in sorted(RECORDS):
-        connection.execute(
-            "CALL warehouse.set_option('data_inlining_row_limit', $rows, table_name => $table)",
-            {"rows": INLINED_ROWS, "table": table},
-        )
-
-
 def noted_version(note: Path) -> str:
     """Return the number of the snapshot that a note of `Lake.snapshot` names.
 
@@ -379,12 +383,6 @@ def noted_version(note: Path) -> str:
     if version is None:
         raise WarehouseError(f"{note} is no snapshot of a lake; name another")
     return version
-
-
-def _newest(connection: duckdb.DuckDBPyConnection, name: str) -> int:
-    query = _NEWEST.format(catalog=_CATALOG.format(name=name), where="ORDER BY snapshot_id DESC")
-    (version, _) = connection.execute(query).fetchone() or (0, 0)
-    return int(version)
 
 
 def _moment(text: str) -> datetime:

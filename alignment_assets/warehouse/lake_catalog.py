@@ -13,18 +13,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import duckdb
+
 from alignment_assets.host.advisory_lock import AdvisoryLock, connected
 from alignment_assets.host.paths import why_denied, why_unwritable
 from alignment_assets.warehouse import sql_files
 from alignment_assets.warehouse.access import SharedFile
-from alignment_assets.warehouse.schema import WarehouseError
+from alignment_assets.warehouse.schema import RECORDS, WarehouseError
 
 logger = logging.getLogger(__name__)
 
 SQLITE, POSTGRES = "sqlite:", "postgres:"
 # Who reads waits so long for who commits, which takes milliseconds.
 _BUSY_MILLISECONDS = 60_000
-_MADE = "SELECT count(*) FROM {schemas} WHERE {named} = 'ducklake_snapshot'"
+# Rows of records are few: the catalog holds them itself, until there are so many.
+INLINED_ROWS = 1000
+_NEWEST = "SELECT snapshot_id, schema_version FROM {snapshots} ORDER BY snapshot_id DESC LIMIT 1"
 
 
 class Catalog(Protocol):
@@ -42,8 +46,8 @@ class Catalog(Protocol):
     def options(self) -> tuple[str, ...]:
         """What it is attached with."""
 
-    def is_there(self) -> bool:
-        """Return whether it has been made."""
+    def newest(self) -> tuple[int, int] | None:
+        """Return the newest snapshot and the version of its tables; None before it is made."""
 
     def make(self) -> None:
         """Make what DuckLake expects to be there."""
@@ -78,26 +82,28 @@ class SqliteCatalog:
     # With its log, SQLite lets readers read while somebody writes.
     options = ("META_JOURNAL_MODE 'WAL'", f"META_BUSY_TIMEOUT {_BUSY_MILLISECONDS}")
 
-    def is_there(self) -> bool:
-        """Return whether the file holds a catalog.
+    def newest(self) -> tuple[int, int] | None:
+        """Return the newest snapshot and the version of its tables; None before it is made.
 
         Raises:
             WarehouseError: it cannot be read.
         """
         if not self.file.is_file() or not self.file.stat().st_size:
-            return False
+            return None
         connection = sqlite3.connect(f"{self.file.as_uri()}?mode=ro", uri=True)
         try:
-            query = _MADE.format(schemas="sqlite_master", named="name")
-            return bool(connection.execute(query).fetchone()[0])
+            query = _NEWEST.format(snapshots="ducklake_snapshot")
+            return _numbers(connection.execute(query).fetchone())
         except sqlite3.OperationalError as error:
+            if "no such table" in str(error):  # whoever was making it was killed
+                return None
             reason = why_unwritable(self.file.parent) or why_denied(self.file) or str(error)
             raise WarehouseError(
                 f"the catalog {self.file} cannot be read: SQLite keeps its log beside it, and "
                 f"{reason}; have a user run this who may write there"
             ) from error
         except sqlite3.Error:
-            return False
+            return None
         finally:
             connection.close()
 
@@ -138,12 +144,14 @@ class PostgresCatalog:
         """What it is attached with."""
         return (f"META_SCHEMA {sql_files.text_literal(self.schema)}",)
 
-    def is_there(self) -> bool:
-        """Return whether the schema holds a catalog."""
-        query = _MADE.format(schemas="pg_tables", named="tablename")
+    def newest(self) -> tuple[int, int] | None:
+        """Return the newest snapshot and the version of its tables; None before it is made."""
+        snapshots = f'"{self.schema}".ducklake_snapshot'
         with self._asked() as connection:
-            found = connection.execute(f"{query} AND schemaname = %s", [self.schema]).fetchone()
-        return bool(found[0])
+            (made,) = connection.execute("SELECT to_regclass(%s)", [snapshots]).fetchone()
+            if made is None:
+                return None
+            return _numbers(connection.execute(_NEWEST.format(snapshots=snapshots)).fetchone())
 
     def make(self) -> None:
         """Make the schema."""
@@ -168,3 +176,16 @@ class PostgresCatalog:
     def _asked(self) -> Iterator[Any]:
         with connected(self.conninfo, "looks", f"the catalog {self.schema}") as connection:
             yield connection
+
+
+def keep_records_in_catalog(connection: duckdb.DuckDBPyConnection) -> None:
+    """Have the catalog of ``warehouse`` hold the rows of records, which come a few at a time."""
+    for table in sorted(RECORDS):
+        connection.execute(
+            "CALL warehouse.set_option('data_inlining_row_limit', $rows, table_name => $table)",
+            {"rows": INLINED_ROWS, "table": table},
+        )
+
+
+def _numbers(row: Any) -> tuple[int, int] | None:
+    return None if row is None else (int(row[0]), int(row[1]))

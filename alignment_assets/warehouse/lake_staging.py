@@ -21,6 +21,10 @@ from alignment_assets.warehouse.rewrite import Rows, stored_bytes
 from alignment_assets.warehouse.schema import WarehouseError
 from alignment_assets.warehouse.staging import Attaching, Staging
 
+# Groups of rows are compressed side by side, and wait in memory until they are: of texts of 1 KB
+# the usual 122,880 would be 120 MB for each thread. Level 1 takes two thirds of the usual level's
+# processor time, for files that are a tenth larger.
+_WRITTEN = "FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1, ROW_GROUP_SIZE 30720"
 _NULLS = """
 SELECT path_in_schema, sum(stats_null_count) FROM parquet_metadata($files)
 WHERE list_contains($columns, path_in_schema)
@@ -115,7 +119,7 @@ class LakeStaging(Staging):
         count = int(
             self._scalar(
                 f"COPY (SELECT {self._columns} FROM {source}) "
-                f"TO {sql_files.text_literal(file)} (FORMAT parquet, COMPRESSION zstd)",
+                f"TO {sql_files.text_literal(file)} ({_WRITTEN})",
                 values,
             )
         )

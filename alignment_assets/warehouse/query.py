@@ -40,7 +40,7 @@ _PLAIN = re.compile(r"-?\d{1,18}(\.\d+)?|true|false|null|\[.*\]")
 # open, and an address that begins as theirs may lead away (s3://…/../, ?s3_endpoint=).
 _OF_SERVERS = re.compile(
     r"(postgres|sqlite|read_postgres|pg_clear|ducklake)_\w+|query|query_table"
-    r"|json_execute_serialized_sql|(read|parquet)_\w+|\w+_scan|glob|sniff_csv"
+    r"|json_execute_serialized_sql|(read|parquet)_\w+|\w+_scan|glob|sniff_csv|duckdb_secrets"
 )
 _NAME = re.compile(r'"([^"]+)"|(\w+)')
 # What DuckDB says of a text where a UUID should be.

@@ -78,9 +78,9 @@ def hide_removed(
         The tables whose names mean another thing now.
     """
     database, hidden = database or _database(connection), []
-    # Not as a parameter: with one, DuckDB loads pandas.
+    # Not as a parameter: with one, DuckDB loads pandas. `duckdb_tables` would count a lake's rows.
     there = connection.execute(
-        "SELECT table_name FROM duckdb_tables() "
+        "SELECT DISTINCT table_name FROM duckdb_columns() "
         f"WHERE database_name = {sql_files.text_literal(database)}"
     ).fetchall()
     for table, column in PARTITION_COLUMNS.items():

@@ -22,12 +22,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import permutations
-from pathlib import Path
 from typing import Any
 
-import duckdb
-
 from alignment_assets.recipe.model import Recipe
+from alignment_assets.warehouse.database import Database
 from tests.model import reading
 from tests.model.engine import AskedLog, asked_hash, fingerprint_of
 from tests.model.reading import Row, filled, sha256, transcript, with_system
@@ -171,8 +169,8 @@ def _add(known: list[str], value: str) -> None:
         known.append(value)
 
 
-def read_tables(database: Path) -> dict[str, list[Row]]:
-    with duckdb.connect(str(database), read_only=True, config={"threads": 1}) as connection:
+def read_tables(database: Database) -> dict[str, list[Row]]:
+    with database.read() as connection:
         return {
             table: connection.execute(f"FROM {table}").to_arrow_table().to_pylist()
             for table in TABLES

@@ -18,7 +18,7 @@ from alignment_assets.inference.spool import spool_folder, whole_files
 from alignment_assets.inference.spool_queries import ANSWERED_ID
 from alignment_assets.recipe.run import Run
 from alignment_assets.requests.request_sets import all_request_sets
-from alignment_assets.warehouse.resource import Warehouse
+from alignment_assets.warehouse.opening import database_of
 from tests.model import checker as checking
 from tests.model.checker import PARTITION_COLUMNS, TABLES, Checker, History, read_tables
 from tests.model.engine import AskedLog, asked_hash
@@ -40,7 +40,7 @@ def problems_of_home(run: Run, fingerprints: Mapping[str, str]) -> list[str]:
             for partition in run.recipe.members.get(PARTITION_COLUMNS.get(table, ""), [None])
         ]
         history.made = dict.fromkeys(places, (run.recipe,))
-        tables = read_tables(run.database)
+        tables = read_tables(database_of(run.database_settings))
         held = Checker(tables, run.recipe, history, log_of_home(run, fingerprints), strict=True)
         found = [str(finding) for place in places for finding in held.check(place)]
     needed = set(TABLES) - {"selection_exclusions"}
@@ -50,8 +50,7 @@ def problems_of_home(run: Run, fingerprints: Mapping[str, str]) -> list[str]:
 def log_of_home(run: Run, fingerprints: Mapping[str, str]) -> AskedLog:
     """Return the answers of a home's spool, by the hash of what they answer."""
     log = AskedLog(Path())
-    warehouse = Warehouse(database=str(run.database))
-    with warehouse.read() as connection:
+    with database_of(run.database_settings).read() as connection:
         requests = all_request_sets(run.recipe, lambda model: fingerprints[model])
         for (asset, partition), sets in requests.items():
             answers = _answers(spool_folder(run.spool, asset, partition))

@@ -158,3 +158,21 @@ def test_the_same_of_long_sequences_with_real_kills(finished: World, tmp_path: P
     number = int(os.environ.get("MODEL_SEQUENCES") or 100)
     killed = replace(finished, by_process=True)
     run_sequences(number, seed, killed, tmp_path / "home", longest=40, shortest=10)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(0)
+@pytest.mark.needs("lake")
+@pytest.mark.parametrize("by_process", [False, True])
+def test_the_same_on_a_lake(tmp_path: Path, by_process: bool) -> None:
+    steps = os.environ.get("MODEL_STEPS")
+    made = replace(World.create(tmp_path / "finished", lake=True), by_process=by_process)
+    if steps:
+        one = json.loads(steps)
+        if take(one, made, tmp_path / "home")[0]:
+            tell(one, made, tmp_path / "home", "MODEL_STEPS")
+        return
+    seed = int(os.environ.get("MODEL_SEED") or random.SystemRandom().randrange(1_000_000))
+    print(f"MODEL_SEED={seed}")
+    number = int(os.environ.get("MODEL_SEQUENCES") or 100)
+    run_sequences(number, seed, made, tmp_path / "home", longest=40, shortest=10)

@@ -13,10 +13,11 @@ import logging
 import os
 import shutil
 import signal
+import sqlite3
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -36,8 +37,10 @@ from alignment_assets.inference.spool import SpoolWriter
 from alignment_assets.recipe.load import RecipeError, parse_recipe
 from alignment_assets.recipe.model import Recipe
 from alignment_assets.recipe.run import Run
+from alignment_assets.warehouse import staging as staging_module
+from alignment_assets.warehouse.database import Database
 from alignment_assets.warehouse.query import run_query
-from alignment_assets.warehouse.resource import Warehouse
+from alignment_assets.warehouse.resource import LakeWarehouse, Warehouse
 from alignment_assets.warehouse.staging import Staging
 from tests.model.checker import (
     MODEL_TABLES,
@@ -77,6 +80,7 @@ CHAINS = {
     "all": ORDER,
     **{table: (table,) for table in ORDER},
 }
+LAKE = {"catalog": "sqlite:"}
 KILLS = ("spool write", "stage", "before publish", "after publish")
 
 Step = list[Any]
@@ -87,8 +91,8 @@ class KilledError(Exception):
     """Stands for the death of a process."""
 
 
-class MadeWarehouse(Warehouse):
-    """A warehouse without what takes a quarter of the time and has no part in what is checked.
+class _Made(Database):
+    """A database without what takes a quarter of the time and has no part in what is checked.
 
     Its tables are not compared with ``sql/schema`` each time it is opened, as no step changes them;
     and ``inference_runs``, which nothing is made from, gets no rows.
@@ -99,6 +103,14 @@ class MadeWarehouse(Warehouse):
 
     def append(self, *_: Any, **__: Any) -> None:
         """Leave it."""
+
+
+class MadeWarehouse(_Made, Warehouse):
+    """Such a DuckDB file."""
+
+
+class MadeLake(_Made, LakeWarehouse):
+    """Such a DuckLake."""
 
 
 @lru_cache(maxsize=4)
@@ -140,10 +152,13 @@ class World:
         self.history.saw(self.recipe)
 
     @classmethod
-    def create(cls, folder: Path) -> World:
-        """Make a finished home in an empty folder."""
+    def create(cls, folder: Path, lake: bool = False) -> World:
+        """Make a finished home in an empty folder, its database a DuckDB file or a DuckLake."""
         write_study(folder / "study")
-        world = cls(folder, copy.deepcopy(RECIPE))
+        content = copy.deepcopy(RECIPE)
+        if lake:
+            content["warehouse"] = {**content.get("warehouse", {}), "ducklake": LAKE}
+        world = cls(folder, content)
         for text in [str(found) for found in world.apply(["make", "all", 0])]:
             raise AssertionError(text)
         assert not world.refusals, world.told
@@ -154,6 +169,7 @@ class World:
         shutil.copytree(self.folder, folder)
         for path in (folder / "home").glob("*.ticket*"):
             path.unlink(missing_ok=True)
+        _move_lake(folder / "home")
         history = History(
             dict(self.history.made),
             copy.deepcopy(self.history.wordings),
@@ -176,6 +192,14 @@ class World:
     @property
     def run(self) -> Run:
         return Run(self.recipe, self.folder / "home")
+
+    def database(self, as_it_is: bool = False) -> Warehouse | LakeWarehouse:
+        """Return the home's database, without what takes time unless it is wanted as it is."""
+        named = ("database", "data", "folder")
+        said = {name: value for name, value in self.run.database_settings.items() if name in named}
+        in_a_file, on_lake = (Warehouse, LakeWarehouse) if as_it_is else (MadeWarehouse, MadeLake)
+        kind = on_lake if "data" in said else in_a_file
+        return kind(**said, connection_config={"threads": 1}, lock_timeout=60)
 
     def _parsed(self, content: dict[str, Any]) -> Recipe:
         return parse_recipe(copy.deepcopy(content), self.study / "recipe.yaml")
@@ -364,11 +388,7 @@ class World:
         build = inspect.unwrap(asset.op.compute_fn.decorated_fn)  # type: ignore[attr-defined]
         as_it_is = self.tables is None or self.by_process
         resources = {
-            "warehouse": (Warehouse if as_it_is else MadeWarehouse)(
-                database=str(self.run.database),
-                connection_config={"threads": 1},
-                lock_timeout=60,
-            ),
+            "warehouse": self.database(as_it_is),
             "inference": RememberingInference(log=str(self.log.path)),
             "gpus": GpuPool(),
         }
@@ -449,7 +469,7 @@ class World:
 
     def checker(self) -> Checker:
         """Read all rows, and return what holds them against each other."""
-        self.tables = read_tables(self.run.database)
+        self.tables = read_tables(self.database())
         return Checker(
             self.tables, self.recipe, self.history, self.log.update(), strict=self.strict
         )
@@ -489,7 +509,7 @@ class World:
             f"FROM {table}"
             for table, column in PARTITION_COLUMNS.items()
         )
-        warehouse = Warehouse(database=str(self.run.database), **known)
+        warehouse = self.database(as_it_is=True).model_copy(update=known)
         rows = run_query(warehouse, query, {}).to_pylist()
         return sorted(row["label"] for row in rows if row["name"] not in members[row["kind"]])
 
@@ -497,6 +517,16 @@ class World:
         for kind, (table, partition), _ in read_entries(self._events):
             if kind == "publishing":
                 yield table, partition
+
+
+def _move_lake(home: Path) -> None:
+    """Tell the catalog of a lake that was copied where its files are now."""
+    if (home / "catalog.sqlite").exists():
+        with closing(sqlite3.connect(home / "catalog.sqlite")) as catalog, catalog:
+            catalog.execute(
+                "UPDATE ducklake_metadata SET value = ? WHERE key = 'data_path'",
+                [f"{home / 'lake'}/"],
+            )
 
 
 def _by_partition(table: str, rows: list[dict[str, Any]]) -> dict[str | None, list[str]]:
@@ -548,7 +578,7 @@ def _killing(kill: str | None, count: int) -> Iterator[None]:
         elif kill:
             # Before what is committed is whole, or when it is.
             after = kill == "after publish"
-            name = "publish" if after else "_write_records"
-            function = getattr(Staging, name)
-            patched.enter_context(patch.object(Staging, name, dying(function, after)))
+            place, name = (Staging, "publish") if after else (staging_module, "write_records")
+            function = getattr(place, name)
+            patched.enter_context(patch.object(place, name, dying(function, after)))
         yield

@@ -72,8 +72,13 @@ class PostgresServer:
 
 
 @contextmanager
-def postgres_server() -> Iterator[PostgresServer]:
-    """Run a server until the block ends."""
+def postgres_server(*, durable: bool = False) -> Iterator[PostgresServer]:
+    """Run a server until the block ends.
+
+    Args:
+        durable: whether a commit waits for the disk, as it does in earnest; no test stops the
+            machine.
+    """
     folder = programs()
     assert folder, "no PostgreSQL on this machine"
     become: list[str | Path] = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
@@ -103,7 +108,7 @@ def postgres_server() -> Iterator[PostgresServer]:
         "port": port,
         "unix_socket_directories": home,
         "max_connections": 300,
-        "fsync": "off",  # no test stops the machine
+        "fsync": "on" if durable else "off",
     }
     options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
     with log.open("wb") as output:

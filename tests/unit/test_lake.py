@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sqlite3
 import subprocess
 import sys
@@ -237,7 +238,7 @@ LAKES: dict[str, Callable[[Path], dict[str, str]]] = {
     "postgres:dbname=alignment": lambda home: {
         "database": "postgres:dbname=alignment",
         "data": f"{home}/lake",
-        "catalog_schema": "demo",
+        "catalog_schema": "lake_demo",
     },
 }
 
@@ -265,10 +266,14 @@ def test_a_small_run_has_a_lake_of_its_own(monkeypatch: pytest.MonkeyPatch) -> N
     recipe = changed_recipe({"warehouse.ducklake": lake})
     monkeypatch.setenv("ALIGNMENT_LIMIT", "6")
     small = Run.of(recipe).database_settings
-    assert (small["catalog_schema"], small["data"]) == (
-        "demo_limit_6",
-        "s3://bucket/lake/demo-limit-6",
-    )
+    assert small["data"] == "s3://bucket/lake/demo-limit-6"
+    schemas = {small["catalog_schema"]}
+    for name in ("demo", "demo_limit_6", "demo.limit.6", "pg-demo", "d" * 100, "d" * 101):
+        alike = Run(changed_recipe({"warehouse.ducklake": lake, "name": name}), Path("home"))
+        schemas.add(alike.database_settings["catalog_schema"])
+    # None is another's, none too long for PostgreSQL, none of those it keeps for itself.
+    assert len(schemas) == 7
+    assert all(re.fullmatch(r"lake_\w{1,58}", schema) for schema in schemas)
 
 
 @pytest.mark.parametrize(
