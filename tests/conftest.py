@@ -81,9 +81,9 @@ class Graph:
 
     @property
     def warehouse(self) -> Warehouse | LakeWarehouse:
-        return warehouse_of(self.run.database_settings).model_copy(
-            update={"lock_timeout": self.lock_timeout, "recipe": None, "connection_config": {}}
-        )
+        # Made so and not changed later: Dagster's runs take what a resource was made with.
+        own = {"lock_timeout": self.lock_timeout, "recipe": None, "connection_config": {}}
+        return warehouse_of({**self.run.database_settings, **own})
 
     @property
     def defs(self) -> Definitions:

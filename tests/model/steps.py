@@ -165,8 +165,6 @@ UNCHANGED = {
     "warehouse.threads": "changes no row",
     "warehouse.temp_directory": "changes no row",
     "warehouse.ducklake": "is another database",
-    "warehouse.ducklake.catalog": "is another database",
-    "warehouse.ducklake.data": "is another database",
     "spool": "another place of the same answers, which has tests of its own",
     "published_prompts": "is shown beside the rows alone",
 }
