@@ -12,6 +12,7 @@ import logging
 import os
 import tempfile
 import uuid
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from itertools import chain
@@ -229,20 +230,21 @@ class Database(BaseModel):
         """Load into a connection what attaching the database takes."""
 
     @property
+    @abstractmethod
     def home(self) -> Path:
         """The recipe's home, with the spool and the staging files."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def shown(self) -> str:
         """The database as messages name it."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def is_there(self) -> bool:
         """Whether there is a database."""
-        raise NotImplementedError
 
+    @abstractmethod
     def read(self, as_of: str | None = None) -> AbstractContextManager[duckdb.DuckDBPyConnection]:
         """Open the database read-only; all that is asked inside is of one moment.
 
@@ -255,16 +257,16 @@ class Database(BaseModel):
                 has no such past.
             LockTimeout: the file stayed with somebody else.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def read_snapshot(self) -> AbstractContextManager[duckdb.DuckDBPyConnection]:
         """Open the last snapshot read-only, for as long as you like: nobody waits for it.
 
         Raises:
             WarehouseError: there is none.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def attach_snapshot(
         self, connection: duckdb.DuckDBPyConnection, snapshot: Path | str, name: str
     ) -> AbstractContextManager[None]:
@@ -278,8 +280,8 @@ class Database(BaseModel):
         Raises:
             WarehouseError: it is none.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def attach_in_turn(
         self, connection: duckdb.DuckDBPyConnection, *, exclusive: bool, purpose: str
     ) -> AbstractContextManager[None]:
@@ -293,8 +295,8 @@ class Database(BaseModel):
         Raises:
             WarehouseError, LockTimeout: see `read`.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def snapshot(self, target: Path | None = None) -> Path:
         """Keep the database as it is now, for those who want to read it for long.
 
@@ -309,34 +311,34 @@ class Database(BaseModel):
             WarehouseError: the target is something else than a snapshot.
             OSError: the disk has no room for it.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def holders(self) -> list[str]:
         """Return who has the database, or its turn, or waits for it, as messages name them."""
-        raise NotImplementedError
 
+    @abstractmethod
     def declaration(self, table: sql_files.Table) -> str:
         """Return the statement that makes a table, with how its columns are stored."""
-        raise NotImplementedError
 
+    @abstractmethod
     def rebuild(self, tables: Sequence[str] | None) -> str:
         """Say how tables are taken away, so that they are made anew.
 
         Args:
             tables: their names; None is the whole database.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def _opened_to_write(self, purpose: str) -> AbstractContextManager[duckdb.DuckDBPyConnection]:
         """Open the database to write, made if it is not there, when it is our turn."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _migration(
         self, connection: duckdb.DuckDBPyConnection, database: str | None = None
     ) -> Migration | None:
         """Return what brings an attached database forward; None if nothing has to."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _staging(
         self,
         connection: duckdb.DuckDBPyConnection,
@@ -346,10 +348,9 @@ class Database(BaseModel):
         name: str,
     ) -> Staging:
         """Return what takes new rows; ``name`` is that of its own files in the spill folder."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _without(
         self, connection: duckdb.DuckDBPyConnection, dropped: Rows
     ) -> AbstractContextManager[str]:
         """Take rows away together with what else the body does, in the database that it yields."""
-        raise NotImplementedError

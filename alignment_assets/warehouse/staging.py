@@ -6,6 +6,7 @@ for a DuckDB file by `file_staging` and for a DuckLake by `lake_staging`.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing
 from dataclasses import dataclass
@@ -61,7 +62,7 @@ class Attaching(Protocol):
         """Return what holds the database while it is entered."""
 
 
-class Staging:
+class Staging(ABC):
     """New rows of a table on their way; see `Database.stage`.
 
     They wait in memory, if they have no long texts. What another kind of database does in its own
@@ -297,17 +298,17 @@ class Staging:
 
     # What each kind of database does in its own way.
 
+    @abstractmethod
     def check_room(self) -> None:
         """Raise OSError if the disk has no room for as many rows as there are now."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _add(self, rows: str, values: Mapping[str, Any]) -> int:
         """Take the rows of what follows INSERT INTO; return how many they are."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _put_in_place(self) -> None:
         """Begin the transaction that `_writing` commits, the new rows in it instead of the old."""
-        raise NotImplementedError
 
 
 class _Abandoned(Exception):
