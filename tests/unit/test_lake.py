@@ -68,6 +68,17 @@ def newest(lake: LakeWarehouse) -> str:
     return str(list_snapshots(lake).values[0][0])
 
 
+def committed(lake: LakeWarehouse, snapshot: str, *, days_ago: int) -> None:
+    """Date a state back in the catalog: what is told by the clock needs no waiting."""
+    moment = (datetime.now(UTC) - timedelta(days=days_ago)).isoformat(" ")
+    with closing(sqlite3.connect(lake.database.removeprefix("sqlite:"))) as catalog, catalog:
+        catalog.execute(
+            "UPDATE ducklake_snapshot SET snapshot_time = ? "
+            "WHERE snapshot_id <= ? AND snapshot_time > ?",
+            (moment, int(snapshot), moment),
+        )
+
+
 def files(lake: LakeWarehouse) -> set[Path]:
     return set(Path(lake.data).rglob("*.parquet"))
 
@@ -128,11 +139,15 @@ def test_a_snapshot_is_a_note_that_maintenance_keeps(lake: LakeWarehouse) -> Non
 
 
 def test_a_state_stays_that_was_the_newest_in_the_time_that_is_kept(lake: LakeWarehouse) -> None:
+    put(lake, 0)
+    committed(lake, newest(lake), days_ago=4)
     put(lake, 1)
-    since = datetime.now(UTC)
+    committed(lake, newest(lake), days_ago=3)
     put(lake, 2)
-    maintain(lake, datetime.now(UTC) - since, apply=True)
-    assert seen(lake, as_of=since.isoformat()) == [1]
+    maintain(lake, timedelta(days=2), apply=True)
+    assert seen(lake, as_of=(datetime.now(UTC) - timedelta(days=2)).isoformat()) == [1]
+    with pytest.raises(QueryError, match="no snapshot"):
+        seen(lake, as_of=(datetime.now(UTC) - timedelta(days=3.5)).isoformat())
 
 
 def test_the_command_that_a_message_tells_drops_tables(tmp_path: Path) -> None:
