@@ -63,7 +63,7 @@ def bare_engine(pipe: Connection, settings: dict[str, Any]) -> None:
     """Answer lists of chats in calls of a given size, and say how many tokens and seconds."""
     from vllm import LLM, SamplingParams
 
-    from alignment_assets.inference.backends.vllm.engine import EngineSettings, llm_arguments
+    from alignment_assets.inference.vllm_engine import EngineSettings, llm_arguments
 
     os.setsid()  # so that vLLM's own processes end with this one
     llm = LLM(**llm_arguments(EngineSettings(**settings)))

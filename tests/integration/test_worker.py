@@ -15,9 +15,10 @@ import pytest
 from alignment_assets.gpus.pool import GpuPool
 from alignment_assets.inference.backend import Job
 from alignment_assets.inference.backends.vllm.backend import VllmInference, close_engines
-from alignment_assets.inference.backends.vllm.process import WorkerError, WorkerProcess
+from alignment_assets.inference.backends.vllm.engines import VllmWorker
 from alignment_assets.inference.progress import Progress
 from alignment_assets.inference.types import Request
+from alignment_assets.inference.worker_process import WorkerError
 from alignment_assets.recipe.run import Run
 from alignment_assets.recipe.stages import Sampling
 from tests.conftest import REPOSITORY, changed_recipe
@@ -161,7 +162,7 @@ def test_an_engine_that_cannot_start_says_why(tmp_path: Path, smollm2: Path) -> 
 def test_a_worker_that_dies_is_reported_and_the_next_one_starts(
     tmp_path: Path, smollm2: Path
 ) -> None:
-    worker = WorkerProcess("test", tmp_path / "logs", {})
+    worker = VllmWorker("test", tmp_path / "logs", {})
     os.kill(worker._process.pid, signal.SIGKILL)
     with pytest.raises(WorkerError, match=r"is dead|exit code -9"):
         list(worker.ask({"do": "load", "settings": {}}, until="ready", silence=60))

@@ -14,11 +14,11 @@ import pytest
 from alignment_assets.inference.backends.vllm import engines as vllm_engines
 from alignment_assets.inference.backends.vllm.answering import GIVEN_UP_IN_A_ROW, RESTARTS
 from alignment_assets.inference.backends.vllm.engines import Engines
-from alignment_assets.inference.backends.vllm.process import WorkerError
 from alignment_assets.inference.progress import COUNTS, Progress
 from alignment_assets.inference.spool import SpoolWriter
 from alignment_assets.inference.types import Answer, AnsweredBy, Request
 from alignment_assets.inference.work_queue import WorkQueue
+from alignment_assets.inference.worker_process import WorkerError
 from tests.integration.conftest import read_spool, write_requests
 from tests.support.ids import named
 
@@ -80,7 +80,7 @@ def host(monkeypatch: pytest.MonkeyPatch) -> Host:
         def close(self) -> None:
             self.alive = False
 
-    monkeypatch.setattr(vllm_engines, "WorkerProcess", Worker)
+    monkeypatch.setattr(vllm_engines, "VllmWorker", Worker)
     monkeypatch.setattr(vllm_engines, "PAUSE_SECONDS", (0.0, 0.0))
     return host
 

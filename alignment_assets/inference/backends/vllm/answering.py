@@ -13,11 +13,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from alignment_assets.inference.backends.vllm.process import WorkerError
 from alignment_assets.inference.progress import COUNTS, PROGRESS_SECONDS, Progress
 from alignment_assets.inference.spool import SpoolWriter
 from alignment_assets.inference.types import ERROR_CHARACTERS, Answer, AnsweredBy, Request
 from alignment_assets.inference.work_queue import WorkQueue, claimed, write_row, write_unanswered
+from alignment_assets.inference.worker_process import WorkerError
 
 if TYPE_CHECKING:
     from alignment_assets.inference.backends.vllm.engines import Engine

@@ -6,7 +6,6 @@ Here belongs which engine runs on which GPUs; what it does is `engine`'s part.
 from __future__ import annotations
 
 import atexit
-import json
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -17,13 +16,8 @@ from alignment_assets.inference.backend import Examination, Finding, Inference, 
 from alignment_assets.inference.backends.vllm.engines import Engines
 from alignment_assets.inference.backends.vllm.examine import examine_host
 from alignment_assets.inference.backends.vllm.settings import VllmSettings
-from alignment_assets.inference.fingerprint import resolve_weights
+from alignment_assets.inference.vllm_settings import ENVIRONMENT, engine_settings, vllm_limits
 from alignment_assets.recipe.model import Model
-
-# Tokens of a step for log-likelihoods: 1,024 of 152,000 words are 0.6 GB of logits, held two or
-# three times over; more are no faster.
-LOGLIKELIHOOD_TOKENS = 1024
-LOGLIKELIHOOD_SEQUENCES = 64
 
 
 class VllmInference(Inference):
@@ -33,7 +27,7 @@ class VllmInference(Inference):
 
     def limits(self, model: Model) -> str:
         """Return the model's context length: only that decides about a request's fate."""
-        return json.dumps({"backend": "vllm", "max_model_len": model.max_model_len}, sort_keys=True)
+        return vllm_limits(model)
 
     def answer(self, job: Job) -> None:
         """Run the job in the shared engines, starting them if need be; see `Inference.answer`."""
@@ -53,36 +47,10 @@ class VllmInference(Inference):
             raise
 
     def engine_settings(self, job: Job) -> dict[str, Any]:
-        """Return what `engine.EngineSettings` are made of for a job's model."""
-        model, settings = job.model, settings_of(job.model)
-        recipe = job.run.recipe
-        weights = resolve_weights(job.name, job.run)
-        template = recipe.chat_template(model)
-        sequences, arguments = settings.max_num_seqs, settings.engine_arguments
-        if job.kind == "loglikelihood":
-            # vLLM holds the logits of all tokens of a step at once, and does not reckon with it.
-            sequences = min(sequences, LOGLIKELIHOOD_SEQUENCES)
-            arguments = {
-                **arguments,
-                "max_num_batched_tokens": LOGLIKELIHOOD_TOKENS,
-                "enable_chunked_prefill": True,
-                "enable_prefix_caching": False,  # it is not read where logits are wanted
-            }
-        return {
-            "location": weights.location,
-            "commit": weights.commit,
-            "content": weights.content,
-            "runner": "pooling" if job.kind == "classify" else "generate",
-            "tensor_parallel_size": settings.gpus if job.gpus.device_count() else 1,
-            "max_model_len": model.max_model_len,
-            "max_num_seqs": sequences,
-            "dtype": settings.dtype,
-            "chat_template": template,
-            "chat_template_arguments": model.chat_template_arguments,
-            "template_date": recipe.template_date,
-            "engine_arguments": arguments,
-            "limits": self.limits(model),
-        }
+        """Return what `vllm_engine.EngineSettings` are made of for a job's model."""
+        options = settings_of(job.model)
+        gpus = options.gpus if job.gpus.device_count() else 1
+        return engine_settings(job.run, job.name, job.kind, options, gpus=gpus)
 
     def examine(self, examined: Examination) -> Iterator[Finding]:
         """Yield what there is to say of this host and of the models' weights."""
@@ -121,12 +89,7 @@ class _SharedEngines:
             )
         )
         self.gpus = sum(len(lease.devices) for lease in leases)
-        environment = {
-            "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
-            "VLLM_NO_USAGE_STATS": "1",
-            "TOKENIZERS_PARALLELISM": "false",
-        }
-        environments = [environment | lease.environment for lease in leases]
+        environments = [ENVIRONMENT | lease.environment for lease in leases]
         if not self.gpus and len(leases) > 1:
             for share, cores in zip(environments, _core_shares(len(leases)), strict=True):
                 share["VLLM_CPU_OMP_THREADS_BIND"] = ",".join(map(str, cores))

@@ -14,15 +14,22 @@ from pathlib import Path
 from typing import Any
 
 from alignment_assets.inference.backends.vllm.answering import Answering
-from alignment_assets.inference.backends.vllm.process import WorkerError, WorkerProcess
 from alignment_assets.inference.progress import COUNTS, Progress
 from alignment_assets.inference.retries import backoff
+from alignment_assets.inference.worker_process import WorkerError, WorkerProcess
 
 PAUSE_SECONDS = (1.0, 60.0)
 # A worker that says nothing for so long hangs. It speaks every second while it answers, and not at
 # all while it reads weights.
 SILENT_LOADING = 3600.0
 SILENT_ANSWERING = 900.0
+
+
+class VllmWorker(WorkerProcess):
+    """A worker with one engine on this host."""
+
+    module = "alignment_assets.inference.backends.vllm.worker"
+    called = "the vLLM worker"
 
 
 class Engines:
@@ -100,7 +107,7 @@ class Engine:
     ) -> None:
         self._name, self._settings, self._environment = name, settings, environment
         self._folder = logs
-        self._worker: WorkerProcess | None = None
+        self._worker: VllmWorker | None = None
         self._closed = threading.Event()
         self._lock = threading.Lock()
         self.counts: dict[str, int] = dict.fromkeys(COUNTS, 0)
@@ -115,7 +122,7 @@ class Engine:
         with self._lock:
             if self._closed.is_set():
                 raise WorkerError(f"{self._name}: closed")
-            worker = self._worker = WorkerProcess(self._name, self._folder, self._environment)
+            worker = self._worker = VllmWorker(self._name, self._folder, self._environment)
         self.logs.append(worker.log)
         command = {"do": "load", "settings": self._settings}
         for event in worker.ask(command, until="ready", silence=SILENT_LOADING):

@@ -86,14 +86,14 @@ class VllmEngine:
 
     def run(
         self,
-        requests: Iterator[Request],
+        requests: Iterator[Request | None],
         emit: Callable[[Answer], None],
         tick: Callable[[int], None],
     ) -> None:
         """Answer all requests.
 
         Args:
-            requests: read as the engine has room for them.
+            requests: read as the engine has room for them; None is "none for now".
             emit: takes each answer as it is complete.
             tick: called after every step with the number of requests in flight.
         """
@@ -103,9 +103,12 @@ class VllmEngine:
         exhausted = False
         while not exhausted or flight:
             while len(flight) < window and not exhausted:
-                request = next(requests, None)
-                if request is None:
+                try:
+                    request = next(requests)
+                except StopIteration:
                     exhausted = True
+                    break
+                if request is None:
                     break
                 try:
                     begins = self._submit(str(number), request)

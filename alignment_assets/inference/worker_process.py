@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from alignment_assets.inference.backend import BackendError
 
@@ -27,11 +27,16 @@ class WorkerError(BackendError):
 
 
 class WorkerProcess:
-    """A running worker; see `alignment_assets.inference.backends.vllm.worker`.
+    """A running worker; see `alignment_assets.inference.worker_channel` for its side.
 
     Attributes:
+        module: what it runs.
+        called: what messages call it.
         log: the file that its output and the engine's goes to.
     """
+
+    module: ClassVar[str]
+    called: ClassVar[str]
 
     def __init__(self, name: str, logs: Path, environment: Mapping[str, str]) -> None:
         logs.mkdir(parents=True, exist_ok=True)
@@ -39,7 +44,7 @@ class WorkerProcess:
         self.log = logs / f"{name}-{stamp}-{os.getpid()}.log"
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "alignment_assets.inference.backends.vllm.worker"],
+                [sys.executable, "-m", self.module],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -119,4 +124,4 @@ class WorkerProcess:
         causes = [line for line in lines if _CAUSE.search(line)]
         cause = f"\nfirst error: {causes[0].strip()}" if causes else ""
         tail = "\n".join(lines[-LOG_LINES:])
-        return f"the vLLM worker {what}{cause}\nthe last lines of {self.log}:\n{tail}"
+        return f"{self.called} {what}{cause}\nthe last lines of {self.log}:\n{tail}"
