@@ -86,7 +86,7 @@ check: install ## Check that Dagster loads the definitions
 	$(BIN)/dg check defs
 
 .PHONY: requirements
-requirements: requirements-cpu requirements-cuda requirements-lake ## Resolve the pinned lists again; UPGRADE=1 takes newer releases
+requirements: requirements-cpu requirements-cuda requirements-lake requirements-ray ## Resolve the pinned lists again; UPGRADE=1 takes newer releases
 
 .PHONY: clean
 clean: ## Remove .venv, build outputs and caches; keeps data/
@@ -131,6 +131,13 @@ lake: .venv/installed-lake ## Install what DuckLake, S3 and Dagster on PostgreSQ
 	@$(PIP_INSTALL) -r requirements/lake.txt
 	@touch $@
 
+.PHONY: ray
+ray: .venv/installed-ray ## Install what the backend ray needs
+
+.venv/installed-ray: requirements/ray.txt $(INSTALLED)
+	@$(PIP_INSTALL) -r requirements/ray.txt
+	@touch $@
+
 # --- what checks Croissant metadata: its packages are not wheels alone --------------------------------
 
 .PHONY: croissant
@@ -167,21 +174,23 @@ requirements-cpu requirements-cuda: requirements-%: | $(UV)
 		resolve --python-version "$$version" -c requirements/$*.txt > /dev/null; done; \
 	sed -i '1i # The whole install for $(KIND_$*), pinned: Linux on x86-64, Python $(PYTHON_VERSION) $(OTHER_PYTHON_VERSIONS).\n# Made by `make requirements` from pyproject.toml, $*.in and overrides-$*.txt. Install with --no-deps.' requirements/$*.txt
 
-# What the extras lake and postgres, and the group scale, take beyond the lists above.
-.PHONY: requirements-lake
-requirements-lake: requirements-cpu requirements-cuda | $(UV)
-	@echo 'Resolving requirements/lake.txt'
-	@[ ! -e requirements/lake.txt ] || cp requirements/lake.txt build/lake.txt
+# What goes past one machine takes beyond the lists above.
+EXTRAS_lake := --extra lake --extra postgres --group scale
+EXTRAS_ray := --extra ray
+.PHONY: requirements-lake requirements-ray
+requirements-lake requirements-ray: requirements-%: requirements-cpu requirements-cuda | $(UV)
+	@echo 'Resolving requirements/$*.txt'
+	@[ ! -e requirements/$*.txt ] || cp requirements/$*.txt build/$*.txt
 	@resolve() { env -u UV_FIND_LINKS -u VIRTUAL_ENV $(UV) pip compile -q pyproject.toml -c requirements/cpu.txt \
-			--extra lake --extra postgres --group scale \
+			$(EXTRAS_$*) \
 			--python-platform $(PLATFORM) --only-binary :all: --no-python-downloads \
 			--no-header --annotation-style line "$$@"; }; \
-	resolve --python-version $(PYTHON_VERSION) $(if $(UPGRADE),--upgrade) -o build/lake.txt > /dev/null; \
+	resolve --python-version $(PYTHON_VERSION) $(if $(UPGRADE),--upgrade) -o build/$*.txt > /dev/null; \
 	for version in $(OTHER_PYTHON_VERSIONS); do \
-		resolve --python-version "$$version" -c build/lake.txt > /dev/null; done; \
-	{ echo '# What goes past one machine takes beyond cpu.txt and cuda.txt, with its tests, pinned.'; \
+		resolve --python-version "$$version" -c build/$*.txt > /dev/null; done; \
+	{ echo '# What `make $*` installs beyond cpu.txt and cuda.txt, pinned.'; \
 	echo '# Made by `make requirements` from pyproject.toml. Install with --no-deps.'; \
-	grep -vF "$$(grep -o '^[^ #]*==' requirements/cpu.txt)" build/lake.txt; } > requirements/lake.txt
+	grep -vF "$$(grep -o '^[^ #]*==' requirements/cpu.txt)" build/$*.txt; } > requirements/$*.txt
 
 KIND_cpu := CPUs
 KIND_cuda := NVIDIA GPUs

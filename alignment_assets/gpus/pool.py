@@ -125,7 +125,7 @@ class GpuPool(ConfigurableResource[None]):
         count: int,
         purpose: str,
         *,
-        replicas: int | None = 1,
+        replicas: int | tuple[int, int] | None = 1,
         memory_share: float = GPU_MEMORY_SHARE,
         log: Callable[[str], None] = logger.info,
     ) -> Iterator[list[Lease]]:
@@ -137,7 +137,8 @@ class GpuPool(ConfigurableResource[None]):
         Args:
             count: devices that an engine takes.
             purpose: what for, told to those who wait.
-            replicas: engines; None: as many as find free devices, one at least.
+            replicas: engines, or the least and the most of them; None: as many as find free
+                devices, one at least.
             memory_share: the part of a device's memory that has to be free (vLLM's
                 `gpu_memory_utilization`).
             log: told who is waited for, how long, and what came of it.
@@ -146,15 +147,16 @@ class GpuPool(ConfigurableResource[None]):
             GpuError: there are fewer devices, or too few came free in time.
         """
         devices = self.devices()
+        few, many = replicas if isinstance(replicas, tuple) else (replicas or 1, replicas)
         if not devices:
-            yield [Lease()] * (replicas or 1)
+            yield [Lease()] * few
             return
         # CUDA shows a process one MIG instance at most.
         candidates = [gpu for gpu in devices if gpu.whole or count == 1]
-        least = count * (replicas or 1)
+        least = count * few
         if least > len(candidates):
-            raise GpuError(_too_few(purpose, count, replicas, devices, candidates))
-        most = least if replicas else len(candidates) // count * count
+            raise GpuError(_too_few(purpose, count, few if many else None, devices, candidates))
+        most = min(count * (many or len(candidates)), len(candidates) // count * count)
         with ExitStack() as held:
             claim = _Claim(self, purpose, memory_share, [gpu.uuid for gpu in candidates])
             held.callback(claim.keep, 0)

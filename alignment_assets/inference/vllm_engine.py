@@ -27,9 +27,7 @@ from alignment_assets.inference.types import (
     after_thinking,
     endless_thinking,
 )
-
-# Requests in the engine for each sequence it computes at once, so that it never waits for us.
-WINDOW_PER_SEQUENCE = 2
+from alignment_assets.inference.vllm_settings import WINDOW_PER_SEQUENCE
 
 CPU_CACHE_BYTES = 2 << 30
 

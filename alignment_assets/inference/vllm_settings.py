@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
@@ -14,18 +14,22 @@ from alignment_assets.recipe.part import Count, Part
 from alignment_assets.recipe.run import Run
 
 # What decides whose code runs and which weights are read is not for a recipe to change.
-_OURS = {
-    *("code_revision", "generation_config", "hf_config_path", "hf_overrides", "load_format"),
-    *("logits_processors", "model", "revision", "speculative_config", "tokenizer"),
-    *("tokenizer_revision", "trust_remote_code", "worker_cls", "worker_extension_cls"),
-    # And what the recipe says elsewhere, or what its other settings lead to.
-    *("dtype", "max_model_len", "max_num_seqs", "runner", "structured_outputs_config"),
-    *("tensor_parallel_size",),
-}
+_OURS = frozenset(
+    {
+        *("code_revision", "generation_config", "hf_config_path", "hf_overrides", "load_format"),
+        *("logits_processors", "model", "revision", "speculative_config", "tokenizer"),
+        *("tokenizer_revision", "trust_remote_code", "worker_cls", "worker_extension_cls"),
+        # And what the recipe says elsewhere, or what its other settings lead to.
+        *("dtype", "max_model_len", "max_num_seqs", "runner", "structured_outputs_config"),
+        *("tensor_parallel_size",),
+    }
+)
 # Tokens of a step for log-likelihoods: 1,024 of 152,000 words are 0.6 GB of logits, held two or
 # three times over; more are no faster.
 LOGLIKELIHOOD_TOKENS = 1024
 LOGLIKELIHOOD_SEQUENCES = 64
+# Requests in the engine for each sequence it computes at once, so that it never waits for us.
+WINDOW_PER_SEQUENCE = 2
 # Of processes that run an engine.
 ENVIRONMENT = {
     "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
@@ -35,7 +39,13 @@ ENVIRONMENT = {
 
 
 class EngineOptions(Part):
-    """How vLLM runs a model."""
+    """How vLLM runs a model.
+
+    Attributes:
+        ours: arguments of vLLM that a recipe may not give.
+    """
+
+    ours: ClassVar[frozenset[str]] = _OURS
 
     gpus: Annotated[int, Field(ge=1, description="tensor parallel size")] = 1
     max_num_seqs: Count = Field(256, description="requests that an engine works on at once")
@@ -49,7 +59,7 @@ class EngineOptions(Part):
     @field_validator("engine_arguments")
     @classmethod
     def _ours_are_not_among_them(cls, arguments: dict[str, Any]) -> dict[str, Any]:
-        taken = sorted(_OURS & arguments.keys())
+        taken = sorted(cls.ours & arguments.keys())
         if taken:
             raise ValueError(f"alignment_assets decides about {', '.join(taken)}; leave it out")
         return arguments

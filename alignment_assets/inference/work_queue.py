@@ -10,7 +10,7 @@ import fcntl
 import json
 import os
 from bisect import bisect_right
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from functools import lru_cache
 from itertools import accumulate, pairwise
 from pathlib import Path
@@ -48,7 +48,7 @@ class WorkQueue:
                 for index in range(first, min(first + CLAIM, starts[-1])):
                     group = bisect_right(starts, index) - 1
                     if group != loaded:
-                        loaded, rows = group, _requests(file.read_row_group(group))
+                        loaded, rows = group, requests_of(file.read_row_group(group))
                     yield rows[index - starts[group]]
 
     def _claim(self) -> int:
@@ -112,6 +112,20 @@ def write_unanswered(
     return int(count)
 
 
+def unanswered(requests: Sequence[Request], spool: Path, limits: str) -> list[Request]:
+    """Return those of some requests that a spool folder does not answer; see `write_unanswered`."""
+    with duckdb.connect() as connection:
+        read_final(connection, spool, [limits])
+        ids = [request.request_id for request in requests]
+        left = connection.execute(
+            f"SELECT request_id FROM (SELECT unnest($ids) AS request_id) "
+            f"WHERE coalesce({ANSWERED_ID} NOT IN (FROM final), true)",
+            {"ids": ids},
+        ).fetchall()
+    kept = {request_id for (request_id,) in left}
+    return [request for request in requests if request.request_id in kept]
+
+
 def write_row(requests: Path, number: int, path: Path) -> None:
     """Write one request of a work file, by its place from 0, as a work file of its own."""
     with duckdb.connect() as connection:
@@ -122,7 +136,7 @@ def write_row(requests: Path, number: int, path: Path) -> None:
         )
 
 
-def _requests(table: pa.Table) -> list[Request]:
+def requests_of(table: pa.Table) -> list[Request]:
     """Return the requests of a table, column by column, which takes a third of the time."""
     columns = {name: table.column(name).combine_chunks() for name in table.column_names}
     messages = columns.pop("messages")

@@ -109,7 +109,9 @@ class FakeInference(Inference):
                 )
                 if self.seconds_per_request:
                     time.sleep(self.seconds_per_request)
-                answer = writer.add(self._answer(request))
+                answer = writer.add(
+                    fake_answer(request, self.context_characters, self.unparsable_share)
+                )
                 if self.seconds_per_request:
                     writer.flush()
                 progress.count(answer)
@@ -119,35 +121,42 @@ class FakeInference(Inference):
         progress.weights = job.model.weights
 
     def _answer(self, request: Request) -> Answer:
-        characters = sum(len(message["content"]) for message in request.messages)
-        if characters > self.context_characters:
-            return Answer(
-                request.request_id, request.task, "context_length", error=f"{characters} characters"
-            )
-        number = int(hashlib.sha256(request.request_id.encode()).hexdigest(), 16)
-        answer = Answer(
-            request.request_id,
-            request.task,
-            "stop",
-            prompt_tokens=characters // 4 + 1,
-            completion_tokens=1,
+        return fake_answer(request, self.context_characters, self.unparsable_share)
+
+
+def fake_answer(
+    request: Request, context_characters: int = 100_000, unparsable_share: float = 0.0
+) -> Answer:
+    """Return words, a grade, a score or weights drawn by the hash of a request."""
+    characters = sum(len(message["content"]) for message in request.messages)
+    if characters > context_characters:
+        return Answer(
+            request.request_id, request.task, "context_length", error=f"{characters} characters"
         )
-        if request.kind == "classify":
-            return replace(answer, value=number % 2000 / 100 - 10)
-        if request.kind == "loglikelihood":
-            return replace(answer, value=-(number % 9000) / 100, **row_tokens(request.messages))
-        if request.kind == "weigh":
-            weights = {
-                label: 1 + (number >> (8 * index)) % 100
-                for index, label in enumerate(request.labels or ())
-            }
-            whole = 1.25 * sum(weights.values())  # the rest is on other words
-            logprobs = {label: math.log(weight / whole) for label, weight in weights.items()}
-            return replace(answer, label_logprobs=logprobs)
-        if request.task == "grade":
-            if number % 1000 < self.unparsable_share * 1000:
-                return replace(answer, finish_reason="length", text='{"reasoning": "it goes on')
-            grade = {"reasoning": f"drawn {number % 97}", "classification": str(number % 4)}
-            return replace(answer, text=json.dumps(grade))
-        words = [WORDS[(number >> shift) % len(WORDS)] for shift in range(0, 48, 4)]
-        return replace(answer, text=" ".join(words), completion_tokens=len(words))
+    number = int(hashlib.sha256(request.request_id.encode()).hexdigest(), 16)
+    answer = Answer(
+        request.request_id,
+        request.task,
+        "stop",
+        prompt_tokens=characters // 4 + 1,
+        completion_tokens=1,
+    )
+    if request.kind == "classify":
+        return replace(answer, value=number % 2000 / 100 - 10)
+    if request.kind == "loglikelihood":
+        return replace(answer, value=-(number % 9000) / 100, **row_tokens(request.messages))
+    if request.kind == "weigh":
+        weights = {
+            label: 1 + (number >> (8 * index)) % 100
+            for index, label in enumerate(request.labels or ())
+        }
+        whole = 1.25 * sum(weights.values())  # the rest is on other words
+        logprobs = {label: math.log(weight / whole) for label, weight in weights.items()}
+        return replace(answer, label_logprobs=logprobs)
+    if request.task == "grade":
+        if number % 1000 < unparsable_share * 1000:
+            return replace(answer, finish_reason="length", text='{"reasoning": "it goes on')
+        grade = {"reasoning": f"drawn {number % 97}", "classification": str(number % 4)}
+        return replace(answer, text=json.dumps(grade))
+    words = [WORDS[(number >> shift) % len(WORDS)] for shift in range(0, 48, 4)]
+    return replace(answer, text=" ".join(words), completion_tokens=len(words))

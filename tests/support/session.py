@@ -86,6 +86,7 @@ NEEDS = {
         "apt-get install systemd",
     ),
     "s3": Need("moto's S3 server", partial(_are_there, "moto", "flask_cors"), "make lake"),
+    "ray": Need("Ray", partial(_are_there, "ray"), "make ray"),
     "shared_data": Need(
         "a folder of real prompts with people's labels",
         SHARED_DATA.is_dir,

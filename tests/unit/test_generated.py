@@ -63,7 +63,7 @@ def test_a_recipe_names_its_schema_and_keeps_to_it(path: Path) -> None:
         ("selection.rejected_quantile", 20, "20 is greater than the maximum of 1"),
         ("completions.sampling.max_tokens", "many", "'many' is not of type 'integer'"),
         ("models.smollm2-135m.backend", {"vllm": {"gpu": 2}}, "'gpu' was unexpected"),
-        ("models.smollm2-135m.backend", {"ray": {}}, "'ray' was unexpected"),
+        ("models.smollm2-135m.backend", {"rya": {}}, "'rya' was unexpected"),
         ("models.smollm2-135m.backend", {"openai": {}}, "'urls' is a required property"),
         ("models.smollm2-135m.backend", {}, "{} should be non-empty"),
     ],

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from alignment_assets.inference.backend import Examination, Finding, Inference, Job
 from alignment_assets.inference.backends.openai.backend import OpenAIInference
+from alignment_assets.inference.backends.ray.backend import RayInference
 from alignment_assets.inference.backends.vllm.backend import VllmInference
 from alignment_assets.recipe.explain import explain
 from alignment_assets.recipe.load import RecipeError
@@ -20,6 +21,7 @@ from alignment_assets.recipe.model import Model, Recipe
 BACKENDS: dict[str, type[Inference]] = {
     "vllm": VllmInference,
     "openai": OpenAIInference,
+    "ray": RayInference,
 }
 
 

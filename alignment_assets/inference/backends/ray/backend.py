@@ -1,0 +1,215 @@
+"""vLLM on a Ray cluster as inference, or on a Ray that a step starts on this host for itself.
+
+Here belongs that what was lost on the way is asked again; what Ray is given is `driver`'s part.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import secrets
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, ClassVar
+
+from alignment_assets.gpus.pool import GPU_MEMORY_SHARE
+from alignment_assets.inference.backend import BackendError, Examination, Finding, Inference, Job
+from alignment_assets.inference.backends.ray.examine import examine_cluster
+from alignment_assets.inference.backends.ray.process import DriverProcess
+from alignment_assets.inference.backends.ray.settings import RaySettings
+from alignment_assets.inference.progress import COUNTS
+from alignment_assets.inference.retries import backoff
+from alignment_assets.inference.vllm_settings import engine_settings, vllm_limits
+from alignment_assets.inference.work_queue import write_unanswered
+from alignment_assets.inference.worker_process import WorkerError
+from alignment_assets.recipe.model import Model
+
+# A cluster that is lost so often without an answer in between ends the run.
+LOSSES = 3
+PAUSE_SECONDS = (5.0, 60.0)
+# The driver reports every second, once it has joined.
+SILENT_SECONDS = 900.0
+
+
+class RayInference(Inference):
+    """vLLM in the actors of a Ray cluster.
+
+    Attributes:
+        driver: the process that gives Ray requests.
+    """
+
+    Settings: ClassVar[type[RaySettings]] = RaySettings
+    driver: ClassVar[type[DriverProcess]] = DriverProcess
+
+    def limits(self, model: Model) -> str:
+        """Return the model's context length: only that decides about a request's fate."""
+        return vllm_limits(model)
+
+    def answer(self, job: Job) -> None:
+        """Have a cluster answer; see `Inference.answer`.
+
+        Raises:
+            WorkerError: it cannot be joined, is lost again and again, or its engines cannot be
+                started.
+        """
+        check_installed(job.name)
+        with _place(job) as (place, environment):
+            _Asking(job, self.driver, self.limits(job.model), place, environment).run()
+
+    def examine(self, examined: Examination) -> Iterator[Finding]:
+        """Yield what there is to say of the cluster and of the models' weights."""
+        models = {name: (model, settings_of(model)) for name, model in examined.models.items()}
+        yield from examine_cluster(examined.run, models)
+
+
+def settings_of(model: Model) -> RaySettings:
+    """Return what the recipe says to Ray of a model."""
+    return RaySettings.model_validate(model.backend_settings)
+
+
+def check_installed(name: str) -> None:
+    """Check that Ray is there.
+
+    Raises:
+        BackendError: it is not.
+    """
+    if importlib.util.find_spec("ray") is None:
+        raise BackendError(
+            f"models.{name}.backend.ray: Ray is not installed; run `make ray`, or pip install "
+            f"'alignment-assets[ray]'"
+        )
+
+
+@contextmanager
+def _place(job: Job) -> Iterator[tuple[dict[str, Any], dict[str, str]]]:
+    """Yield where engines run, and the driver's environment; GPUs of this host are leased."""
+    options = settings_of(job.model)
+    replicas = options.replicas
+    least, most = replicas if isinstance(replicas, tuple) else (replicas or 1, replicas)
+    place = {
+        "address": options.address,
+        "replicas": (least, most),
+        "gpus": options.gpus,
+        "pipeline_parallel_size": options.pipeline_parallel_size,
+        "accelerator_type": options.accelerator_type,
+    }
+    environment = {"RAY_USAGE_STATS_ENABLED": "0"}
+    if options.address is not None:
+        yield place, environment
+        return
+    environment |= {
+        # Its servers listen on this host alone, and want a word that only its processes know.
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": secrets.token_hex(32),
+    }
+    with job.gpus.lease(
+        options.gpus_of_engine,
+        job.name,
+        replicas=replicas,
+        memory_share=options.engine_arguments.get("gpu_memory_utilization", GPU_MEMORY_SHARE),
+        log=job.log,
+    ) as leases:
+        devices = [gpu.uuid for lease in leases for gpu in lease.devices]
+        if devices:
+            environment |= leases[0].environment | {"CUDA_VISIBLE_DEVICES": ",".join(devices)}
+            place["replicas"] = (len(leases), len(leases))
+        yield {**place, "own_gpus": len(devices)}, environment
+
+
+class _Asking:
+    """The answering of one work file."""
+
+    def __init__(
+        self,
+        job: Job,
+        driver: type[DriverProcess],
+        limits: str,
+        place: Mapping[str, Any],
+        environment: Mapping[str, str],
+    ) -> None:
+        options = settings_of(job.model)
+        settings = engine_settings(job.run, job.name, job.kind, options, gpus=options.gpus)
+        settings["limits"] = limits
+        self._driver = driver
+        self._job, self._limits, self._environment = job, limits, environment
+        self._command = {
+            "do": "answer",
+            "settings": settings,
+            "place": place,
+            "spool": str(job.spool.absolute()),
+        }
+        self._given_up: set[str] = set()
+        self._counted = dict.fromkeys(COUNTS, 0)
+        self._restarts = 0
+        job.progress.weights = f"{settings['location']}@{settings['content']}"
+
+    def run(self) -> None:
+        """Ask all, then what is left of it, until nothing is left."""
+        progress, requests = self._job.progress, self._job.requests
+        left, losses, alone = progress.total, 0, False
+        self._job.report(progress)
+        while True:
+            try:
+                alone, lost = self._ask(requests, alone=alone), None
+            except WorkerError as error:
+                alone, lost = False, error
+            rest = self._job.requests.with_name(f"rest-{time.monotonic_ns()}.parquet")
+            count = write_unanswered(
+                requests, self._job.spool, self._limits, rest, without=self._given_up
+            )
+            self._count(count)
+            if not count:
+                return
+            losses = losses + 1 if count == left else 0
+            if lost and losses >= LOSSES:
+                raise lost
+            if not lost and not alone and losses:
+                raise WorkerError(
+                    f"{count:,} requests came back from the cluster without an answer; see "
+                    f"{', '.join(progress.logs)}"
+                )
+            if lost:
+                self._job.log(f"{self._job.name}: asked again, {count:,} requests: {lost}")
+                time.sleep(backoff(losses + 1, *PAUSE_SECONDS))
+            left, requests = count, rest
+
+    def _ask(self, requests: Path, *, alone: bool) -> bool:
+        """Ask the requests of a work file; return whether some have to be asked one by one."""
+        driver = self._driver(self._job.name, self._job.run.logs, self._environment)
+        self._job.progress.logs.append(str(driver.log))
+        command = {**self._command, "requests": str(requests.absolute()), "alone": alone}
+        try:
+            for event in driver.ask(command, until="done", silence=SILENT_SECONDS):
+                self._tell(event)
+        finally:
+            driver.close()
+        return bool(event["left_out"])
+
+    def _tell(self, event: Mapping[str, Any]) -> None:
+        progress = self._job.progress
+        if event["event"] == "joined":
+            self._job.log(
+                f"{self._job.name}: joined a Ray cluster of {event['nodes']} nodes with "
+                f"{event['gpus']:.0f} GPUs"
+            )
+            return
+        if event["version"] and progress.state == "loading":
+            progress.answering()
+        for name in COUNTS:
+            setattr(progress, name, self._counted[name] + event[name])
+        progress.engine, progress.engine_version = "vllm", event["version"]
+        progress.engines = event["engines"] or progress.engines
+        progress.restarts = self._restarts + event["restarts"]
+        self._given_up.update(event["given_up"])
+        self._job.report(progress)
+
+    def _count(self, left: int) -> None:
+        """Take over what was counted, with what is on disk as the measure of done."""
+        progress = self._job.progress
+        self._counted = {name: getattr(progress, name) for name in COUNTS}
+        self._counted |= {"in_flight": 0, "done": progress.total - left}
+        self._restarts = progress.restarts
+        progress.done, progress.in_flight = progress.total - left, 0
+        self._job.report(progress)
