@@ -13,7 +13,7 @@ import pytest
 
 from alignment_assets.gpus.pool import GpuPool
 from alignment_assets.inference.answer_log import settle_logs
-from alignment_assets.inference.backend import Job
+from alignment_assets.inference.backend import Inference, Job
 from alignment_assets.inference.backends.vllm.backend import VllmInference, close_engines
 from alignment_assets.inference.progress import Progress
 from alignment_assets.inference.types import REQUEST_SCHEMA, Request
@@ -66,14 +66,18 @@ def read_spool(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def ask(
-    recipe: Recipe, model: str, requests: Sequence[Request], home: Path
+    recipe: Recipe,
+    model: str,
+    requests: Sequence[Request],
+    home: Path,
+    inference: Inference | None = None,
 ) -> dict[str, dict[str, Any]]:
-    """Have vLLM answer requests for one of a recipe's models."""
+    """Have vLLM on this host, or whoever is given, answer requests for one of a recipe's models."""
     home.mkdir(parents=True, exist_ok=True)
     work, spool = home / "requests.parquet", home / "spool"
     write_requests(work, requests)
     progress = Progress("test", len(requests))
     run, kind = Run(recipe, home), requests[0].kind
-    VllmInference().answer(Job(run, model, kind, work, spool, GpuPool(), progress))
+    (inference or VllmInference()).answer(Job(run, model, kind, work, spool, GpuPool(), progress))
     assert progress.done == len(requests)
     return read_spool(spool)

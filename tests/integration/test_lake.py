@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from dagster import DagsterInstance
 from alignment_assets.warehouse.resource import LakeWarehouse, WarehouseError
 from tests.conftest import Graph, changed_recipe, demo_graph
 from tests.support.postgres import PostgresServer, postgres_server
+from tests.support.ray_engine import FakeRayInference
 from tests.support.s3 import S3Server, s3_server
 
 pytestmark = [pytest.mark.integration, pytest.mark.needs("lake")]
@@ -140,3 +142,24 @@ def test_postgres_and_a_folder(
     monkeypatch.setenv("PGPASSWORD", postgres.password)
     catalog = postgres.create("demo_folder")
     check_same(on_lake(tmp_path, instance, f"postgres:{catalog}", str(tmp_path / "l")), in_a_file)
+
+
+@pytest.mark.soak  # each step that asks starts a Ray of its own
+@pytest.mark.needs("postgres")
+@pytest.mark.needs("ray")
+def test_postgres_and_engines_on_ray(
+    tmp_path: Path,
+    instance: DagsterInstance,
+    in_a_file: dict[str, Any],
+    postgres: PostgresServer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PGPASSWORD", postgres.password)
+    graph = on_lake(tmp_path, instance, f"postgres:{postgres.create('demo_ray')}", None)
+    models = graph.recipe.model_dump(mode="json")["models"]
+    for model in models.values():
+        model["backend"] = {"ray": {"max_num_seqs": 16}}
+    recipe = changed_recipe(
+        {"models": models, "warehouse": graph.recipe.model_dump(mode="json")["warehouse"]}
+    )
+    check_same(replace(graph, recipe=recipe, inference=FakeRayInference()), in_a_file)

@@ -3,32 +3,46 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from alignment_assets.gpus.pool import GpuPool
-from alignment_assets.inference.backend import Job
+from alignment_assets.host.paths import PACKAGE
+from alignment_assets.inference.backend import Examination, Finding, Job
+from alignment_assets.inference.backends.ray import backend as ray_backend
+from alignment_assets.inference.backends.ray.backend import RayInference
+from alignment_assets.inference.backends.vllm.backend import close_engines
 from alignment_assets.inference.progress import Progress
 from alignment_assets.inference.types import Request
-from alignment_assets.recipe.model import Recipe
+from alignment_assets.inference.worker_process import WorkerError
+from alignment_assets.recipe.model import Recipe, Sampling
 from alignment_assets.recipe.run import Run
+from alignment_assets.requests.request_sets import grade_schema
 from tests.conftest import changed_recipe
-from tests.integration.conftest import read_spool, write_requests
+from tests.integration.conftest import ask, read_spool, write_requests
+from tests.integration.serving import save_scorer
 from tests.support.ray_cluster import RayCluster, ray_cluster
 from tests.support.ray_engine import FakeRayInference
 
 pytestmark = [pytest.mark.integration, pytest.mark.needs("ray")]
 
 MODEL = "smollm2-135m"
+# By which processes of a step's own Ray are known.
+LOCAL = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 
 
 @pytest.fixture
 def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[RayCluster]:
-    with ray_cluster(monkeypatch) as cluster:
+    """Two nodes without GPUs, of a CPU each."""
+    with ray_cluster(monkeypatch, 0, 0) as cluster:
         yield cluster
 
 
@@ -89,6 +103,235 @@ def test_a_killed_node_loses_nothing_and_doubles_nothing(
     times = Counter(json.loads(line)["id"] for line in log.read_text().splitlines())
     assert len(times) == count
     # What the engine had, and what it had answered that was not yet on disk, within 0.25 s.
-    print("again", sum(times.values()) - count, progress)
     assert sum(times.values()) - count <= 2 * 64 + 0.25 / 0.1 * 64
     assert progress.restarts == 1
+
+
+def test_a_node_that_does_not_come_back_is_done_without(
+    cluster: RayCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+
+    def kill(progress: Progress) -> None:
+        if progress.done > 300:
+            cluster.kill(1)
+
+    requests = asked([f"Number {number}." for number in range(1500)])
+    slow = {"seconds": 0.3}
+    progress = answer(
+        *(tmp_path, requests, kill, said.append),
+        address=cluster.address,
+        replicas=2,
+        max_num_seqs=32,
+        engine_arguments=slow,
+    )
+    assert len(read_spool(tmp_path / "spool")) == progress.done == 1500
+    assert any("lost" in line and "asked again" in line for line in said)
+
+
+def test_a_lost_cluster_is_told_and_what_was_answered_is_kept(
+    cluster: RayCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ray_backend, "PAUSE_SECONDS", (0.1, 0.1))
+
+    def kill(progress: Progress) -> None:
+        if progress.done > 300:
+            cluster.kill(1)
+            cluster.kill(0)
+
+    options = {"address": cluster.address, "engine_arguments": {"seconds": 0.3}}
+    requests = asked([f"Number {number}." for number in range(1500)])
+    with pytest.raises(WorkerError, match=r"cluster 127\.0\.0\.1:\d+ cannot be joined"):
+        answer(tmp_path, requests, kill, max_num_seqs=32, **options)
+    assert 300 < len(read_spool(tmp_path / "spool")) < 1500
+
+
+def test_a_request_that_kills_its_engine_costs_no_other_its_answer(tmp_path: Path) -> None:
+    texts = ["Number." for _ in range(200)]
+    texts[77] = "This one is deadly."
+    progress = answer(tmp_path, asked(texts), max_num_seqs=32, engine_arguments={"kills": "deadly"})
+    answers = read_spool(tmp_path / "spool")
+    assert {name for name, row in answers.items() if row["finish_reason"] != "stop"} == {"r77"}
+    assert "killed its engine 2 times, asked alone" in answers["r77"]["error"]
+    assert (len(answers), progress.done, progress.failed) == (200, 200, 1)
+
+
+@pytest.mark.soak
+def test_an_engine_that_dies_of_everything_ends_the_run(tmp_path: Path) -> None:
+    deadly = asked(["deadly"] * 100)
+    with pytest.raises(WorkerError, match="dies of whatever it is asked: 4 requests in a row"):
+        answer(tmp_path, deadly, max_num_seqs=32, engine_arguments={"kills": "deadly"})
+
+
+def test_an_engine_that_cannot_be_loaded_ends_the_run_with_the_reason(tmp_path: Path) -> None:
+    with pytest.raises(WorkerError, match="no memory left for the weights"):
+        answer(tmp_path, asked(["Why?"]), engine_arguments={"unloadable": True})
+
+
+def test_a_ray_of_the_steps_own_ends_with_it_and_listens_on_this_host_alone(
+    tmp_path: Path,
+) -> None:
+    seen: list[str] = []
+
+    def look(progress: Progress) -> None:
+        if progress.engine_version and not seen:
+            seen.extend(
+                connection.laddr.ip
+                for process in ray_processes()
+                for connection in process.net_connections(kind="tcp")
+                if connection.status == psutil.CONN_LISTEN
+            )
+
+    before = set(Path("/tmp").glob("ray-*"))
+    slow = {"seconds": 0.5}
+    progress = answer(tmp_path, asked(["Why?"] * 300), look, engine_arguments=slow)
+    assert progress.done == 300 and seen
+    assert {ip.removeprefix("::ffff:") for ip in seen} == {"127.0.0.1"}
+    assert set(Path("/tmp").glob("ray-*")) == before
+    assert ray_processes() == []
+
+
+def test_no_ray_outlives_a_step_that_is_killed(tmp_path: Path) -> None:
+    code = f"""
+from pathlib import Path
+from tests.integration.test_ray import answer, asked
+home = Path({str(tmp_path)!r})
+answer(home, asked(["Why?"] * 2000), max_num_seqs=8, engine_arguments={{"seconds": 0.2}})
+"""
+    step = subprocess.Popen([sys.executable, "-c", code], cwd=PACKAGE.parent)
+    deadline = time.monotonic() + 120
+    while not list((tmp_path / "spool").glob("*.log")):
+        assert step.poll() is None and time.monotonic() < deadline
+        time.sleep(0.1)
+    running = ray_processes()
+    step.kill()
+    step.wait()
+    _, alive = psutil.wait_procs(running, timeout=30)
+    assert len(running) >= 4 and [one for one in alive if one.status() != "zombie"] == []
+    assert read_spool(tmp_path / "spool")
+
+
+def ray_processes() -> list[psutil.Process]:
+    """Return what runs of Ray on this host but the clusters of other tests."""
+    found = []
+    for process in psutil.process_iter(["cmdline", "environ"]):
+        line = " ".join(process.info["cmdline"] or [])
+        if ("/ray/" in line or line.startswith("ray::")) and LOCAL in (
+            process.info["environ"] or {}
+        ):
+            found.append(process)
+    return found
+
+
+def test_gpus_are_what_engines_take(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with ray_cluster(monkeypatch, 4, 2) as cluster:
+        log = tmp_path / "asked.jsonl"
+        slow = {"seconds": 0.2, "log": str(log)}
+        options = {"address": cluster.address, "max_num_seqs": 8, "engine_arguments": slow}
+        progress = answer(tmp_path, asked(["Why?"] * 1000), gpus=2, **options)
+        assert progress.done == 1000
+        gpus = {
+            (entry["process"], entry["gpus"])
+            for entry in map(json.loads, log.read_text().splitlines())
+        }
+        # Two engines on the node with four, one on that with two.
+        assert sorted(shown for _, shown in gpus) == ["0,1", "0,1", "2,3"]
+
+        recipe = recipe_of(tmp_path, gpus=4, replicas=2, address=cluster.address)
+        found = {finding.subject: finding for finding in examined(recipe, tmp_path)}
+        assert "2 nodes" in found[f"Ray cluster {cluster.address}"].text
+        assert "6 GPUs" in found[f"Ray cluster {cluster.address}"].text
+        fit = found[f"engines for {MODEL}"]
+        assert fit.verdict == "problem" and "room for 1 of 4 GPUs, 2 are wanted" in fit.text
+        recipe = recipe_of(tmp_path, gpus=3, pipeline_parallel_size=2, address=cluster.address)
+        assert {f.verdict for f in examined(recipe, tmp_path)} == {"ok"}
+        recipe = recipe_of(tmp_path, accelerator_type="H100", address=cluster.address)
+        fit = {f.subject: f for f in examined(recipe, tmp_path)}[f"engines for {MODEL}"]
+        assert fit.verdict == "problem" and "no node has H100 (there: none)" in fit.text
+
+        parts = answer(tmp_path / "p", asked(["Why?"] * 9), pipeline_parallel_size=5, **options)
+        assert parts.done == 9
+
+
+def examined(recipe: Recipe, home: Path) -> list[Finding]:
+    models = {MODEL: recipe.models[MODEL]}
+    return [*RayInference().examine(Examination(Run(recipe, home), models, GpuPool()))]
+
+
+def test_a_cluster_that_is_not_there_is_told_by_doctor(tmp_path: Path) -> None:
+    found = examined(recipe_of(tmp_path, address="127.0.0.1:1"), tmp_path)
+    (lost,) = [finding for finding in found if finding.verdict == "problem"]
+    assert lost.subject == "Ray cluster 127.0.0.1:1" and "ray start" in lost.text
+
+
+NUMBERS = [str(number) for number in range(1, 10)]
+GREEDY = Sampling(temperature=0.0, max_tokens=12).model_dump()
+
+
+def user(text: str) -> list[dict[str, str]]:
+    return [{"role": "user", "content": text}]
+
+
+def tasks() -> dict[str, list[Request]]:
+    """Return a few requests of each kind of question that the product asks."""
+    short = Sampling(temperature=0.0, max_tokens=60).model_dump()
+    schema, long = grade_schema(9), user("word " * 5000)
+    turns = [[*user(f"Why {n}?"), {"role": "assistant", "content": f"Because {n}."}] for n in "abc"]
+    return {
+        "generate": [
+            Request("long", "generate", "generate", long, GREEDY),
+            *(
+                Request(f"g{n}", "generate", "generate", user(f"Name {n} kings."), GREEDY)
+                for n in "35"
+            ),
+        ],
+        "grade": [
+            Request(f"s{n}", "grade", "generate", user(f"Are {n} good?"), short, None, schema)
+            for n in ("taxes", "cats")
+        ],
+        "weigh": [Request(f"w{n}", "rate", "weigh", user(f"Rate {n}."), {}, NUMBERS) for n in "16"],
+        "classify": [Request(f"c{n}", "classify", "classify", t) for n, t in enumerate(turns)],
+        "loglikelihood": [Request(f"l{n}", "l", "loglikelihood", t) for n, t in enumerate(turns)],
+    }
+
+
+def weights(row: dict[str, Any]) -> dict[str, float]:
+    return {entry["label"]: entry["logprob"] for entry in row["label_logprobs"] or ()}
+
+
+@pytest.mark.parametrize(
+    "task",
+    ["generate", *(pytest.param(name, marks=pytest.mark.soak) for name in [*tasks()][1:])],
+)
+def test_vllm_in_an_actor_answers_as_vllm_on_this_host(
+    task: str, smollm2: Path, tmp_path: Path
+) -> None:
+    models = changed_recipe().model_dump(mode="json")["models"]
+    options = {"dtype": "float32", "max_num_seqs": 8}
+    models[MODEL] |= {"max_model_len": 512, "backend": {"vllm": options}}
+    if task == "classify":
+        save_scorer(tmp_path / "scorer", smollm2)
+        models[MODEL]["weights"] = str(tmp_path / "scorer")
+    requests = tasks()[task]
+    here = ask(changed_recipe({"models": models}), MODEL, requests, tmp_path / "vllm")
+    close_engines()
+    models[MODEL]["backend"] = {"ray": options}
+    there = ask(
+        *(changed_recipe({"models": models}), MODEL, requests, tmp_path / "ray"), RayInference()
+    )
+    assert there.keys() == here.keys()
+    for name, row in there.items():
+        for column in ("finish_reason", "text", "prompt_tokens", "completion_tokens", "error"):
+            assert row[column] == here[name][column]
+        assert row["engine_settings"] == here[name]["engine_settings"]
+        assert row["value"] == (
+            here[name]["value"] and pytest.approx(here[name]["value"], abs=1e-4)
+        )
+        weights = [
+            {w["label"]: w["logprob"] for w in one["label_logprobs"] or ()}
+            for one in (row, here[name])
+        ]
+        assert weights[0] == pytest.approx(weights[1], abs=1e-3)
+    kinds = {"generate": "text", "grade": "text", "weigh": "label_logprobs"}
+    told = [row[kinds.get(task, "value")] for row in there.values()]
+    assert len([one for one in told if one is not None]) >= 2

@@ -33,12 +33,13 @@ class RayCluster:
     folder: Path
     nodes: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
-    def add_node(self, *, cpus: int = 1) -> None:
-        """Start one more node, and wait until it is ready."""
+    def add_node(self, *, gpus: int = 0) -> None:
+        """Start one more node with a CPU, or with GPUs that are not there, and a CPU each."""
         host, _, port = self.address.partition(":")
         head = ["--head", "--port", port, "--include-dashboard=false"]
         command = [
-            *(str(RAY), "start", "--block", "--node-ip-address", host, "--num-cpus", str(cpus)),
+            *(str(RAY), "start", "--block", "--node-ip-address", host, "--num-cpus"),
+            *(str(gpus or 1), "--num-gpus", str(gpus)),
             *("--object-store-memory", str(100 << 20), "--temp-dir", str(self.folder)),
             *(["--address", self.address] if self.nodes else head),
         ]
@@ -64,8 +65,8 @@ class RayCluster:
 
 
 @contextmanager
-def ray_cluster(monkeypatch: pytest.MonkeyPatch, nodes: int = 2) -> Iterator[RayCluster]:
-    """Run a cluster whose nodes have a CPU each; this process and its children may join it."""
+def ray_cluster(monkeypatch: pytest.MonkeyPatch, *gpus: int) -> Iterator[RayCluster]:
+    """Run a cluster of nodes with so many GPUs; this process and its children may join it."""
     monkeypatch.setenv("PYTHONPATH", str(PACKAGE.parent))
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     monkeypatch.setenv("RAY_AUTH_MODE", "token")
@@ -77,8 +78,8 @@ def ray_cluster(monkeypatch: pytest.MonkeyPatch, nodes: int = 2) -> Iterator[Ray
     folder = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))
     cluster = RayCluster(f"127.0.0.1:{port}", folder)
     try:
-        for _ in range(nodes):
-            cluster.add_node()
+        for count in gpus:
+            cluster.add_node(gpus=count)
         yield cluster
     finally:
         for number in reversed(range(len(cluster.nodes))):

@@ -25,7 +25,7 @@ class FakeEngine:
     Args:
         settings: an engine's; what a recipe says in ``engine_arguments`` is for this one:
             ``seconds``, that a step takes; ``log``, a file for ids asked; ``kills``, a word: who is
-            asked it ends the process; ``deaths``, a file with how many engines may end so.
+            asked it ends the process; ``unloadable``, that it cannot be made.
     """
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
@@ -54,7 +54,9 @@ class FakeEngine:
                 if request is None:
                     break
                 if self._log != os.devnull:
-                    append_entry(self._log, {"id": request.request_id, "process": os.getpid()})
+                    gpus = os.environ.get("CUDA_VISIBLE_DEVICES")
+                    entry = {"id": request.request_id, "process": os.getpid(), "gpus": gpus}
+                    append_entry(self._log, entry)
                 if self._kills and self._kills in json.dumps(request.messages):
                     os._exit(9)
                 flight.append(request)

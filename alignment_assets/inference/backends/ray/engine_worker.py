@@ -16,6 +16,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -78,8 +79,9 @@ class EngineWorker:
         self._spool, self._limits, self._alone = Path(spool), settings["limits"], alone
         self._tally = tally
         self._looking = threading.Lock()
-        self._running = _Running(_started(start, settings), self._spool, tally)
-        # The engine's thread holds no reference to this object, so it goes when Ray lets it go.
+        self._running = _Running(partial(_started, start, settings), self._spool, tally)
+        # Ray lets go of this object when there is nothing left to ask. No engine is made in a frame
+        # that has it: one is kept by whatever exception some library keeps.
         self._end = weakref.finalize(self, self._running.close)
 
     def __call__(self, batch: pa.Table) -> dict[str, list[int]]:
@@ -124,21 +126,17 @@ class EngineWorker:
 class _Running:
     """An engine with its thread, which is kept full by whoever asks."""
 
-    def __init__(self, engine: Engine, spool: Path, tally: Any) -> None:
-        self._engine, self._tally = engine, tally
+    def __init__(self, start: Callable[[], Engine], spool: Path, tally: Any) -> None:
+        self._start, self._spool, self._tally = start, spool, tally
         self._name = ray.get_runtime_context().get_actor_id() or ""
         self._requests: queue.SimpleQueue[Request | None] = queue.SimpleQueue()
         self._hands: dict[str, _Hand] = {}
         self._error: Exception | None = None
         self._idle, self._closing = True, False
-        self._writer = SpoolWriter(spool, engine.answered_by)
-        self._stretch = Stretch(self._report, self._writer)
-        self._stepped_at = time.monotonic()
+        self._loaded: Future[None] = Future()
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
-        ray.get(tally.opened.remote(self._name, socket.gethostname(), engine.answered_by.version))
         self._thread.start()
-        for watch in (self._end_with_engine, self._end_with_silence):
-            threading.Thread(target=watch, daemon=True).start()
+        self._loaded.result()
 
     def ask(self, requests: Sequence[Request]) -> None:
         """Return when all requests have answers in the spool, or raise why they cannot be there."""
@@ -172,7 +170,20 @@ class _Running:
 
     def _run(self) -> None:
         try:
-            self._engine.run(self._feed(), self._emit, self._tick)
+            engine = self._start()
+            self._writer = SpoolWriter(self._spool, engine.answered_by)
+            self._stretch = Stretch(self._report, self._writer)
+            version = engine.answered_by.version
+            ray.get(self._tally.opened.remote(self._name, socket.gethostname(), version))
+        except BaseException as error:
+            self._loaded.set_exception(error)
+            return
+        self._stepped_at = time.monotonic()
+        for watch in (self._end_with_engine, self._end_with_silence):
+            threading.Thread(target=watch, daemon=True).start()
+        self._loaded.set_result(None)
+        try:
+            engine.run(self._feed(), self._emit, self._tick)
         except Expected as error:  # of the spool's: no other actor would fare better
             self._error = error
             for hand in set(self._hands.values()):
