@@ -124,7 +124,10 @@ class Answer:
 
 @dataclass(frozen=True)
 class AnsweredBy:
-    """Which engine answered: backend, version, and the limits under which it refuses (JSON)."""
+    """Which engine answered: name, version, and the limits under which it refuses (JSON).
+
+    The name is the backend's, but for `ray`, whose engine is `vllm`'s.
+    """
 
     engine: str
     version: str

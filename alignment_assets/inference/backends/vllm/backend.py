@@ -1,6 +1,6 @@
 """vLLM on this host as inference: engines in worker processes, kept for the next step.
 
-Here belongs which engine runs on which GPUs; what it does is `engine`'s part.
+Here belongs which engine runs on which GPUs; what one does is `vllm_engine`'s part.
 """
 
 from __future__ import annotations
