@@ -279,5 +279,5 @@ def _too_few(
         there += " that CUDA_VISIBLE_DEVICES shows"
     if len(candidates) < len(devices):
         there += f" beside {len(devices) - len(candidates)} MIG instances, which serve alone only"
-    setting = "models.<name>.gpus" + (" or models.<name>.replicas" if several else "")
-    return f"{purpose}: wants {wanted} GPUs, there are {there}; set {setting}"
+    setting = "gpus or replicas" if several else "gpus"
+    return f"{purpose}: wants {wanted} GPUs, there are {there}; set {setting} of its backend"

@@ -111,7 +111,9 @@ def _identity(recipe: Recipe, name: str) -> list[Any]:
 
 def _limits(model: Model) -> list[Any]:
     """Return what decides which requests are refused: under other limits they are asked again."""
-    return [model.backend_name, model.max_model_len]
+    # On a cluster of Ray's vLLM answers too, and refuses the same.
+    engine = "vllm" if model.backend_name == "ray" else model.backend_name
+    return [engine, model.max_model_len]
 
 
 def _hash(value: Any) -> str:

@@ -56,6 +56,7 @@ SAMPLING = {
     "frequency_penalty": 0.1,
     "max_tokens": 31,
 }
+RAY = ".backend.ray."
 # Another legal value of each field, whichever source or model `*` stands for.
 OTHER: dict[str, Any] = {
     "description": "other",
@@ -120,6 +121,14 @@ OTHER: dict[str, Any] = {
     "models.*.backend.vllm.max_num_seqs": 8,
     "models.*.backend.vllm.dtype": "bfloat16",
     "models.*.backend.vllm.engine_arguments": {"gpu_memory_utilization": 0.5},
+    "models.*.backend.ray.gpus": 2,
+    "models.*.backend.ray.max_num_seqs": 8,
+    "models.*.backend.ray.dtype": "bfloat16",
+    "models.*.backend.ray.engine_arguments": {"gpu_memory_utilization": 0.5},
+    "models.*.backend.ray.address": "head:6379",
+    "models.*.backend.ray.replicas": 3,
+    "models.*.backend.ray.accelerator_type": "H100",
+    "models.*.backend.ray.pipeline_parallel_size": 2,
     "models.*.backend.openai.urls": ["http://127.0.0.1:8/v1"],
     "models.*.backend.openai.name": "other",
     "models.*.backend.openai.api_key": "env:OTHER",
@@ -421,10 +430,15 @@ def test_fields_without_a_consequence_leave_all_fresh(finished: Finished) -> Non
     changes = {
         field.replace("*", COOL if "openai" in field else MODEL, 1): OTHER[field]
         for field in WITHOUT
+        if RAY not in field
     }
     assert len(changes) > 15
     newcomer = {"weights": "hf:owner/name", "billions": 1}  # no other field names it
     assert finished.not_fresh({**changes, "models.newcomer": newcomer}) == {}
+    # Nor does it matter where vLLM answers.
+    ray = {field.rpartition(".")[2]: OTHER[field] for field in WITHOUT if RAY in field}
+    assert len(ray) > 5
+    assert finished.not_fresh({f"models.{MODEL}.backend": {"ray": ray}}) == {}
 
 
 @pytest.mark.slow

@@ -484,8 +484,8 @@ def test_who_comes_before_in_line_is_named(pool: EightGpus) -> None:
 @pytest.mark.parametrize(
     ("count", "replicas", "parts"),
     [
-        (9, 1, ("wants 9 GPUs, there are 8; set models.<name>.gpus",)),
-        (4, 3, ("wants 3 × 4 GPUs, there are 8; set", "models.<name>.replicas")),
+        (9, 1, ("wants 9 GPUs, there are 8; set gpus of its backend",)),
+        (4, 3, ("wants 3 × 4 GPUs, there are 8; set gpus or replicas")),
         (9, None, ("wants 9 GPUs, there are 8",)),
     ],
 )

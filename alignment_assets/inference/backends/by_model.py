@@ -78,8 +78,8 @@ def check_backends(recipe: Recipe) -> None:
         ):
             problems.append(
                 f"{recipe.file}: {place}: {model.backend_name} gives no log-probabilities of "
-                f"completions, which reference_logprobs ask of a policy; name vllm, or leave them "
-                f"out by reference_logprobs: {{scope: none}}"
+                f"completions, which reference_logprobs ask of a policy; name vllm or ray, or "
+                f"leave them out by reference_logprobs: {{scope: none}}"
             )
     if problems:
         raise RecipeError("\n".join(problems))

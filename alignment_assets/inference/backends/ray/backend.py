@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 from alignment_assets.gpus.pool import GPU_MEMORY_SHARE
 from alignment_assets.inference.backend import BackendError, Examination, Finding, Inference, Job
-from alignment_assets.inference.backends.ray.examine import examine_cluster
+from alignment_assets.inference.backends.ray.examine import examine_clusters
 from alignment_assets.inference.backends.ray.process import DriverProcess
 from alignment_assets.inference.backends.ray.settings import RaySettings
 from alignment_assets.inference.progress import COUNTS
@@ -25,8 +25,8 @@ from alignment_assets.inference.work_queue import write_unanswered
 from alignment_assets.inference.worker_process import WorkerError
 from alignment_assets.recipe.model import Model
 
-# A cluster that is lost so often without an answer in between ends the run.
-LOSSES = 3
+# A cluster that is lost is tried again for so long, as endpoints are; then the run ends.
+LOST_SECONDS = 300.0
 PAUSE_SECONDS = (5.0, 60.0)
 # The driver reports every second, once it has joined.
 SILENT_SECONDS = 900.0
@@ -50,8 +50,8 @@ class RayInference(Inference):
         """Have a cluster answer; see `Inference.answer`.
 
         Raises:
-            WorkerError: it cannot be joined, is lost again and again, or its engines cannot be
-                started.
+            BackendError: its engines cannot be started, or die of whatever they are asked.
+            WorkerError: it cannot be joined, or is lost again and again.
         """
         check_installed(job.name)
         with _place(job) as (place, environment):
@@ -60,7 +60,7 @@ class RayInference(Inference):
     def examine(self, examined: Examination) -> Iterator[Finding]:
         """Yield what there is to say of the cluster and of the models' weights."""
         models = {name: (model, settings_of(model)) for name, model in examined.models.items()}
-        yield from examine_cluster(examined.run, models)
+        yield from examine_clusters(examined.run, models, examined.gpus)
 
 
 def settings_of(model: Model) -> RaySettings:
@@ -142,18 +142,23 @@ class _Asking:
         }
         self._given_up: set[str] = set()
         self._counted = dict.fromkeys(COUNTS, 0)
-        self._restarts = 0
+        self._restarts = self._gpus = 0
+        self._has_joined = False
         job.progress.weights = f"{settings['location']}@{settings['content']}"
 
     def run(self) -> None:
         """Ask all, then what is left of it, until nothing is left."""
         progress, requests = self._job.progress, self._job.requests
-        left, losses, alone = progress.total, 0, False
+        left, alone = progress.total, False
+        lost_since: float | None = None
+        losses = 0
         self._job.report(progress)
         while True:
             try:
                 alone, lost = self._ask(requests, alone=alone), None
             except WorkerError as error:
+                if not self._has_joined:
+                    raise
                 alone, lost = False, error
             rest = self._job.requests.with_name(f"rest-{time.monotonic_ns()}.parquet")
             count = write_unanswered(
@@ -162,17 +167,22 @@ class _Asking:
             self._count(count)
             if not count:
                 return
-            losses = losses + 1 if count == left else 0
-            if lost and losses >= LOSSES:
-                raise lost
-            if not lost and not alone and losses:
+            if lost is None and not alone and count == left:
                 raise WorkerError(
                     f"{count:,} requests came back from the cluster without an answer; see "
                     f"{', '.join(progress.logs)}"
                 )
-            if lost:
-                self._job.log(f"{self._job.name}: asked again, {count:,} requests: {lost}")
-                time.sleep(backoff(losses + 1, *PAUSE_SECONDS))
+            if lost is not None:
+                now = time.monotonic()
+                lost_since = now if lost_since is None or count < left else lost_since
+                if now - lost_since > LOST_SECONDS:
+                    raise WorkerError(
+                        f"lost for {LOST_SECONDS:.0f} s; what was answered is kept, so start the "
+                        f"cluster and run it again; {lost}"
+                    )
+                self._job.log(f"{self._job.name}: {count:,} requests are asked again: {lost}")
+                losses = losses + 1 if count == left else 1
+                time.sleep(backoff(losses, *PAUSE_SECONDS))
             left, requests = count, rest
 
     def _ask(self, requests: Path, *, alone: bool) -> bool:
@@ -190,11 +200,17 @@ class _Asking:
     def _tell(self, event: Mapping[str, Any]) -> None:
         progress = self._job.progress
         if event["event"] == "joined":
+            self._has_joined = True
+            self._gpus = settings_of(self._job.model).gpus_of_engine if event["gpus"] else 0
             self._job.log(
                 f"{self._job.name}: joined a Ray cluster of {event['nodes']} nodes with "
                 f"{event['gpus']:.0f} GPUs"
             )
             return
+        if event["event"] == "broken":
+            raise BackendError(
+                f"{self._job.name}: {event['error']}; see {', '.join(progress.logs)}"
+            )
         if event["version"] and progress.state == "loading":
             progress.answering()
         for name in COUNTS:
@@ -202,6 +218,7 @@ class _Asking:
         progress.engine, progress.engine_version = "vllm", event["version"]
         progress.engines = event["engines"] or progress.engines
         progress.restarts = self._restarts + event["restarts"]
+        progress.gpus = max(progress.gpus, event["engines"] * self._gpus)
         self._given_up.update(event["given_up"])
         self._job.report(progress)
 

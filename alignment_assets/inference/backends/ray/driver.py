@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import shutil
+import socket
 import tempfile
 import threading
 import time
@@ -33,21 +34,28 @@ from alignment_assets.inference.backends.ray.engine_worker import EngineWorker, 
 from alignment_assets.inference.backends.ray.tally import Tally
 from alignment_assets.inference.backends.ray.work_file import WorkFile
 from alignment_assets.inference.progress import PROGRESS_SECONDS
+from alignment_assets.inference.stored_spool import PATIENCE_SECONDS
 from alignment_assets.inference.vllm_settings import ENVIRONMENT, WINDOW_PER_SEQUENCE
 from alignment_assets.inference.work_queue import CLAIM
 from alignment_assets.inference.worker_channel import Report, serve
 
+HEARING_SECONDS = 10.0
 # What Ray may hold of requests on their way, where a step starts a Ray of its own.
 OBJECT_STORE_BYTES = 512 << 20
-# Engines that Ray is to start again have so long for it; those that it has no room for, so long
-# after all others are done.
-RESTART_SECONDS, LOST_SECONDS = 3600.0, 30.0
-# Workers put their last answers where others see them; one that died says nothing.
-CLOSING_SECONDS = 120.0
+# Engines that Ray is to start again, where there is room, have so long for it when all others have
+# nothing to do.
+IDLE_SECONDS = 1800.0
+# Workers put their last answers where others see them, and wait longer for object storage than the
+# spool does before it gives up.
+CLOSING_SECONDS = PATIENCE_SECONDS + 60.0
 
 
 class ClusterError(Expected):
-    """A cluster that cannot be joined, or was lost."""
+    """A cluster that cannot be joined, or was lost: what is left may be asked again."""
+
+
+class EngineError(Expected):
+    """Engines that cannot be started, or cannot go on: they would not when asked again."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +109,7 @@ def joined(place: Place) -> Iterator[None]:
             )
         else:
             try:
+                _check_heard(place.address)
                 ray.init(address=place.address, **common)
             except (ConnectionError, RuntimeError, ValueError, OSError) as error:
                 raise ClusterError(
@@ -112,6 +121,14 @@ def joined(place: Place) -> Iterator[None]:
         ray.shutdown()
         if folder:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _check_heard(address: str) -> None:
+    """Raise OSError at once where nobody listens: Ray would try for minutes."""
+    if address != "auto":
+        host, _, port = address.rpartition(":")
+        with socket.create_connection((host.strip("[]"), int(port)), HEARING_SECONDS):
+            pass
 
 
 class Driver:
@@ -128,11 +145,14 @@ class Driver:
     def handle(self, command: dict[str, Any]) -> None:
         """Carry out one command."""
         place = Place(**{**command["place"], "replicas": tuple(command["place"]["replicas"])})
-        with joined(place):
-            if command["do"] == "look":
-                event = {"event": "nodes", "nodes": nodes()}
-            else:
-                event = {"event": "done", **self._answer(command, place)}
+        try:
+            with joined(place):
+                if command["do"] == "look":
+                    event = {"event": "nodes", "nodes": nodes()}
+                else:
+                    event = {"event": "done", **self._answer(command, place)}
+        except EngineError as error:
+            event = {"event": "broken", "error": str(error)}
         self._report(**event)
 
     def _answer(self, command: dict[str, Any], place: Place) -> dict[str, Any]:
@@ -157,16 +177,14 @@ class Driver:
         while not ended.wait(PROGRESS_SECONDS):
             state = ray.get(tally.state.remote())
             self._report(event="progress", **state)
-            room = _room(place)
-            patience = LOST_SECONDS if state["engines"] > room else RESTART_SECONDS
-            if state["version"] and state["idle"] > patience:
+            if state["version"] and state["idle"] > IDLE_SECONDS:
                 raise ClusterError(
-                    f"of {state['engines']} engines some were lost, and the cluster has room for "
-                    f"{room}; what those had in hand is asked again"
+                    f"requests are in hand, and no engine has had anything to do for "
+                    f"{IDLE_SECONDS:.0f} s: the cluster has no room for those that it lost"
                 )
         state = self._closed(tally)
         if failed:
-            raise _cause(failed[0], state["last_words"])
+            raise _cause(failed[0], state)
         return state
 
     def _closed(self, tally: Any) -> dict[str, Any]:
@@ -174,7 +192,7 @@ class Driver:
         deadline = time.monotonic() + CLOSING_SECONDS
         while True:
             state: dict[str, Any] = ray.get(tally.state.remote())
-            if not state["engines"] or time.monotonic() > deadline:
+            if not state["ending"] or time.monotonic() > deadline:
                 return state
             time.sleep(0.05)
 
@@ -206,12 +224,12 @@ def _answered(command: dict[str, Any], start: Start, place: Place, tally: Any, h
     alone, settings = command["alone"], dict(command["settings"])
     # As much as the engine takes at once, and what it gets while a stretch of it ends.
     at_once = 1 if alone else math.ceil(WINDOW_PER_SEQUENCE * settings["max_num_seqs"] / CLAIM) + 1
-    least, most = (1, 1) if alone else (place.replicas[0], _most(place))
-    file = WorkFile(Path(command["requests"]))
+    least, most = (1, 1) if alone else _replicas(place)
+    file, rows = WorkFile(Path(command["requests"])), 1 if alone else CLAIM
     work = ray.data.read_datasource(
         file,
         # A block is what an engine is given at once.
-        override_num_blocks=math.ceil(file.rows / (1 if alone else CLAIM)),
+        override_num_blocks=math.ceil(file.rows / rows),
         # Where the file is; it takes hardly any time.
         ray_remote_args={"num_cpus": 0, "scheduling_strategy": here},
     )
@@ -222,7 +240,7 @@ def _answered(command: dict[str, Any], start: Start, place: Place, tally: Any, h
             EngineWorker,
             fn_constructor_args=(start, settings, command["spool"], tally),
             fn_constructor_kwargs={"alone": alone},
-            batch_size=None,
+            batch_size=rows,
             batch_format="pyarrow",
             compute=ray.data.ActorPoolStrategy(
                 min_size=least,
@@ -237,20 +255,20 @@ def _answered(command: dict[str, Any], start: Start, place: Place, tally: Any, h
 
 def _room(place: Place) -> int:
     """Return how many engines the cluster has room for, as it is now."""
-    there = nodes()
-    if not any(node["gpus"] for node in there):
-        return sum(int(node["cpus"]) for node in there)
+    kind = place.accelerator_type
+    there = [node for node in nodes() if kind is None or kind in node["types"]]
     if place.pipeline_parallel_size > 1:
         return int(sum(node["gpus"] for node in there) // place.gpus_of_engine)
     return sum(int(node["gpus"] // place.gpus) for node in there)
 
 
-def _most(place: Place) -> int:
-    """Return how many engines are started at most."""
-    if place.replicas[1]:
-        return place.replicas[1]
-    # On CPUs an engine takes all cores of its host.
-    return max(place.replicas[0], _room(place) if _gpus() else len(nodes()))
+def _replicas(place: Place) -> tuple[int, int]:
+    """Return how many engines there are at least and at most: by default all that fit."""
+    least, most = place.replicas
+    if most is None:
+        # On CPUs an engine takes all cores of its host.
+        least = most = max(least, _room(place) if _gpus() else len(nodes()))
+    return least, most
 
 
 def _resources(place: Place, settings: dict[str, Any]) -> dict[str, Any]:
@@ -283,20 +301,21 @@ def _resources(place: Place, settings: dict[str, Any]) -> dict[str, Any]:
     return {"num_cpus": 0, "num_gpus": 0, "ray_remote_args_fn": placed}
 
 
-def _cause(error: BaseException, last_words: str) -> Exception:
-    """Return what an error of Ray's says at its root."""
-    root: BaseException = error
-    while True:
-        inner = getattr(root, "cause", None) or root.__cause__
-        if not isinstance(inner, BaseException) or isinstance(root, Expected):
-            break
+def _cause(error: BaseException, state: dict[str, Any]) -> Expected:
+    """Return what an error of Ray's says at its root, and whether it is the engines' or Ray's."""
+    root = error
+    while isinstance(inner := getattr(root, "cause", None), BaseException):
         root = inner
-    said = str(root).strip() or type(root).__name__
     if "No module named 'alignment_assets'" in str(error):
-        said = "a node of the cluster has no alignment_assets: install the same release on all"
-    if last_words and not isinstance(root, Expected):
-        said = f"{said}; the last engine to die was {last_words}"
-    return ClusterError(said)
+        return EngineError("a node has no alignment_assets: install the same release on all nodes")
+    if isinstance(root, Expected):
+        return EngineError(str(root))
+    # Ray puts a traceback before what it was.
+    *_, said = [line.strip() for line in str(root).splitlines() if line.strip()] or [repr(root)]
+    if not state["version"]:
+        return EngineError(f"no engine could be started: {said}")
+    words = state["last_words"]
+    return ClusterError(f"{said}; the last engine to die was {words}" if words else said)
 
 
 def main() -> None:

@@ -109,7 +109,7 @@ class EngineWorker:
             self._running.ask(requests)
             if self._alone:
                 ray.get(self._tally.survived.remote())
-        self._tally.ends.remote(name, left_out=left_out)
+        self._tally.is_done.remote(name, left_out=left_out)
         return {"requests": [len(requests)]}
 
     def _give_up(self, request: Request) -> None:
@@ -159,6 +159,7 @@ class _Running:
     def close(self) -> None:
         """End the engine, and put all answers where others see them."""
         self._closing = True
+        self._tally.ends.remote(self._name)
         self._requests.put(None)
         self._thread.join()
         try:

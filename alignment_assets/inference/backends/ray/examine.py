@@ -7,14 +7,12 @@ import importlib.util
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from alignment_assets.gpus.pool import GpuPool
 from alignment_assets.inference.backend import Finding
 from alignment_assets.inference.backends.ray.process import DriverProcess
 from alignment_assets.inference.backends.ray.settings import RaySettings
-from alignment_assets.inference.weights_found import (
-    examine_build,
-    examine_disk,
-    examine_weights,
-)
+from alignment_assets.inference.host_found import examine_host
+from alignment_assets.inference.weights_found import examine_weights
 from alignment_assets.inference.worker_process import WorkerError
 from alignment_assets.recipe.model import Model
 from alignment_assets.recipe.run import Run
@@ -24,16 +22,24 @@ LOOK_SECONDS = 60.0
 Nodes = list[dict[str, Any]]
 
 
-def examine_cluster(run: Run, models: Mapping[str, tuple[Model, RaySettings]]) -> Iterator[Finding]:
-    """Yield what there is to say of Ray, each cluster, what fits it, and each model's weights."""
+def examine_clusters(
+    run: Run, models: Mapping[str, tuple[Model, RaySettings]], gpus: GpuPool
+) -> Iterator[Finding]:
+    """Yield what there is to say of Ray, this host and each cluster, and each model's weights."""
     if importlib.util.find_spec("ray") is None:
         text = "not installed; run `make ray`, or pip install 'alignment-assets[ray]'"
         yield Finding("Ray", "problem", text)
         return
     yield Finding("Ray", "ok", f"ray {importlib.metadata.version('ray')}")
-    yield examine_build()
-    addresses = {settings.address for _, settings in models.values()}
-    for address in sorted(address for address in addresses if address is not None):
+    here = {
+        name: (model, settings.gpus_of_engine)
+        for name, (model, settings) in models.items()
+        if settings.address is None
+    }
+    if here:
+        yield from examine_host(run, here, gpus)
+    models = {name: both for name, both in models.items() if name not in here}
+    for address in sorted({str(settings.address) for _, settings in models.values()}):
         try:
             nodes = look(run, address)
         except WorkerError as error:
@@ -46,7 +52,6 @@ def examine_cluster(run: Run, models: Mapping[str, tuple[Model, RaySettings]]) -
         for name, (_, settings) in models.items():
             if settings.address == address:
                 yield _fit(name, settings, nodes)
-    yield from examine_disk(run, [model for model, _ in models.values()])
     for name in models:
         yield examine_weights(name, run)
 

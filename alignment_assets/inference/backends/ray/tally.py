@@ -13,6 +13,9 @@ from typing import Any
 
 from alignment_assets.inference.progress import COUNTS
 
+# Workers say every second that they are there; one that has not for so long has died.
+HEARD_SECONDS = 10.0
+
 
 class Tally:
     """Counts for all workers."""
@@ -21,7 +24,8 @@ class Tally:
         self._begun: Counter[str] = Counter()
         self._counts: dict[str, Mapping[str, int]] = {}
         self._before: Counter[str] = Counter()
-        self._open: set[str] = set()
+        self._heard: dict[str, float] = {}
+        self._ending: set[str] = set()
         self._nodes: dict[str, str] = {}
         self._restarts = self._left_out = self._in_a_row = 0
         self._given_up: list[str] = []
@@ -32,19 +36,25 @@ class Tally:
         """A worker has loaded its engine; one of that name before it has died."""
         self._restarts += worker in self._nodes
         self._before.update(self._counts.pop(worker, {}))
-        self._open.add(worker)
+        self._heard[worker] = time.monotonic()
         self._nodes[worker], self._version = node, version
         self._changed_at = time.monotonic()
 
     def progress(self, worker: str, counts: Mapping[str, int]) -> None:
         """A worker is so far."""
+        self._heard[worker] = time.monotonic()
         if counts["in_flight"] or counts != self._counts.get(worker):
             self._changed_at = time.monotonic()
         self._counts[worker] = counts
 
+    def ends(self, worker: str) -> None:
+        """A worker has nothing more to do, and puts its last answers where others see them."""
+        self._ending.add(worker)
+
     def closed(self, worker: str) -> None:
         """A worker has put all its answers where others see them, and ends."""
-        self._open.discard(worker)
+        self._heard.pop(worker, None)
+        self._ending.discard(worker)
 
     def dies(self, worker: str, why: str) -> None:
         """A worker's engine does not go on."""
@@ -56,7 +66,7 @@ class Tally:
         self._begun[stretch] += 1
         return self._begun[stretch] - 1
 
-    def ends(self, stretch: str, *, left_out: bool = False) -> None:
+    def is_done(self, stretch: str, *, left_out: bool = False) -> None:
         """A stretch is answered, or left out since engines die of it."""
         self._begun.pop(stretch, None)
         self._left_out += left_out
@@ -74,17 +84,21 @@ class Tally:
     def state(self) -> dict[str, Any]:
         """Return what the driver tells its step.
 
-        Those of `COUNTS`, and ``engines`` (that were loaded and have not ended; those that died
-        among them), ``restarts``, ``left_out`` (stretches), ``given_up`` (ids), ``last_words``,
-        ``version``, and ``idle`` (s in which no engine had anything to do).
+        Those of `COUNTS`, and ``engines`` (that were heard a moment ago), ``ending`` (those, and
+        who puts its last answers where others see them), ``restarts``, ``left_out`` (stretches),
+        ``given_up`` (ids), ``last_words``, ``version``, and ``idle`` (s in which no engine had
+        anything to do).
         """
+        since = time.monotonic() - HEARD_SECONDS
+        heard = {worker for worker, at in self._heard.items() if at > since}
         counts = Counter(self._before)
         for one in self._counts.values():
             counts.update(one)
         counts["in_flight"] -= self._before["in_flight"]
         return {
             **{name: counts[name] for name in COUNTS},
-            "engines": len(self._open),
+            "engines": len(heard),
+            "ending": len(heard | self._ending),
             "restarts": self._restarts,
             "left_out": self._left_out,
             "given_up": self._given_up,

@@ -14,8 +14,8 @@ from typing import Any, ClassVar
 from alignment_assets.gpus.pool import GPU_MEMORY_SHARE
 from alignment_assets.inference.backend import Examination, Finding, Inference, Job
 from alignment_assets.inference.backends.vllm.engines import Engines
-from alignment_assets.inference.backends.vllm.examine import examine_host
 from alignment_assets.inference.backends.vllm.settings import VllmSettings
+from alignment_assets.inference.host_found import examine_host
 from alignment_assets.inference.vllm_settings import ENVIRONMENT, engine_settings, vllm_limits
 from alignment_assets.recipe.model import Model
 
@@ -54,7 +54,7 @@ class VllmInference(Inference):
 
     def examine(self, examined: Examination) -> Iterator[Finding]:
         """Yield what there is to say of this host and of the models' weights."""
-        models = {name: (model, settings_of(model)) for name, model in examined.models.items()}
+        models = {name: (model, settings_of(model).gpus) for name, model in examined.models.items()}
         yield from examine_host(examined.run, models, examined.gpus)
 
 

@@ -1,4 +1,4 @@
-"""What vLLM needs of this host for some models, and whether it is there."""
+"""What vLLM on this host needs for some models, and whether it is there."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import psutil
 from alignment_assets.gpus.pool import GpuError, GpuPool
 from alignment_assets.host.machine import GIBI
 from alignment_assets.inference.backend import Finding
-from alignment_assets.inference.backends.vllm.settings import VllmSettings
 from alignment_assets.inference.weights_found import (
     SHARE_FOR_WEIGHTS,
     examine_build,
@@ -23,7 +22,8 @@ from alignment_assets.recipe.run import Run
 # On a CPU, memory beside the weights.
 ROOM_BESIDE_WEIGHTS = 1.2
 
-Models = Mapping[str, tuple[Model, VllmSettings]]
+# By name, with the GPUs that an engine takes.
+Models = Mapping[str, tuple[Model, int]]
 
 
 def examine_host(run: Run, models: Models, gpus: GpuPool) -> Iterator[Finding]:
@@ -49,14 +49,14 @@ def _gpus(gpus: GpuPool, models: Models) -> Iterator[Finding]:
     yield Finding("GPUs", "ok", f"{count}, {min(memory) / GIBI:.0f} GiB each at least")
     for reason, devices in gpus.occupied().items():
         yield Finding(", ".join(devices), "warning", f"{reason}; engines wait until it is free")
-    for name, (model, settings) in models.items():
-        weights, key = weight_bytes(model), f"models.{name}.backend.vllm.gpus"
-        if settings.gpus > count:
-            text = f"wants {settings.gpus} of {count} GPUs; set {key}"
+    for name, (model, wanted) in models.items():
+        weights, key = weight_bytes(model), f"models.{name}.backend.{model.backend_name}.gpus"
+        if wanted > count:
+            text = f"wants {wanted} of {count} GPUs; set {key}"
             yield Finding(f"GPUs for {name}", "problem", text)
-        elif weights > SHARE_FOR_WEIGHTS * settings.gpus * min(memory):
+        elif weights > SHARE_FOR_WEIGHTS * wanted * min(memory):
             text = (
-                f"{weights / GIBI:.0f} GiB of weights in 16 bits do not fit {settings.gpus} GPUs; "
+                f"{weights / GIBI:.0f} GiB of weights in 16 bits do not fit {wanted} GPUs; "
                 f"set {key}"
             )
             yield Finding(f"GPUs for {name}", "problem", text)
