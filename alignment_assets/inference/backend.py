@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -158,6 +158,13 @@ class Inference(ConfigurableResource[None], ABC):
     @abstractmethod
     def answer(self, job: Job) -> None:
         """Answer all requests of a job, each with an answer or a reason."""
+
+    def engines(self, models: Collection[str], run: Run) -> dict[str, int]:
+        """Return how many engines would answer for models of the recipe, where that can be told.
+
+        The others are forecast by how many answered last.
+        """
+        return {}
 
     def examine(self, examined: Examination) -> Iterator[Finding]:
         """Yield what a run would find of the engines that some of its models need."""

@@ -60,6 +60,7 @@ class Pending:
         exact: counted in the tables; otherwise what the recipe and the prompts lead to.
         prompt_price: of a million tokens of prompts; None where the recipe has no price.
         completion_price: of a million tokens generated.
+        engines: that would answer now; None for as many as did last.
     """
 
     position: int
@@ -72,6 +73,7 @@ class Pending:
     exact: bool
     prompt_price: float | None = None
     completion_price: float | None = None
+    engines: int | None = None
 
 
 def count_prompts(connection: DuckDBPyConnection | None, recipe: Recipe) -> Prompts:
@@ -214,7 +216,10 @@ class Forecaster:
         prompts = count_prompts(connection, self.run.recipe)
         lineage = Lineage(connection, self.run.recipe.settings())
         listed: list[Pending] = []
-        for (asset, partition), sets in self._request_sets().items():
+        waiting = self._request_sets()
+        models = {requests.model for sets in waiting.values() for requests in sets}
+        engines = self.inference.engines(models, self.run)
+        for (asset, partition), sets in waiting.items():
             waits = waits_for(lineage, self.run.recipe, asset, partition) is not None
             for requests in sets:
                 price = self.run.recipe.models[requests.model].price
@@ -230,6 +235,7 @@ class Forecaster:
                         not waits,
                         price.prompt if price else None,
                         price.completion if price else None,
+                        engines.get(requests.model),
                     )
                 )
         return listed

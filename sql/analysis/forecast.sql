@@ -6,7 +6,7 @@ WITH listed AS (
         from_json($pending, '[{
             "position": "BIGINT", "asset": "VARCHAR", "partition": "VARCHAR", "model": "VARCHAR",
             "task": "VARCHAR", "model_fingerprint": "VARCHAR", "requests": "BIGINT", "exact": "BOOLEAN",
-            "prompt_price": "DOUBLE", "completion_price": "DOUBLE"
+            "prompt_price": "DOUBLE", "completion_price": "DOUBLE", "engines": "BIGINT"
         }]'),
         max_depth := 2)
 ),
@@ -16,7 +16,9 @@ pending AS (
         CASE WHEN count(requests) = count(*) THEN sum(requests)::BIGINT END AS pending,
         bool_and(exact) AS exact,
         any_value(prompt_price) AS prompt_price,
-        any_value(completion_price) AS completion_price
+        any_value(completion_price) AS completion_price,
+        -- That would answer now, where it can be told.
+        any_value(engines) AS engines_now
     FROM listed
     GROUP BY asset, partition, model, task, model_fingerprint
 ),
@@ -55,7 +57,7 @@ expected AS (
             WHEN only_pilots THEN 'pilot'
             ELSE 'runs'
         END AS basis,
-        pending * engine_seconds / engines AS seconds
+        pending * engine_seconds / coalesce(engines_now, engines) AS seconds
     FROM pending
     LEFT JOIN rates
         ON rates.model = pending.model

@@ -241,6 +241,9 @@ def test_gpus_are_what_engines_take(monkeypatch: pytest.MonkeyPatch, tmp_path: P
         fit = {f.subject: f for f in examined(recipe, tmp_path)}[f"engines for {MODEL}"]
         assert fit.verdict == "problem" and "no node has H100 (there: none)" in fit.text
 
+        run = Run(recipe_of(tmp_path, gpus=2, address=cluster.address), tmp_path)
+        assert RayInference().engines([MODEL], run) == {MODEL: 3}
+
         parts = answer(tmp_path / "p", asked(["Why?"] * 9), pipeline_parallel_size=5, **options)
         assert parts.done == 9
 

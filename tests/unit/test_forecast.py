@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -138,6 +139,15 @@ def test_engines_that_a_small_pilot_left_idle_do_not_count(graph: Graph) -> None
     (row,) = forecast(graph, pending(0, "small", 3600))
     assert row["engine_hours"] == row["gpu_hours"] == 1
     assert row["seconds"] == 900
+
+
+def test_a_cluster_that_has_grown_is_forecast_as_it_is_now(graph: Graph) -> None:
+    add_runs(
+        graph, {"engines": 2, "gpus": 4, "requests": 3600, "answered": 3600, "seconds": 1800.0}
+    )
+    (row,) = forecast(graph, replace(pending(0, "small", 3600), engines=8))
+    assert row["seconds"] == 450
+    assert (row["engine_hours"], row["gpu_hours"]) == (1, 2)
 
 
 def test_before_there_are_prompts_the_published_ones_count(graph: Graph) -> None:

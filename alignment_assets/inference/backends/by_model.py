@@ -5,7 +5,7 @@ A model names its backend with that backend's settings: ``backend: {vllm: {gpus:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 
 from pydantic import ValidationError
@@ -17,6 +17,7 @@ from alignment_assets.inference.backends.vllm.backend import VllmInference
 from alignment_assets.recipe.explain import explain
 from alignment_assets.recipe.load import RecipeError
 from alignment_assets.recipe.model import Model, Recipe
+from alignment_assets.recipe.run import Run
 
 BACKENDS: dict[str, type[Inference]] = {
     "vllm": VllmInference,
@@ -35,6 +36,15 @@ class InferenceByModel(Inference):
     def answer(self, job: Job) -> None:
         """Have the model's backend answer; see `Inference.answer`."""
         BACKENDS[job.model.backend_name]().answer(job)
+
+    def engines(self, models: Collection[str], run: Run) -> dict[str, int]:
+        """Return what each backend says of the models that name it."""
+        found: dict[str, int] = {}
+        for name, backend in BACKENDS.items():
+            named = [model for model in models if run.recipe.models[model].backend_name == name]
+            if named:
+                found |= backend().engines(named, run)
+        return found
 
     def examine(self, examined: Examination) -> Iterator[Finding]:
         """Yield what each backend has to say of the models that name it."""

@@ -5,17 +5,24 @@ Here belongs that what was lost on the way is asked again; what Ray is given is 
 
 from __future__ import annotations
 
-import importlib.util
+import logging
 import secrets
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 from alignment_assets.gpus.pool import GPU_MEMORY_SHARE
 from alignment_assets.inference.backend import BackendError, Examination, Finding, Inference, Job
-from alignment_assets.inference.backends.ray.examine import examine_clusters
+from alignment_assets.inference.backends.ray.examine import (
+    NOT_INSTALLED,
+    examine_clusters,
+    is_installed,
+    look,
+)
+from alignment_assets.inference.backends.ray.placing import Place
 from alignment_assets.inference.backends.ray.process import DriverProcess
 from alignment_assets.inference.backends.ray.settings import RaySettings
 from alignment_assets.inference.progress import COUNTS
@@ -24,6 +31,9 @@ from alignment_assets.inference.vllm_settings import engine_settings, vllm_limit
 from alignment_assets.inference.work_queue import write_unanswered
 from alignment_assets.inference.worker_process import WorkerError
 from alignment_assets.recipe.model import Model
+from alignment_assets.recipe.run import Run
+
+logger = logging.getLogger(__name__)
 
 # A cluster that is lost is tried again for so long, as endpoints are; then the run ends.
 LOST_SECONDS = 300.0
@@ -53,9 +63,27 @@ class RayInference(Inference):
             BackendError: its engines cannot be started, or die of whatever they are asked.
             WorkerError: it cannot be joined, or is lost again and again.
         """
-        check_installed(job.name)
+        if not is_installed():
+            raise BackendError(f"models.{job.name}.backend.ray: Ray is {NOT_INSTALLED}")
         with _place(job) as (place, environment):
             _Asking(job, self.driver, self.limits(job.model), place, environment).run()
+
+    def engines(self, models: Collection[str], run: Run) -> dict[str, int]:
+        """Return how many engines the clusters of models have room for; see `Inference.engines`."""
+        asked = {name: Place.of(settings_of(run.recipe.models[name])) for name in models}
+        found: dict[str, int] = {}
+        if not is_installed():
+            return found
+        for address in {place.address for place in asked.values() if place.address is not None}:
+            try:
+                nodes = look(run, address)
+            except WorkerError as error:
+                logger.warning("%s", str(error).splitlines()[0])
+                continue
+            for name, place in asked.items():
+                if place.address == address:
+                    found[name] = max(1, min(place.engines(nodes)[1], place.room(nodes)))
+        return found
 
     def examine(self, examined: Examination) -> Iterator[Finding]:
         """Yield what there is to say of the cluster and of the models' weights."""
@@ -68,32 +96,11 @@ def settings_of(model: Model) -> RaySettings:
     return RaySettings.model_validate(model.backend_settings)
 
 
-def check_installed(name: str) -> None:
-    """Check that Ray is there.
-
-    Raises:
-        BackendError: it is not.
-    """
-    if importlib.util.find_spec("ray") is None:
-        raise BackendError(
-            f"models.{name}.backend.ray: Ray is not installed; run `make ray`, or pip install "
-            f"'alignment-assets[ray]'"
-        )
-
-
 @contextmanager
-def _place(job: Job) -> Iterator[tuple[dict[str, Any], dict[str, str]]]:
+def _place(job: Job) -> Iterator[tuple[Place, dict[str, str]]]:
     """Yield where engines run, and the driver's environment; GPUs of this host are leased."""
     options = settings_of(job.model)
-    replicas = options.replicas
-    least, most = replicas if isinstance(replicas, tuple) else (replicas or 1, replicas)
-    place = {
-        "address": options.address,
-        "replicas": (least, most),
-        "gpus": options.gpus,
-        "pipeline_parallel_size": options.pipeline_parallel_size,
-        "accelerator_type": options.accelerator_type,
-    }
+    place = Place.of(options)
     environment = {"RAY_USAGE_STATS_ENABLED": "0"}
     if options.address is not None:
         yield place, environment
@@ -105,17 +112,17 @@ def _place(job: Job) -> Iterator[tuple[dict[str, Any], dict[str, str]]]:
         "RAY_AUTH_TOKEN": secrets.token_hex(32),
     }
     with job.gpus.lease(
-        options.gpus_of_engine,
+        place.gpus_of_engine,
         job.name,
-        replicas=replicas,
+        replicas=place.replicas,
         memory_share=options.engine_arguments.get("gpu_memory_utilization", GPU_MEMORY_SHARE),
         log=job.log,
     ) as leases:
         devices = [gpu.uuid for lease in leases for gpu in lease.devices]
         if devices:
             environment |= leases[0].environment | {"CUDA_VISIBLE_DEVICES": ",".join(devices)}
-            place["replicas"] = (len(leases), len(leases))
-        yield {**place, "own_gpus": len(devices)}, environment
+            place = replace(place, replicas=(len(leases),) * 2, own_gpus=len(devices))
+        yield place, environment
 
 
 class _Asking:
@@ -126,18 +133,18 @@ class _Asking:
         job: Job,
         driver: type[DriverProcess],
         limits: str,
-        place: Mapping[str, Any],
+        place: Place,
         environment: Mapping[str, str],
     ) -> None:
         options = settings_of(job.model)
         settings = engine_settings(job.run, job.name, job.kind, options, gpus=options.gpus)
         settings["limits"] = limits
-        self._driver = driver
+        self._driver, self._place = driver, place
         self._job, self._limits, self._environment = job, limits, environment
         self._command = {
             "do": "answer",
             "settings": settings,
-            "place": place,
+            "place": asdict(place),
             "spool": str(job.spool.absolute()),
         }
         self._given_up: set[str] = set()
@@ -201,7 +208,7 @@ class _Asking:
         progress = self._job.progress
         if event["event"] == "joined":
             self._has_joined = True
-            self._gpus = settings_of(self._job.model).gpus_of_engine if event["gpus"] else 0
+            self._gpus = self._place.gpus_of_engine if event["gpus"] else 0
             self._job.log(
                 f"{self._job.name}: joined a Ray cluster of {event['nodes']} nodes with "
                 f"{event['gpus']:.0f} GPUs"

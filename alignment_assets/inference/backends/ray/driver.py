@@ -16,7 +16,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from ray.util.scheduling_strategies import (
 
 from alignment_assets.host.expected import Expected
 from alignment_assets.inference.backends.ray.engine_worker import EngineWorker, Start, start_vllm
+from alignment_assets.inference.backends.ray.placing import Node, Place
 from alignment_assets.inference.backends.ray.tally import Tally
 from alignment_assets.inference.backends.ray.work_file import WorkFile
 from alignment_assets.inference.progress import PROGRESS_SECONDS
@@ -58,27 +59,6 @@ class EngineError(Expected):
     """Engines that cannot be started, or cannot go on: they would not when asked again."""
 
 
-@dataclass(frozen=True)
-class Place:
-    """Where engines run, and how many; see `settings.RaySettings`.
-
-    Attributes:
-        own_gpus: those leased for a Ray of the step's own.
-    """
-
-    address: str | None
-    replicas: tuple[int, int | None]
-    gpus: int
-    pipeline_parallel_size: int
-    accelerator_type: str | None
-    own_gpus: int = 0
-
-    @property
-    def gpus_of_engine(self) -> int:
-        """How many GPUs one engine takes."""
-        return self.gpus * self.pipeline_parallel_size
-
-
 @contextmanager
 def joined(place: Place) -> Iterator[None]:
     """Be connected to the cluster, and to nothing afterwards.
@@ -97,7 +77,7 @@ def joined(place: Place) -> Iterator[None]:
         if place.address is None:
             # Sockets have short paths.
             folder = tempfile.mkdtemp(prefix="ray-", dir="/tmp")
-            most = place.replicas[1] or place.replicas[0]
+            _, most = place.replicas or (1, 1)
             ray.init(
                 address="local",
                 num_cpus=max(most, place.own_gpus) + 1,
@@ -144,11 +124,11 @@ class Driver:
 
     def handle(self, command: dict[str, Any]) -> None:
         """Carry out one command."""
-        place = Place(**{**command["place"], "replicas": tuple(command["place"]["replicas"])})
+        place = Place.of_json(command["place"])
         try:
             with joined(place):
                 if command["do"] == "look":
-                    event = {"event": "nodes", "nodes": nodes()}
+                    event = {"event": "nodes", "nodes": [asdict(node) for node in nodes()]}
                 else:
                     event = {"event": "done", **self._answer(command, place)}
         except EngineError as error:
@@ -197,26 +177,23 @@ class Driver:
             time.sleep(0.05)
 
 
-def nodes() -> list[dict[str, Any]]:
-    """Return the nodes that are alive: ``host``, ``cpus``, ``gpus``, ``types`` of accelerators."""
+def nodes() -> list[Node]:
+    """Return the cluster's nodes that are alive."""
+    kind = "accelerator_type:"
     return [
-        {
-            "host": node["NodeManagerHostname"],
-            "cpus": node["Resources"].get("CPU", 0),
-            "gpus": node["Resources"].get("GPU", 0),
-            "types": [
-                name.removeprefix("accelerator_type:")
-                for name in node["Resources"]
-                if name.startswith("accelerator_type:")
-            ],
-        }
+        Node(
+            node["NodeManagerHostname"],
+            node["Resources"].get("CPU", 0),
+            node["Resources"].get("GPU", 0),
+            tuple(name.removeprefix(kind) for name in node["Resources"] if name.startswith(kind)),
+        )
         for node in ray.nodes()
         if node["Alive"]
     ]
 
 
 def _gpus() -> float:
-    return float(ray.cluster_resources().get("GPU", 0))
+    return sum(node.gpus for node in nodes())
 
 
 def _answered(command: dict[str, Any], start: Start, place: Place, tally: Any, here: Any) -> Any:
@@ -224,7 +201,7 @@ def _answered(command: dict[str, Any], start: Start, place: Place, tally: Any, h
     alone, settings = command["alone"], dict(command["settings"])
     # As much as the engine takes at once, and what it gets while a stretch of it ends.
     at_once = 1 if alone else math.ceil(WINDOW_PER_SEQUENCE * settings["max_num_seqs"] / CLAIM) + 1
-    least, most = (1, 1) if alone else _replicas(place)
+    least, most = (1, 1) if alone else place.engines(nodes())
     file, rows = WorkFile(Path(command["requests"])), 1 if alone else CLAIM
     work = ray.data.read_datasource(
         file,
@@ -251,24 +228,6 @@ def _answered(command: dict[str, Any], start: Start, place: Place, tally: Any, h
             ),
             **remote,
         )
-
-
-def _room(place: Place) -> int:
-    """Return how many engines the cluster has room for, as it is now."""
-    kind = place.accelerator_type
-    there = [node for node in nodes() if kind is None or kind in node["types"]]
-    if place.pipeline_parallel_size > 1:
-        return int(sum(node["gpus"] for node in there) // place.gpus_of_engine)
-    return sum(int(node["gpus"] // place.gpus) for node in there)
-
-
-def _replicas(place: Place) -> tuple[int, int]:
-    """Return how many engines there are at least and at most: by default all that fit."""
-    least, most = place.replicas
-    if most is None:
-        # On CPUs an engine takes all cores of its host.
-        least = most = max(least, _room(place) if _gpus() else len(nodes()))
-    return least, most
 
 
 def _resources(place: Place, settings: dict[str, Any]) -> dict[str, Any]:
