@@ -145,6 +145,7 @@ def test_postgres_and_a_folder(
 
 
 @pytest.mark.soak  # each step that asks starts a Ray of its own
+@pytest.mark.timeout(1800)
 @pytest.mark.needs("postgres")
 @pytest.mark.needs("ray")
 def test_postgres_and_engines_on_ray(

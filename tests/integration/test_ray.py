@@ -107,6 +107,7 @@ def test_a_killed_node_loses_nothing_and_doubles_nothing(
     assert progress.restarts == 1
 
 
+@pytest.mark.soak
 def test_a_node_that_does_not_come_back_is_done_without(
     cluster: RayCluster, tmp_path: Path
 ) -> None:
@@ -144,6 +145,7 @@ def test_a_lost_cluster_is_told_and_what_was_answered_is_kept(
     assert 300 < len(read_spool(tmp_path / "spool")) < 1500
 
 
+@pytest.mark.soak
 def test_a_request_that_kills_its_engine_costs_no_other_its_answer(tmp_path: Path) -> None:
     texts = ["Number." for _ in range(200)]
     texts[77] = "This one is deadly."

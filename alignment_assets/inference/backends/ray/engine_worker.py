@@ -98,6 +98,8 @@ class EngineWorker:
         name = requests[0].request_id
         before = ray.get(self._tally.begins.remote(name))
         if before:
+            # Ray calls again, too, where it lost sight of an actor that goes on.
+            self._running.settle(requests)
             with self._looking:
                 requests = unanswered(requests, self._spool, self._limits)
         left_out = not self._alone and before > RESTARTS
@@ -143,13 +145,19 @@ class _Running:
         if not requests:
             return
         hand = _Hand(len(requests))
-        for request in requests:
-            self._hands[request.request_id] = hand
+        self._hands.update({request.request_id: hand for request in requests})
         for request in requests:
             self._requests.put(request)
         if self._error is not None:
             raise self._error
         hand.empty.result()
+
+    def settle(self, requests: Sequence[Request]) -> None:
+        """Wait for what is in hand of some requests, and have it where others see it."""
+        for hand in {self._hands.get(request.request_id) for request in requests}:
+            if hand is not None:
+                hand.empty.result()
+        self._writer.flush()
 
     def put(self, answer: Answer) -> None:
         """Take an answer that no engine gave."""
