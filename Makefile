@@ -58,7 +58,7 @@ quick: install ## Run the tests that take no engine, server, browser or run of t
 	$(BIN)/python -m pytest -m "not integration and not gpu and not slow and not soak"
 
 .PHONY: soak
-soak: lake ## Backfill the whole graph, kill runs and writers many times over; N=1000 random sequences
+soak: lake ray ## Backfill the whole graph, kill runs and writers many times over; N=1000 random sequences
 	MODEL_SEQUENCES=$(N) $(BIN)/python -m pytest -m soak
 	$(BIN)/python -m benchmarks.crash
 	$(BIN)/python -m benchmarks.killed_writers
