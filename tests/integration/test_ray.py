@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 import subprocess
 import sys
 import time
@@ -15,12 +16,14 @@ from typing import Any
 
 import psutil
 import pytest
+from pydantic import ValidationError
 
 from alignment_assets.gpus.pool import GpuPool
 from alignment_assets.host.paths import PACKAGE
 from alignment_assets.inference.backend import BackendError, Examination, Finding, Job
 from alignment_assets.inference.backends.ray import backend as ray_backend
 from alignment_assets.inference.backends.ray.backend import RayInference
+from alignment_assets.inference.backends.ray.settings import RaySettings
 from alignment_assets.inference.backends.vllm.backend import close_engines
 from alignment_assets.inference.progress import Progress
 from alignment_assets.inference.types import Request
@@ -32,7 +35,7 @@ from tests.conftest import changed_recipe
 from tests.integration.conftest import ask, read_spool, write_requests
 from tests.integration.serving import save_scorer
 from tests.support.ray_cluster import RayCluster, ray_cluster
-from tests.support.ray_engine import FakeRayInference
+from tests.support.ray_engine import FakeDriver, FakeRayInference
 
 pytestmark = [pytest.mark.integration, pytest.mark.needs("ray")]
 
@@ -156,6 +159,60 @@ def test_a_request_that_kills_its_engine_costs_no_other_its_answer(tmp_path: Pat
     assert (len(answers), progress.done, progress.failed) == (200, 200, 1)
 
 
+def test_what_engines_of_a_killed_driver_answered_is_not_asked_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ray_backend, "PAUSE_SECONDS", (5.0, 5.0))
+    count, log = 1000, tmp_path / "asked.jsonl"
+    killed: list[psutil.Process] = []
+
+    def kill(progress: Progress) -> None:
+        if progress.done > 300 and not killed:
+            for child in psutil.Process().children():
+                if FakeDriver.module in child.cmdline():
+                    killed.append(child)
+                    child.kill()
+
+    progress = answer(
+        *(tmp_path, asked([f"Number {number}." for number in range(count)]), kill),
+        max_num_seqs=32,
+        engine_arguments={"seconds": 0.1, "log": str(log)},
+    )
+    assert killed and len(read_spool(tmp_path / "spool")) == progress.done == count
+    asked_for = len(log.read_text().splitlines())
+    assert asked_for - count <= 2 * 32 + 0.25 / 0.1 * 32
+
+
+def test_folders_of_killed_drivers_go_with_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from alignment_assets.inference.backends.ray import driver  # which needs Ray
+
+    monkeypatch.setattr(driver, "FOLDERS", tmp_path)
+    monkeypatch.setattr(driver, "JOINING_SECONDS", 0.0)
+    left = tmp_path / f"{driver.FOLDER_PREFIX}left"
+    (left / "session").mkdir(parents=True)
+    with driver.folder_of_ray() as first:
+        assert not left.exists()
+        with driver.folder_of_ray() as second:
+            assert first.is_dir() and second.is_dir()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_port_where_no_ray_listens_is_told_in_a_minute(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        address = f"127.0.0.1:{other.getsockname()[1]}"
+        found = examined(recipe_of(tmp_path, address=address), tmp_path)
+    (lost,) = [finding for finding in found if finding.verdict == "problem"]
+    assert lost.subject == f"Ray cluster {address}" and "is it the head's port" in lost.text
+
+
+@pytest.mark.parametrize("address", ["ray://head:10001", "head", "head:0", "head:65536", ""])
+def test_an_address_that_is_none_is_told_by_the_recipe(address: str) -> None:
+    with pytest.raises(ValidationError, match=r"is not the head's host:port.*, nor auto"):
+        RaySettings(address=address)
+
+
 @pytest.mark.soak
 def test_an_engine_that_dies_of_everything_ends_the_run(tmp_path: Path) -> None:
     deadly = asked(["deadly"] * 100)
@@ -259,6 +316,9 @@ def test_a_cluster_that_is_not_there_is_told_by_doctor(tmp_path: Path) -> None:
     found = examined(recipe_of(tmp_path, address="127.0.0.1:1"), tmp_path)
     (lost,) = [finding for finding in found if finding.verdict == "problem"]
     assert lost.subject == "Ray cluster 127.0.0.1:1" and "ray start" in lost.text
+    with pytest.raises(WorkerError, match="cannot be joined") as raised:
+        answer(tmp_path, asked(["Why?"]), address="127.0.0.1:1")
+    assert "Traceback" not in str(raised.value)
 
 
 NUMBERS = [str(number) for number in range(1, 10)]

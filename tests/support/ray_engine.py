@@ -24,14 +24,16 @@ class FakeEngine:
 
     Args:
         settings: an engine's; what a recipe says in ``engine_arguments`` is for this one:
-            ``seconds``, that a step takes; ``log``, a file for ids asked; ``kills``, a word: who is
-            asked it ends the process; ``unloadable``, that it cannot be made.
+            ``seconds``, that a step takes; ``loading``, those that it takes to make; ``log``, a
+            file for ids asked; ``kills``, a word: who is asked it ends the process; ``unloadable``,
+            that it cannot be made.
     """
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
         told = settings["engine_arguments"]
         self._seconds, self._log = told.get("seconds", 0.0), told.get("log", os.devnull)
         self._kills, self._at_once = told.get("kills"), settings["max_num_seqs"]
+        time.sleep(told.get("loading", 0.0))
         if told.get("unloadable"):
             raise MemoryError("no memory left for the weights")
         self.answered_by = AnsweredBy(told.get("engine", "fake"), "1", settings["limits"])

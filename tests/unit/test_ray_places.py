@@ -58,8 +58,8 @@ def test_what_fits(
 @pytest.mark.parametrize(
     ("said", "reason"),
     [
-        ({"address": "ray://head:10001"}, "pattern"),
-        ({"address": "head"}, "pattern"),
+        ({"address": "ray://head:10001"}, "is a client's"),
+        ({"address": "head"}, "host:port"),
         ({"replicas": [3, 2]}, "the least, 3, is more than the most, 2"),
         ({"replicas": 0}, "greater than or equal to 1"),
         ({"engine_arguments": {"pipeline_parallel_size": 2}}, "pipeline_parallel_size"),

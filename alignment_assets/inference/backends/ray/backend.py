@@ -174,6 +174,8 @@ class _Asking:
                 if not self._has_joined:
                     raise
                 alone, lost = False, error
+                # Its engines live on for a moment, and what they have on disk counts once they end.
+                time.sleep(backoff(losses + 1, *PAUSE_SECONDS))
             rest = self._job.requests.with_name(f"rest-{time.monotonic_ns()}.parquet")
             count = write_unanswered(
                 requests, self._job.spool, self._limits, rest, without=self._given_up
@@ -195,8 +197,7 @@ class _Asking:
                         f"cluster and run it again; {lost}"
                     )
                 self._job.log(f"{self._job.name}: {count:,} requests are asked again: {lost}")
-                losses = losses + 1 if count == left else 1
-                time.sleep(backoff(losses, *PAUSE_SECONDS))
+                losses = losses + 1 if count == left else 0
             left, requests = count, rest
 
     def _ask(self, requests: Path, *, alone: bool) -> bool:

@@ -7,15 +7,17 @@ signals, logs and threads. How it is told what to do, and ends with its step, is
 
 from __future__ import annotations
 
+import fcntl
 import math
+import os
 import shutil
 import socket
 import tempfile
 import threading
 import time
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -41,6 +43,11 @@ from alignment_assets.inference.work_queue import CLAIM
 from alignment_assets.inference.worker_channel import Report, serve
 
 HEARING_SECONDS = 10.0
+# Ray itself goes on trying for as long as somebody listens, and be it no Ray.
+JOINING_SECONDS = 45.0
+# Folders of local Rays begin so. Sockets have short paths.
+FOLDERS = Path("/tmp")
+FOLDER_PREFIX = "ray-step_"
 # What Ray may hold of requests on their way, where a step starts a Ray of its own.
 OBJECT_STORE_BYTES = 512 << 20
 # Processes that read the work file; one reads tens of thousands of requests a second.
@@ -62,8 +69,12 @@ class EngineError(Expected):
 
 
 @contextmanager
-def joined(place: Place) -> Iterator[None]:
+def joined(place: Place, late: Callable[[str], None]) -> Iterator[None]:
     """Be connected to the cluster, and to nothing afterwards.
+
+    Args:
+        place: which cluster.
+        late: told why if it does not answer.
 
     Raises:
         ClusterError: it cannot be joined.
@@ -74,35 +85,77 @@ def joined(place: Place) -> Iterator[None]:
         "runtime_env": {"env_vars": ENVIRONMENT},
         "log_to_driver": True,
     }
-    folder = None
-    try:
-        if place.address is None:
-            # Sockets have short paths.
-            folder = tempfile.mkdtemp(prefix="ray-", dir="/tmp")
+    if place.address is None:
+        with folder_of_ray() as folder:
             _, most = place.replicas or (1, 1)
-            ray.init(
-                address="local",
-                num_cpus=max(most, place.own_gpus) + 1,
-                num_gpus=place.own_gpus,
-                object_store_memory=OBJECT_STORE_BYTES,
-                include_dashboard=False,
-                _temp_dir=folder,
-                **common,
-            )
-        else:
             try:
-                _check_heard(place.address)
+                ray.init(
+                    address="local",
+                    num_cpus=max(most, place.own_gpus) + 1,
+                    num_gpus=place.own_gpus,
+                    object_store_memory=OBJECT_STORE_BYTES,
+                    include_dashboard=False,
+                    _temp_dir=str(folder),
+                    **common,
+                )
+                yield
+            finally:
+                ray.shutdown()
+        return
+    try:
+        try:
+            _check_heard(place.address)
+            why = (
+                f"nothing of Ray's answers in {JOINING_SECONDS:.0f} s: is it the head's port, and "
+                f"RAY_AUTH_TOKEN here that of the cluster?"
+            )
+            timer = threading.Timer(JOINING_SECONDS, late, [cannot_join(place.address, why)])
+            timer.daemon = True
+            timer.start()
+            try:
                 ray.init(address=place.address, **common)
-            except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-                raise ClusterError(
-                    f"the Ray cluster {place.address} cannot be joined ({error}); this host has to "
-                    f"be one of its nodes: ray start --address {place.address}"
-                ) from error
+            finally:
+                timer.cancel()
+        except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+            raise ClusterError(cannot_join(place.address, str(error))) from error
         yield
     finally:
         ray.shutdown()
-        if folder:
+
+
+def cannot_join(address: str, why: str) -> str:
+    """Return what there is to say of a cluster that cannot be joined."""
+    node = "ray start" + ("" if address == "auto" else f" --address {address}")
+    return (
+        f"the Ray cluster {address} cannot be joined ({why}); this host has to be one of its "
+        f"nodes: {node}"
+    )
+
+
+@contextmanager
+def folder_of_ray() -> Iterator[Path]:
+    """Yield a folder for a Ray of the step's own; those that killed drivers left go too."""
+    for left in FOLDERS.glob(f"{FOLDER_PREFIX}*"):
+        with suppress(OSError), _holding(left):  # another user's, or in use
+            # One that was made a moment ago may be about to be held.
+            if time.time() - left.stat().st_ctime > JOINING_SECONDS:
+                shutil.rmtree(left)
+    folder = Path(tempfile.mkdtemp(prefix=FOLDER_PREFIX, dir=FOLDERS))
+    with _holding(folder, fcntl.LOCK_EX):
+        try:
+            yield folder
+        finally:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _holding(folder: Path, how: int = fcntl.LOCK_EX | fcntl.LOCK_NB) -> Iterator[None]:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        fcntl.flock(descriptor, how)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _check_heard(address: str) -> None:
@@ -128,14 +181,20 @@ class Driver:
         """Carry out one command."""
         place = Place.of_json(command["place"])
         try:
-            with joined(place):
+            with joined(place, self._fail):
                 if command["do"] == "look":
                     event = {"event": "nodes", "nodes": [asdict(node) for node in nodes()]}
                 else:
                     event = {"event": "done", **self._answer(command, place)}
         except EngineError as error:
             event = {"event": "broken", "error": str(error)}
+        except ClusterError as error:
+            self._fail(str(error))
+            return
         self._report(**event)
+
+    def _fail(self, why: str) -> None:
+        self._report(event="failed", error=why)
 
     def _answer(self, command: dict[str, Any], place: Place) -> dict[str, Any]:
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)

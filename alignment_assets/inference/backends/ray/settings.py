@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, ClassVar
 
 from pydantic import Field, field_validator
 
 from alignment_assets.inference.vllm_settings import EngineOptions
+
+_HOST_AND_PORT = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):(?P<port>[0-9]{1,5})")
 
 Engines = Annotated[int, Field(ge=1)]
 
@@ -21,7 +24,6 @@ class RaySettings(EngineOptions):
     address: Annotated[
         str | None,
         Field(
-            pattern=r"^(auto|[A-Za-z0-9._-]+:[0-9]+|\[[0-9A-Fa-f:.]+\]:[0-9]+)$",
             description="the cluster's head, host:port, or auto, for the cluster that this host is "
             "a node of; by default a step starts a Ray of its own on this host, and ends it",
         ),
@@ -38,6 +40,19 @@ class RaySettings(EngineOptions):
         int,
         Field(ge=1, description="parts of the model one after the other, on `gpus` GPUs each"),
     ] = 1
+
+    @field_validator("address")
+    @classmethod
+    def _address_is_the_heads(cls, address: str | None) -> str | None:
+        if address is not None and address != "auto":
+            match = _HOST_AND_PORT.fullmatch(address)
+            if not match or not 0 < int(match["port"]) < 2**16:
+                client = " (ray:// is a client's, and the step's host has to be a node)"
+                raise ValueError(
+                    f"{address!r} is not the head's host:port, as ray start takes it, nor auto"
+                    f"{client if address.startswith('ray://') else ''}"
+                )
+        return address
 
     @field_validator("replicas")
     @classmethod
