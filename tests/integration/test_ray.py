@@ -186,15 +186,15 @@ def test_what_engines_of_a_killed_driver_answered_is_not_asked_again(
 def test_folders_of_killed_drivers_go_with_the_next(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from alignment_assets.inference.backends.ray import driver  # which needs Ray
+    from alignment_assets.inference.backends.ray import joining  # which needs Ray
 
-    monkeypatch.setattr(driver, "FOLDERS", tmp_path)
-    monkeypatch.setattr(driver, "JOINING_SECONDS", 0.0)
-    left = tmp_path / f"{driver.FOLDER_PREFIX}left"
+    monkeypatch.setattr(joining, "FOLDERS", tmp_path)
+    monkeypatch.setattr(joining, "JOINING_SECONDS", 0.0)
+    left = tmp_path / f"{joining.FOLDER_PREFIX}left"
     (left / "session").mkdir(parents=True)
-    with driver.folder_of_ray() as first:
+    with joining.folder_of_ray() as first:
         assert not left.exists()
-        with driver.folder_of_ray() as second:
+        with joining.folder_of_ray() as second:
             assert first.is_dir() and second.is_dir()
     assert not list(tmp_path.iterdir())
 
