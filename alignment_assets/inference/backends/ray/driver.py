@@ -123,10 +123,7 @@ def joined(place: Place, late: Callable[[str], None]) -> Iterator[None]:
     try:
         try:
             _check_heard(place.address)
-            why = (
-                f"nothing of Ray's answers in {JOINING_SECONDS:.0f} s: is it the head's port, and "
-                f"RAY_AUTH_TOKEN here that of the cluster?"
-            )
+            why = f"nothing of Ray's answers in {JOINING_SECONDS:.0f} s: is it the head's port?"
             timer = threading.Timer(JOINING_SECONDS, late, [cannot_join(place.address, why)])
             timer.daemon = True
             timer.start()
@@ -146,7 +143,7 @@ def cannot_join(address: str, why: str) -> str:
     node = "ray start" + ("" if address == "auto" else f" --address {address}")
     return (
         f"the Ray cluster {address} cannot be joined ({why}); this host has to be one of its "
-        f"nodes: {node}"
+        f"nodes: {node}; if it wants a token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN"
     )
 
 
@@ -284,6 +281,8 @@ def _answered(command: dict[str, Any], start: Start, place: Place, tally: Any, h
     # As much as the engine takes at once, and what it gets while a stretch of it ends.
     at_once = 1 if alone else math.ceil(WINDOW_PER_SEQUENCE * settings["max_num_seqs"] / CLAIM) + 1
     least, most = (1, 1) if alone else _replicas(place)
+    # The step tells how far it is; a log of days would be of nothing else.
+    ray.data.DataContext.get_current().enable_progress_bars = False
     file, rows = WorkFile(Path(command["requests"])), 1 if alone else CLAIM
     work = ray.data.read_datasource(
         file,
