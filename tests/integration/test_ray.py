@@ -24,6 +24,7 @@ from alignment_assets.inference.backend import BackendError, Examination, Findin
 from alignment_assets.inference.backends.ray import backend as ray_backend
 from alignment_assets.inference.backends.ray.backend import RayInference
 from alignment_assets.inference.backends.ray.settings import RaySettings
+from alignment_assets.inference.backends.ray.tally import Tally
 from alignment_assets.inference.backends.vllm.backend import close_engines
 from alignment_assets.inference.progress import Progress
 from alignment_assets.inference.types import Request
@@ -319,6 +320,29 @@ def test_a_cluster_that_is_not_there_is_told_by_doctor(tmp_path: Path) -> None:
     with pytest.raises(WorkerError, match="cannot be joined") as raised:
         answer(tmp_path, asked(["Why?"]), address="127.0.0.1:1")
     assert "Traceback" not in str(raised.value)
+
+
+def test_an_engine_that_dies_while_it_closes_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tally, now = Tally(), [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    tally.opened("engine", "node", "1")
+    for now[0] in (100.0, 109.0):
+        tally.ends("engine")
+    now[0] = 118.0
+    assert tally.state()["ending"] == 1
+    now[0] = 120.0
+    assert tally.state()["ending"] == 0
+
+
+def test_a_stretch_that_ray_gives_out_again_when_it_is_done_is_known() -> None:
+    tally = Tally()
+    assert tally.begins("a") == 0
+    tally.is_done("a")
+    # Its worker died before Ray heard of it.
+    assert tally.begins("a") == 1
+    assert tally.begins("b") == 0
 
 
 NUMBERS = [str(number) for number in range(1, 10)]

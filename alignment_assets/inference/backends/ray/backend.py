@@ -157,7 +157,7 @@ class _Asking:
         self._given_up: set[str] = set()
         self._counted = dict.fromkeys(COUNTS, 0)
         self._restarts = self._gpus = 0
-        self._has_joined = False
+        self._has_joined, self._last_words = False, ""
         job.progress.weights = f"{settings['location']}@{settings['content']}"
 
     def run(self) -> None:
@@ -187,6 +187,7 @@ class _Asking:
                 raise WorkerError(
                     f"{count:,} requests came back from the cluster without an answer; see "
                     f"{', '.join(progress.logs)}"
+                    f"{self._last_words and f'; the last engine to fail was {self._last_words}'}"
                 )
             if lost is not None:
                 now = time.monotonic()
@@ -210,6 +211,7 @@ class _Asking:
                 self._tell(event)
         finally:
             driver.close()
+        self._last_words = event["last_words"]
         return bool(event["left_out"])
 
     def _tell(self, event: Mapping[str, Any]) -> None:

@@ -147,6 +147,8 @@ def _answered(command: dict[str, Any], start: Start, place: Place, tally: Any, h
     # As much as the engine takes at once, and what it gets while a stretch of it ends.
     at_once = 1 if alone else math.ceil(WINDOW_PER_SEQUENCE * settings["max_num_seqs"] / CLAIM) + 1
     least, most = (1, 1) if alone else place.engines(nodes())
+    # The step tells how far it is; a log of days would be of nothing else.
+    ray.data.DataContext.get_current().enable_progress_bars = False
     file, rows = WorkFile(Path(command["requests"])), 1 if alone else CLAIM
     work = ray.data.read_datasource(
         file,

@@ -24,6 +24,7 @@ import pyarrow as pa
 import ray
 
 from alignment_assets.host.expected import Expected
+from alignment_assets.inference.progress import PROGRESS_SECONDS
 from alignment_assets.inference.spool import SpoolWriter
 from alignment_assets.inference.types import ERROR_CHARACTERS, Answer, AnsweredBy, Request
 from alignment_assets.inference.work_queue import requests_of, unanswered
@@ -135,6 +136,7 @@ class _Running:
         self._hands: dict[str, _Hand] = {}
         self._error: Exception | None = None
         self._idle, self._closing = True, False
+        self._closed = threading.Event()
         self._loaded: Future[None] = Future()
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._thread.start()
@@ -175,7 +177,13 @@ class _Running:
         except Expected as error:
             self._tally.dies.remote(self._name, str(error))
         self._report(**self._stretch.counts)
+        self._closed.set()
         ray.get(self._tally.closed.remote(self._name))
+
+    def _say_it_ends(self) -> None:
+        while not self._closed.wait(PROGRESS_SECONDS):
+            if self._closing:
+                self._tally.ends.remote(self._name)
 
     def _run(self) -> None:
         try:
@@ -188,7 +196,7 @@ class _Running:
             self._loaded.set_exception(error)
             return
         self._stepped_at = time.monotonic()
-        for watch in (self._end_with_engine, self._end_with_silence):
+        for watch in (self._end_with_engine, self._end_with_silence, self._say_it_ends):
             threading.Thread(target=watch, daemon=True).start()
         self._loaded.set_result(None)
         try:

@@ -70,10 +70,7 @@ def joined(place: Place, late: Callable[[str], None]) -> Iterator[None]:
     try:
         try:
             _check_heard(place.address)
-            why = (
-                f"nothing of Ray's answers in {JOINING_SECONDS:.0f} s: is it the head's port, and "
-                f"RAY_AUTH_TOKEN here that of the cluster?"
-            )
+            why = f"nothing of Ray's answers in {JOINING_SECONDS:.0f} s: is it the head's port?"
             timer = threading.Timer(JOINING_SECONDS, late, [cannot_join(place.address, why)])
             timer.daemon = True
             timer.start()
@@ -93,7 +90,7 @@ def cannot_join(address: str, why: str) -> str:
     node = "ray start" + ("" if address == "auto" else f" --address {address}")
     return (
         f"the Ray cluster {address} cannot be joined ({why}); this host has to be one of its "
-        f"nodes: {node}"
+        f"nodes: {node}; if it wants a token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN"
     )
 
 

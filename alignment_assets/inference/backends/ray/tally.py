@@ -7,7 +7,7 @@ stretches in hand, however many requests there are.
 from __future__ import annotations
 
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,6 +15,9 @@ from alignment_assets.inference.progress import COUNTS
 
 # Workers say every second that they are there; one that has not for so long has died.
 HEARD_SECONDS = 10.0
+# Stretches done last. A worker that dies may have told us of them and Ray not, which then gives
+# them out again.
+DONE_LAST = 4096
 
 
 class Tally:
@@ -22,10 +25,11 @@ class Tally:
 
     def __init__(self) -> None:
         self._begun: Counter[str] = Counter()
+        self._done: deque[str] = deque(maxlen=DONE_LAST)
         self._counts: dict[str, Mapping[str, int]] = {}
         self._before: Counter[str] = Counter()
         self._heard: dict[str, float] = {}
-        self._ending: set[str] = set()
+        self._ending: dict[str, float] = {}
         self._nodes: dict[str, str] = {}
         self._restarts = self._left_out = self._in_a_row = 0
         self._given_up: list[str] = []
@@ -48,13 +52,16 @@ class Tally:
         self._counts[worker] = counts
 
     def ends(self, worker: str) -> None:
-        """A worker has nothing more to do, and puts its last answers where others see them."""
-        self._ending.add(worker)
+        """A worker has nothing more to do, and puts its last answers where others see them.
+
+        It says so every second.
+        """
+        self._ending[worker] = time.monotonic()
 
     def closed(self, worker: str) -> None:
         """A worker has put all its answers where others see them, and ends."""
         self._heard.pop(worker, None)
-        self._ending.discard(worker)
+        self._ending.pop(worker, None)
 
     def dies(self, worker: str, why: str) -> None:
         """A worker's engine does not go on."""
@@ -63,12 +70,15 @@ class Tally:
     def begins(self, stretch: str) -> int:
         """Return how often a stretch was begun before; it is begun once more."""
         self._changed_at = time.monotonic()
+        if stretch not in self._begun and stretch in self._done:
+            self._begun[stretch] = 1
         self._begun[stretch] += 1
         return self._begun[stretch] - 1
 
     def is_done(self, stretch: str, *, left_out: bool = False) -> None:
         """A stretch is answered, or left out since engines die of it."""
         self._begun.pop(stretch, None)
+        self._done.append(stretch)
         self._left_out += left_out
 
     def survived(self) -> None:
@@ -91,6 +101,7 @@ class Tally:
         """
         since = time.monotonic() - HEARD_SECONDS
         heard = {worker for worker, at in self._heard.items() if at > since}
+        ending = {worker for worker, at in self._ending.items() if at > since}
         counts = Counter(self._before)
         for one in self._counts.values():
             counts.update(one)
@@ -98,7 +109,7 @@ class Tally:
         return {
             **{name: counts[name] for name in COUNTS},
             "engines": len(heard),
-            "ending": len(heard | self._ending),
+            "ending": len(heard | ending),
             "restarts": self._restarts,
             "left_out": self._left_out,
             "given_up": self._given_up,
