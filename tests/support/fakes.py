@@ -109,9 +109,7 @@ class FakeInference(Inference):
                 )
                 if self.seconds_per_request:
                     time.sleep(self.seconds_per_request)
-                answer = writer.add(
-                    fake_answer(request, self.context_characters, self.unparsable_share)
-                )
+                answer = writer.add(self._answer(request))
                 if self.seconds_per_request:
                     writer.flush()
                 progress.count(answer)
