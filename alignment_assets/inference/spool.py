@@ -365,5 +365,10 @@ def _readable_files(folder: Path, report: Report) -> list[Path]:
     files, empty = whole_files(folder, report), folder / EMPTY_FILE
     if empty in files and pq.read_schema(empty).names == ANSWER_SCHEMA.names:
         return files
-    write_file(ANSWER_SCHEMA.empty_table(), empty)
+    try:
+        write_file(ANSWER_SCHEMA.empty_table(), empty)
+    except OSError as error:
+        raise SpoolError(
+            f"{folder}: cannot be written ({error}); run this again when it can"
+        ) from error
     return [empty, *(file for file in files if file != empty)]

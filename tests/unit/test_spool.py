@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
@@ -23,6 +24,7 @@ from alignment_assets.inference import spool, spool_files
 from alignment_assets.inference.spool import (
     EMPTY_FILE,
     FLUSH_ROWS,
+    SpoolError,
     SpoolWriter,
     read_final,
     spool_folder,
@@ -142,6 +144,17 @@ def test_an_empty_folder_has_no_answers(tmp_path: Path) -> None:
     write(folder, answer("one"))
     assert read(folder).keys() == {"one"}
     assert spool_folder(tmp_path, "completions", None) != folder
+
+
+def test_a_folder_that_cannot_be_written_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(spool, "write_file", refuse)
+    with pytest.raises(SpoolError, match=r"spool: cannot be written .*Read-only file system"):
+        read(tmp_path / "spool")
 
 
 def test_of_two_answers_the_first_in_file_order_counts_for_good(tmp_path: Path) -> None:
