@@ -115,7 +115,9 @@ def test_all_answers_come_once_though_one_server_of_two_is_killed(
         Request("not-one-token", "rate", "weigh", rating(0), {}, ["1", "a long label"]),
         generate("too-long", "word " * 2000),
         generate("no-room", story, temperature=0.0, max_tokens=300),
-        *(generate(f"generate-{n}", f"Name {n} animals.") for n in range(60)),
+        *(
+            generate(f"generate-{n}", f"Name {n} animals.") for n in range(150)
+        ),  # both servers have some in hand
         *(
             Request(f"grade-{n}", "grade", "generate", grade, cool, None, grade_schema(40))
             for n in range(3)
@@ -125,9 +127,9 @@ def test_all_answers_come_once_though_one_server_of_two_is_killed(
     seen: list[tuple[int, int]] = []
 
     def watch(progress: Progress) -> None:
-        if progress.done >= 20 and not seen:
+        if progress.done >= 8 and not seen:
             served.generators[0].kill()
-        if progress.done >= 20:
+        if progress.done >= 8:
             seen.append((progress.done, progress.engines))
 
     run.answer(watch)
@@ -145,7 +147,7 @@ def test_all_answers_come_once_though_one_server_of_two_is_killed(
             assert row["error"]
         else:
             assert row["finish_reason"] in ("stop", "length"), row["error"]
-    for n in range(60):
+    for n in range(150):
         row = rows[f"generate-{n}"]
         assert row["text"]
         assert 0 < row["completion_tokens"] <= 24

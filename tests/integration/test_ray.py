@@ -200,6 +200,7 @@ def test_folders_of_killed_drivers_go_with_the_next(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.soak
 def test_a_port_where_no_ray_listens_is_told_in_a_minute(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         address = f"127.0.0.1:{other.getsockname()[1]}"
