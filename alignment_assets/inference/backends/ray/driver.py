@@ -44,6 +44,8 @@ IDLE_SECONDS = 1800.0
 # Workers put their last answers where others see them, and wait longer for object storage than the
 # spool does before it gives up.
 CLOSING_SECONDS = PATIENCE_SECONDS + 60.0
+# Where the run ends with an error, Ray may leave them as they are: what they put meanwhile counts.
+ABORTING_SECONDS = 10.0
 
 
 class EngineError(Expected):
@@ -107,14 +109,14 @@ class Driver:
                     f"requests are in hand, and no engine has had anything to do for "
                     f"{IDLE_SECONDS:.0f} s: the cluster has no room for those that it lost"
                 )
-        state = self._closed(tally)
+        state = self._closed(tally, ABORTING_SECONDS if failed else CLOSING_SECONDS)
         if failed:
             raise _cause(failed[0], state)
         return state
 
-    def _closed(self, tally: Any) -> dict[str, Any]:
+    def _closed(self, tally: Any, patience: float) -> dict[str, Any]:
         """Wait until engines have put all answers where others see them."""
-        deadline = time.monotonic() + CLOSING_SECONDS
+        deadline = time.monotonic() + patience
         while True:
             state: dict[str, Any] = ray.get(tally.state.remote())
             if not state["ending"] or time.monotonic() > deadline:
