@@ -95,7 +95,14 @@ class EngineWorker:
             UnwritableError, StoreError: answers cannot be put into the spool.
             BrokenEngineError: see there.
         """
-        requests = requests_of(batch)
+        try:
+            return self._answer(requests_of(batch))
+        except Expected as error:
+            # Ray keeps the words of what is raised here, and not what it was.
+            ray.get(self._tally.breaks.remote(str(error)))
+            raise
+
+    def _answer(self, requests: list[Request]) -> dict[str, list[int]]:
         name = requests[0].request_id
         before = ray.get(self._tally.begins.remote(name))
         if before:

@@ -33,7 +33,7 @@ class Tally:
         self._nodes: dict[str, str] = {}
         self._restarts = self._left_out = self._in_a_row = 0
         self._given_up: list[str] = []
-        self._version = self._last_words = ""
+        self._version = self._last_words = self._broken = ""
         self._changed_at = time.monotonic()
 
     def opened(self, worker: str, node: str, version: str) -> None:
@@ -67,6 +67,10 @@ class Tally:
         """A worker's engine does not go on."""
         self._last_words = f"on {self._nodes.get(worker, 'a node')}: {why}"
 
+    def breaks(self, why: str) -> None:
+        """No engine can go on, for a reason that another asking would meet again."""
+        self._broken = self._broken or why
+
     def begins(self, stretch: str) -> int:
         """Return how often a stretch was begun before; it is begun once more."""
         self._changed_at = time.monotonic()
@@ -96,8 +100,8 @@ class Tally:
 
         Those of `COUNTS`, and ``engines`` (that were heard a moment ago), ``ending`` (those, and
         who puts its last answers where others see them), ``restarts``, ``left_out`` (stretches),
-        ``given_up`` (ids), ``last_words``, ``version``, and ``idle`` (s in which no engine had
-        anything to do).
+        ``given_up`` (ids), ``last_words``, ``broken`` (why none can go on), ``version``, and
+        ``idle`` (s in which no engine had anything to do).
         """
         since = time.monotonic() - HEARD_SECONDS
         heard = {worker for worker, at in self._heard.items() if at > since}
@@ -114,6 +118,7 @@ class Tally:
             "left_out": self._left_out,
             "given_up": self._given_up,
             "last_words": self._last_words,
+            "broken": self._broken,
             "version": self._version,
             "idle": time.monotonic() - self._changed_at,
         }
