@@ -1,8 +1,15 @@
-"""How long to pause before something that failed is tried again."""
+"""How often, and after which pause, something that failed is tried again."""
 
 from __future__ import annotations
 
 import random
+
+# Deaths of engines after which what they had in hand is asked one by one.
+RESTARTS = 3
+# A request that kills so many engines, asked alone, is given up.
+KILLS = 2
+# So many given up one after the other are not to blame: the engine is broken.
+GIVEN_UP_IN_A_ROW = 4
 
 
 def backoff(number: int, first: float, longest: float) -> float:

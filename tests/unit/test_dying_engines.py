@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from alignment_assets.inference.backends.vllm import engines as vllm_engines
-from alignment_assets.inference.backends.vllm.answering import GIVEN_UP_IN_A_ROW, RESTARTS
 from alignment_assets.inference.backends.vllm.engines import Engines
 from alignment_assets.inference.progress import COUNTS, Progress
+from alignment_assets.inference.retries import GIVEN_UP_IN_A_ROW, RESTARTS
 from alignment_assets.inference.spool import SpoolWriter
 from alignment_assets.inference.types import Answer, AnsweredBy, Request
 from alignment_assets.inference.work_queue import WorkQueue

@@ -218,8 +218,8 @@ def _cause(error: BaseException, state: dict[str, Any]) -> Expected:
         root = inner
     if "No module named 'alignment_assets'" in str(error):
         return EngineError("a node has no alignment_assets: install the same release on all nodes")
-    if isinstance(root, Expected) or state["broken"]:
-        return EngineError(state["broken"] or str(root))
+    if state["broken"]:
+        return EngineError(state["broken"])
     # Ray puts a traceback before what it was.
     *_, said = [line.strip() for line in str(root).splitlines() if line.strip()] or [repr(root)]
     if not state["version"]:

@@ -25,17 +25,12 @@ import ray
 
 from alignment_assets.host.expected import Expected
 from alignment_assets.inference.progress import PROGRESS_SECONDS
+from alignment_assets.inference.retries import GIVEN_UP_IN_A_ROW, KILLS, RESTARTS
 from alignment_assets.inference.spool import SpoolWriter
 from alignment_assets.inference.types import ERROR_CHARACTERS, Answer, AnsweredBy, Request
 from alignment_assets.inference.work_queue import requests_of, unanswered
 from alignment_assets.inference.worker_channel import Stretch, first_to_end
 
-# Deaths of engines after which a stretch that they had in hand is left to be asked one by one.
-RESTARTS = 3
-# A request that kills so many engines, asked alone, is given up.
-KILLS = 2
-# So many given up one after the other are not to blame: the engine is broken.
-GIVEN_UP_IN_A_ROW = 4
 # How long an engine that has nothing to do waits before it says so.
 IDLE_SECONDS = 1.0
 # An engine that takes no step for so long hangs.

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alignment_assets.inference.progress import COUNTS, PROGRESS_SECONDS, Progress
+from alignment_assets.inference.retries import GIVEN_UP_IN_A_ROW, KILLS, RESTARTS
 from alignment_assets.inference.spool import SpoolWriter
 from alignment_assets.inference.types import ERROR_CHARACTERS, Answer, AnsweredBy, Request
 from alignment_assets.inference.work_queue import WorkQueue, claimed, write_row, write_unanswered
@@ -21,13 +22,6 @@ from alignment_assets.inference.worker_process import WorkerError
 
 if TYPE_CHECKING:
     from alignment_assets.inference.backends.vllm.engines import Engine
-
-# Deaths of one engine after which what it had in hand is asked one by one.
-RESTARTS = 3
-# A request that kills so many engines, asked alone, is given up.
-KILLS = 2
-# So many given up one after the other are not to blame: the engine is broken.
-GIVEN_UP_IN_A_ROW = 4
 
 
 class Answering:
