@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import secrets
 import socket
 import subprocess
 import sys
@@ -27,6 +28,8 @@ from alignment_assets.inference.backends.ray.settings import RaySettings
 from alignment_assets.inference.backends.ray.tally import Tally
 from alignment_assets.inference.backends.vllm.backend import close_engines
 from alignment_assets.inference.progress import Progress
+from alignment_assets.inference.spool import spool_folder
+from alignment_assets.inference.stored_spool import stored_folder
 from alignment_assets.inference.types import Request
 from alignment_assets.inference.worker_process import WorkerError
 from alignment_assets.recipe.model import Recipe, Sampling
@@ -72,13 +75,15 @@ def answer(
     requests: list[Request],
     report: Callable[[Progress], None] = lambda progress: None,
     log: Callable[[str], None] = print,
+    spool: Path | None = None,
     **backend: Any,
 ) -> Progress:
     recipe = recipe_of(home, **backend)
     write_requests(home / "requests.parquet", requests)
     progress = Progress("test", len(requests))
     job = Job(
-        *(Run(recipe, home), MODEL, "generate", home / "requests.parquet", home / "spool"),
+        *(Run(recipe, home), MODEL, "generate", home / "requests.parquet"),
+        *(spool or home / "spool",),
         *(GpuPool(), progress, report, log),
     )
     FakeRayInference().answer(job)
@@ -225,6 +230,47 @@ def test_an_engine_that_dies_of_everything_ends_the_run(tmp_path: Path) -> None:
 def test_an_engine_that_cannot_be_loaded_ends_the_run_with_the_reason(tmp_path: Path) -> None:
     with pytest.raises(BackendError, match="no memory left for the weights"):
         answer(tmp_path, asked(["Why?"]), engine_arguments={"unloadable": True})
+
+
+@pytest.mark.soak
+def test_a_full_disk_ends_the_run_with_the_reason(tmp_path: Path) -> None:
+    requests = asked(["Why?"] * 300)
+    with pytest.raises(BackendError, match="No space left on device") as raised:
+        answer(tmp_path, requests, engine_arguments={"seconds": 0.1, "full": True})
+    assert "asked again" not in str(raised.value)
+
+
+@pytest.mark.soak
+@pytest.mark.needs("s3")
+def test_answers_go_to_object_storage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tests.support.s3 import s3_server  # which needs moto
+
+    with s3_server(tmp_path / "log") as server:
+        for name, value in server.environment.items():
+            monkeypatch.setenv(name, value)
+        store = f"{server.create_bucket('lab')}/demo"
+        here, elsewhere = (
+            spool_folder(Run(changed_recipe({"spool": store}), tmp_path / home).spool, "a", MODEL)
+            for home in ("here", "elsewhere")
+        )
+        progress = answer(tmp_path, asked(["Why?"] * 3000), spool=here)
+        objects = stored_folder(elsewhere)
+        assert progress.done == 3000 and objects
+        objects.settle(print)
+        assert read_spool(elsewhere).keys() == {f"r{number}" for number in range(3000)}
+
+
+@pytest.mark.soak
+def test_a_wrong_token_is_told(
+    cluster: RayCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    (lost,) = [
+        finding
+        for finding in examined(recipe_of(tmp_path, address=cluster.address), tmp_path)
+        if finding.verdict == "problem"
+    ]
+    assert lost.subject == f"Ray cluster {cluster.address}" and "RAY_AUTH_TOKEN" in lost.text
 
 
 def test_a_ray_of_the_steps_own_ends_with_it_and_listens_on_this_host_alone(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import time
@@ -19,6 +20,10 @@ from tests.support.fakes import FakeInference, fake_answer
 from tests.support.line_log import append_entry
 
 
+def _no_space_left(*_: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
 class FakeEngine:
     """Answers as `FakeInference` does, as many at once as it is told.
 
@@ -26,7 +31,7 @@ class FakeEngine:
         settings: an engine's; what a recipe says in ``engine_arguments`` is for this one:
             ``seconds``, that a step takes; ``loading``, those that it takes to make; ``log``, a
             file for ids asked; ``kills``, a word: who is asked it ends the process; ``unloadable``,
-            that it cannot be made.
+            that it cannot be made; ``full``, that the disk is.
     """
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
@@ -36,6 +41,8 @@ class FakeEngine:
         time.sleep(told.get("loading", 0.0))
         if told.get("unloadable"):
             raise MemoryError("no memory left for the weights")
+        if told.get("full"):
+            os.fdatasync = _no_space_left
         self.answered_by = AnsweredBy(told.get("engine", "fake"), "1", settings["limits"])
 
     def run(

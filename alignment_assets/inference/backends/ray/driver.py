@@ -38,6 +38,8 @@ from alignment_assets.inference.worker_channel import Report, serve
 
 # Processes that read the work file; one reads tens of thousands of requests a second.
 READERS = 1
+# Ray Data remembers some 5 kB of each block for as long as the driver lives.
+BLOCKS = 8192
 # Engines that Ray is to start again, where there is room, have so long for it when all others have
 # nothing to do.
 IDLE_SECONDS = 1800.0
@@ -146,12 +148,13 @@ def _gpus() -> float:
 def _answered(command: dict[str, Any], start: Start, place: Place, tally: Any, here: Any) -> Any:
     """Return the dataset of how many requests were answered, which is done when it is read."""
     alone, settings = command["alone"], dict(command["settings"])
+    file = WorkFile(Path(command["requests"]))
+    rows = 1 if alone else max(CLAIM, math.ceil(file.rows / BLOCKS))
     # As much as the engine takes at once, and what it gets while a stretch of it ends.
-    at_once = 1 if alone else math.ceil(WINDOW_PER_SEQUENCE * settings["max_num_seqs"] / CLAIM) + 1
+    at_once = 1 if alone else math.ceil(WINDOW_PER_SEQUENCE * settings["max_num_seqs"] / rows) + 1
     least, most = (1, 1) if alone else place.engines(nodes())
     # The step tells how far it is; a log of days would be of nothing else.
     ray.data.DataContext.get_current().enable_progress_bars = False
-    file, rows = WorkFile(Path(command["requests"])), 1 if alone else CLAIM
     work = ray.data.read_datasource(
         file,
         # A block is what an engine is given at once.
