@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -72,6 +73,10 @@ class VllmEngine:
 
     def __init__(self, settings: EngineSettings) -> None:
         self._settings = settings
+        if current_platform.is_cpu():
+            # This process is the engine's alone. Two more of vLLM's would load all libraries again,
+            # and leave one core to talking.
+            os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
         self._llm = LLM(**llm_arguments(settings))
         self._engine = self._llm.llm_engine
         self._chat = ChatEncoder(

@@ -39,7 +39,7 @@ from alignment_assets.inference.worker_channel import Report, serve
 # Processes that read the work file; one reads tens of thousands of requests a second.
 READERS = 1
 # Ray Data remembers some 5 kB of each block for as long as the driver lives.
-BLOCKS = 8192
+BLOCKS = 4096
 # Engines that Ray is to start again, where there is room, have so long for it when all others have
 # nothing to do.
 IDLE_SECONDS = 1800.0

@@ -265,6 +265,9 @@ class _Hand:
 
 def start_vllm(settings: Mapping[str, Any]) -> Engine:
     """Return vLLM's engine, which only a worker loads."""
+    if os.environ.get("OMP_NUM_THREADS") == "1" and not ray.get_gpu_ids():
+        # Ray's, for the one CPU that is reserved; an engine on CPUs takes those of its node.
+        del os.environ["OMP_NUM_THREADS"]
     from alignment_assets.inference.vllm_engine import EngineSettings, VllmEngine
 
     return VllmEngine(EngineSettings(**settings))

@@ -92,6 +92,8 @@ class _SharedEngines:
         environments = [ENVIRONMENT | lease.environment for lease in leases]
         if not self.gpus and len(leases) > 1:
             for share, cores in zip(environments, _core_shares(len(leases)), strict=True):
+                share["OMP_NUM_THREADS"] = str(len(cores))
+                # For vLLM's own processes, where the environment asks for them.
                 share["VLLM_CPU_OMP_THREADS_BIND"] = ",".join(map(str, cores))
         self._engines = Engines(job.name, settings, environments, job.run.logs)
         try:
