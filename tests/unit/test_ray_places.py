@@ -16,6 +16,12 @@ from alignment_assets.inference.backends.ray import examine
 from alignment_assets.inference.backends.ray.backend import RayInference
 from alignment_assets.inference.backends.ray.placing import Node, Place
 from alignment_assets.inference.backends.ray.settings import RaySettings
+from alignment_assets.inference.backends.ray.stretches import (
+    BLOCKS,
+    BLOCKS_OF_ENGINE,
+    calls_at_once,
+    rows_of_stretch,
+)
 from alignment_assets.inference.backends.vllm.backend import VllmInference
 from alignment_assets.inference.progress import Progress
 from alignment_assets.recipe.run import Run
@@ -98,3 +104,19 @@ def test_without_ray_the_install_line_is_told(
     with pytest.raises(BackendError, match=r"smollm2-135m\.backend\.ray: .*make ray"):
         inference.answer(Job(run, MODEL, "generate", *place, GpuPool(), Progress("", 1)))
     assert inference.engines([MODEL], run) == {}
+
+
+@pytest.mark.parametrize(
+    ("requests", "engines", "rows"),
+    [(1, 1, 64), (262_144, 2, 64), (262_145, 2, 128), (4_500_000, 64, 2048), (300_000, 512, 64)],
+)
+def test_stretches_are_no_more_than_a_driver_can_remember(
+    requests: int, engines: int, rows: int
+) -> None:
+    assert rows_of_stretch(requests, engines) == rows
+    assert requests / rows <= max(BLOCKS, BLOCKS_OF_ENGINE * engines)
+
+
+def test_an_engine_has_more_in_hand_than_it_holds() -> None:
+    assert calls_at_once(64, 256) * 64 >= 2.5 * 512
+    assert calls_at_once(4096, 256) == 2

@@ -25,6 +25,7 @@ from alignment_assets.inference.backends.ray.examine import (
 from alignment_assets.inference.backends.ray.placing import Place
 from alignment_assets.inference.backends.ray.process import DriverProcess
 from alignment_assets.inference.backends.ray.settings import RaySettings
+from alignment_assets.inference.backends.ray.stretches import is_short
 from alignment_assets.inference.progress import COUNTS
 from alignment_assets.inference.retries import backoff
 from alignment_assets.inference.vllm_settings import engine_settings, vllm_limits
@@ -169,7 +170,8 @@ class _Asking:
         self._job.report(progress)
         while True:
             try:
-                alone, lost = self._ask(requests, alone=alone), None
+                # What long stretches left is asked in short ones first.
+                alone, lost = self._ask(requests, alone=alone) and is_short(left), None
             except WorkerError as error:
                 if not self._has_joined:
                     raise

@@ -7,7 +7,6 @@ signals, logs and threads. How it is told what to do, and ends with its step, is
 
 from __future__ import annotations
 
-import math
 import threading
 import time
 import warnings
@@ -15,6 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import ray
 import ray.data
 import ray.exceptions
@@ -28,18 +28,15 @@ from alignment_assets.host.expected import Expected
 from alignment_assets.inference.backends.ray.engine_worker import EngineWorker, Start, start_vllm
 from alignment_assets.inference.backends.ray.joining import ClusterError, joined
 from alignment_assets.inference.backends.ray.placing import Node, Place
+from alignment_assets.inference.backends.ray.stretches import calls_at_once, rows_of_stretch
 from alignment_assets.inference.backends.ray.tally import Tally
 from alignment_assets.inference.backends.ray.work_file import WorkFile
 from alignment_assets.inference.progress import PROGRESS_SECONDS
 from alignment_assets.inference.stored_spool import PATIENCE_SECONDS
-from alignment_assets.inference.vllm_settings import WINDOW_PER_SEQUENCE
-from alignment_assets.inference.work_queue import CLAIM
 from alignment_assets.inference.worker_channel import Report, serve
 
 # Processes that read the work file; one reads tens of thousands of requests a second.
 READERS = 1
-# Ray Data remembers some 5 kB of each block for as long as the driver lives.
-BLOCKS = 4096
 # Engines that Ray is to start again, where there is room, have so long for it when all others have
 # nothing to do.
 IDLE_SECONDS = 1800.0
@@ -148,17 +145,16 @@ def _gpus() -> float:
 def _answered(command: dict[str, Any], start: Start, place: Place, tally: Any, here: Any) -> Any:
     """Return the dataset of how many requests were answered, which is done when it is read."""
     alone, settings = command["alone"], dict(command["settings"])
-    file = WorkFile(Path(command["requests"]))
-    rows = 1 if alone else max(CLAIM, math.ceil(file.rows / BLOCKS))
-    # As much as the engine takes at once, and what it gets while a stretch of it ends.
-    at_once = 1 if alone else math.ceil(WINDOW_PER_SEQUENCE * settings["max_num_seqs"] / rows) + 1
+    requests = Path(command["requests"])
     least, most = (1, 1) if alone else place.engines(nodes())
+    rows = 1 if alone else rows_of_stretch(pq.read_metadata(requests).num_rows, most)
+    at_once = 1 if alone else calls_at_once(rows, settings["max_num_seqs"])
+    file = WorkFile(requests, rows)
     # The step tells how far it is; a log of days would be of nothing else.
     ray.data.DataContext.get_current().enable_progress_bars = False
     work = ray.data.read_datasource(
         file,
-        # A block is what an engine is given at once.
-        override_num_blocks=math.ceil(file.rows / rows),
+        override_num_blocks=file.blocks,
         # As no CPU is asked for, Ray would start a process for each row group that it has room for.
         concurrency=READERS,
         # Where the file is; it takes hardly any time.
@@ -170,13 +166,13 @@ def _answered(command: dict[str, Any], start: Start, place: Place, tally: Any, h
         return work.map_batches(
             EngineWorker,
             fn_constructor_args=(start, settings, command["spool"], tally),
-            fn_constructor_kwargs={"alone": alone},
-            batch_size=rows,
+            fn_constructor_kwargs={"alone": alone, "on_cpus": not _gpus()},
+            batch_size=1,
             batch_format="pyarrow",
             compute=ray.data.ActorPoolStrategy(
                 min_size=least,
                 max_size=most,
-                max_tasks_in_flight_per_actor=1 if alone else 2 * at_once,
+                max_tasks_in_flight_per_actor=at_once,
                 max_concurrent_calls_per_actor=at_once,
                 enable_true_multi_threading=True,
             ),

@@ -24,10 +24,13 @@ import pyarrow as pa
 import ray
 
 from alignment_assets.host.expected import Expected
+from alignment_assets.host.machine import cores
+from alignment_assets.inference.backends.ray.work_file import stretch_of
 from alignment_assets.inference.progress import PROGRESS_SECONDS
 from alignment_assets.inference.retries import GIVEN_UP_IN_A_ROW, KILLS, RESTARTS
 from alignment_assets.inference.spool import SpoolWriter
 from alignment_assets.inference.types import ERROR_CHARACTERS, Answer, AnsweredBy, Request
+from alignment_assets.inference.vllm_settings import ON_CPUS
 from alignment_assets.inference.work_queue import requests_of, unanswered
 from alignment_assets.inference.worker_channel import Stretch, first_to_end
 
@@ -67,11 +70,21 @@ class EngineWorker:
         spool: the folder that takes the answers.
         tally: the actor that counts; see `alignment_assets.inference.backends.ray.tally`.
         alone: one request is asked at a time, and one that kills is given up.
+        on_cpus: the cluster has no GPUs.
     """
 
     def __init__(
-        self, start: Start, settings: Mapping[str, Any], spool: str, tally: Any, *, alone: bool
+        self,
+        start: Start,
+        settings: Mapping[str, Any],
+        spool: str,
+        tally: Any,
+        *,
+        alone: bool,
+        on_cpus: bool,
     ) -> None:
+        if on_cpus:
+            _use_all_cores()
         self._spool, self._limits, self._alone = Path(spool), settings["limits"], alone
         self._tally = tally
         self._looking = threading.Lock()
@@ -91,7 +104,7 @@ class EngineWorker:
             BrokenEngineError: see there.
         """
         try:
-            return self._answer(requests_of(batch))
+            return self._answer(requests_of(stretch_of(batch)))
         except Expected as error:
             # Ray keeps the words of what is raised here, and not what it was.
             ray.get(self._tally.breaks.remote(str(error)))
@@ -263,11 +276,16 @@ class _Hand:
         self.empty: Future[None] = Future()
 
 
+def _use_all_cores() -> None:
+    """Have this process's engine compute on its node's cores, before it loads what computes."""
+    if os.environ.get("OMP_NUM_THREADS") == "1":  # Ray's, for the one CPU that is reserved
+        os.environ["OMP_NUM_THREADS"] = str(cores())
+    for name, value in ON_CPUS.items():
+        os.environ.setdefault(name, value)
+
+
 def start_vllm(settings: Mapping[str, Any]) -> Engine:
     """Return vLLM's engine, which only a worker loads."""
-    if os.environ.get("OMP_NUM_THREADS") == "1" and not ray.get_gpu_ids():
-        # Ray's, for the one CPU that is reserved; an engine on CPUs takes those of its node.
-        del os.environ["OMP_NUM_THREADS"]
     from alignment_assets.inference.vllm_engine import EngineSettings, VllmEngine
 
     return VllmEngine(EngineSettings(**settings))

@@ -31,6 +31,7 @@ class Tally:
         self._heard: dict[str, float] = {}
         self._ending: dict[str, float] = {}
         self._nodes: dict[str, str] = {}
+        self._told: set[str] = set()
         self._restarts = self._left_out = self._in_a_row = 0
         self._given_up: list[str] = []
         self._version = self._last_words = self._broken = ""
@@ -38,7 +39,11 @@ class Tally:
 
     def opened(self, worker: str, node: str, version: str) -> None:
         """A worker has loaded its engine; one of that name before it has died."""
-        self._restarts += worker in self._nodes
+        if worker in self._nodes:
+            self._restarts += 1
+            if worker not in self._told:
+                self._last_words = f"on {self._nodes[worker]}: its process ended without a word"
+            self._told.discard(worker)
         self._before.update(self._counts.pop(worker, {}))
         self._heard[worker] = time.monotonic()
         self._nodes[worker], self._version = node, version
@@ -66,6 +71,7 @@ class Tally:
     def dies(self, worker: str, why: str) -> None:
         """A worker's engine does not go on."""
         self._last_words = f"on {self._nodes.get(worker, 'a node')}: {why}"
+        self._told.add(worker)
 
     def breaks(self, why: str) -> None:
         """No engine can go on, for a reason that another asking would meet again."""

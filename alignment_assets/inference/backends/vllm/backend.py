@@ -12,11 +12,17 @@ from contextlib import ExitStack
 from typing import Any, ClassVar
 
 from alignment_assets.gpus.pool import GPU_MEMORY_SHARE
+from alignment_assets.host.machine import cores
 from alignment_assets.inference.backend import Examination, Finding, Inference, Job
 from alignment_assets.inference.backends.vllm.engines import Engines
 from alignment_assets.inference.backends.vllm.settings import VllmSettings
 from alignment_assets.inference.host_found import examine_host
-from alignment_assets.inference.vllm_settings import ENVIRONMENT, engine_settings, vllm_limits
+from alignment_assets.inference.vllm_settings import (
+    ENVIRONMENT,
+    ON_CPUS,
+    engine_settings,
+    vllm_limits,
+)
 from alignment_assets.recipe.model import Model
 
 
@@ -90,11 +96,8 @@ class _SharedEngines:
         )
         self.gpus = sum(len(lease.devices) for lease in leases)
         environments = [ENVIRONMENT | lease.environment for lease in leases]
-        if not self.gpus and len(leases) > 1:
-            for share, cores in zip(environments, _core_shares(len(leases)), strict=True):
-                share["OMP_NUM_THREADS"] = str(len(cores))
-                # For vLLM's own processes, where the environment asks for them.
-                share["VLLM_CPU_OMP_THREADS_BIND"] = ",".join(map(str, cores))
+        if not self.gpus:
+            environments = [ENVIRONMENT | share for share in core_shares(len(leases))]
         self._engines = Engines(job.name, settings, environments, job.run.logs)
         try:
             self._engines.load()
@@ -112,10 +115,16 @@ class _SharedEngines:
         self._held = ExitStack()
 
 
-def _core_shares(count: int) -> list[list[int]]:
-    """Return this process's cores in as many parts, so that engines on a CPU keep apart."""
-    cores = sorted(os.sched_getaffinity(0))
-    return [cores[number::count] or cores for number in range(count)]
+def core_shares(engines: int) -> list[dict[str, str]]:
+    """Return the variables that give each of some engines on CPUs its part of the cores."""
+    own = {name: os.environ.get(name, value) for name, value in ON_CPUS.items()}
+    own["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS", str(max(1, cores() // engines)))
+    if engines == 1:
+        return [own]
+    places = sorted(os.sched_getaffinity(0))
+    parts = [places[number::engines] or places for number in range(engines)]
+    # For vLLM's own processes, where the environment asks for them.
+    return [own | {"VLLM_CPU_OMP_THREADS_BIND": ",".join(map(str, part))} for part in parts]
 
 
 _shared = _SharedEngines()
