@@ -34,7 +34,7 @@ from alignment_assets.inference.backend import Job
 from alignment_assets.inference.backends.vllm.backend import VllmInference, close_engines
 from alignment_assets.inference.progress import Progress
 from alignment_assets.inference.types import REQUEST_SCHEMA
-from alignment_assets.inference.vllm_settings import ENVIRONMENT
+from alignment_assets.inference.vllm_settings import ENVIRONMENT, ON_CPUS
 from alignment_assets.recipe.load import load_recipe
 from alignment_assets.recipe.model import Recipe, Sampling
 from alignment_assets.recipe.run import Run
@@ -62,7 +62,8 @@ def chats(count: int, round_number: int) -> list[Chat]:
 
 def bare_engine(pipe: Connection, settings: dict[str, Any]) -> None:
     """Answer lists of chats in calls of a given size, and say how many tokens and seconds."""
-    os.environ.update(ENVIRONMENT | {"VLLM_ENABLE_V1_MULTIPROCESSING": "0"})  # as ours
+    # As ours on a CPU.
+    os.environ.update(ENVIRONMENT | ON_CPUS | {"VLLM_ENABLE_V1_MULTIPROCESSING": "0"})
     from vllm import LLM, SamplingParams
 
     from alignment_assets.inference.vllm_engine import EngineSettings, llm_arguments

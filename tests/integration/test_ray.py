@@ -266,13 +266,12 @@ def test_answers_go_to_object_storage(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_a_wrong_token_is_told(
     cluster: RayCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    recipe = recipe_of(tmp_path, address=cluster.address)
+    assert "2 nodes" in "".join(finding.text for finding in examined(recipe, tmp_path))
     monkeypatch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
-    (lost,) = [
-        finding
-        for finding in examined(recipe_of(tmp_path, address=cluster.address), tmp_path)
-        if finding.verdict == "problem"
-    ]
-    assert lost.subject == f"Ray cluster {cluster.address}" and "RAY_AUTH_TOKEN" in lost.text
+    (lost,) = [finding for finding in examined(recipe, tmp_path) if finding.verdict == "problem"]
+    assert lost.subject == f"Ray cluster {cluster.address}"
+    assert "is this the cluster's token?" in lost.text and "RAY_AUTH_TOKEN" in lost.text
 
 
 def test_a_ray_of_the_steps_own_ends_with_it_and_listens_on_this_host_alone(

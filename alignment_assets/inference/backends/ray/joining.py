@@ -76,6 +76,9 @@ def joined(place: Place, late: Callable[[str], None]) -> Iterator[None]:
             timer.start()
             try:
                 ray.init(address=place.address, **common)
+            except ConnectionError as error:  # which is all that Ray says of a wrong token
+                said = f"{error}, though somebody listens there: is this the cluster's token?"
+                raise ClusterError(cannot_join(place.address, said)) from error
             finally:
                 timer.cancel()
         except (ConnectionError, RuntimeError, ValueError, OSError) as error:
