@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -37,9 +37,10 @@ class WorkFile(Datasource):  # type: ignore[misc]  # Ray is optional, so not loo
         self._path, self._rows = path, rows
         # Short groups are read together.
         together = max(1, rows // max(groups))
+        numbers = range(len(groups))
         self._tasks = [
-            (list(range(len(groups)))[first : first + together], sum(groups[first:][:together]))
-            for first in range(0, len(groups), together)
+            (numbers[first : first + together], sum(groups[first : first + together]))
+            for first in numbers[::together]
         ]
         # Ray splits what each task reads into as many parts.
         self.blocks = len(self._tasks) * max(-(-count // rows) for _, count in self._tasks)
@@ -73,7 +74,7 @@ def stretch_of(batch: pa.Table) -> pa.Table:
     return pa.ipc.open_stream(stretch.as_buffer()).read_all()
 
 
-def _read(path: Path, groups: list[int], rows: int) -> Iterator[pa.Table]:
+def _read(path: Path, groups: Sequence[int], rows: int) -> Iterator[pa.Table]:
     table = pq.ParquetFile(path).read_row_groups(groups)
     stretches = [_packed(table.slice(first, rows)) for first in range(0, len(table), rows)]
     yield pa.table({STRETCH: pa.array(stretches, pa.large_binary())})
